@@ -1,0 +1,1 @@
+//! The pcap tap: packets copied out of a running gateway for `pnat capture`.

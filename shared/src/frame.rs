@@ -1,0 +1,33 @@
+//! The frame: one packet's memory, whoever owns the memory.
+//!
+//! Runs on: worker and proxy cores. Allocates: never. Blocks: never.
+//!
+//! A frame always starts with room for an Ethernet header ([`L2_LEN`] bytes), also inside the loopback where those bytes
+//! mean nothing: so no packet is ever moved in memory to gain or lose a header.
+
+/// Bytes of an Ethernet II header: where every frame's IP header begins.
+pub const L2_LEN: usize = 14;
+
+/// One packet in memory. Dropping a frame gives its memory back to where it came from.
+///
+/// Implemented by DPDK's mbuf in the gateway and by [`crate::testkit::VecFrame`] in tests and benches.
+pub trait Frame: Sized + Send + 'static {
+    /// All bytes, from the first of the Ethernet header.
+    fn data(&self) -> &[u8];
+
+    /// All bytes, to be rewritten in place.
+    fn data_mut(&mut self) -> &mut [u8];
+
+    /// Bytes that the frame could hold, header room included.
+    fn capacity(&self) -> usize;
+
+    /// Grows or shrinks the frame at its end. Bytes gained hold anything. Answers false, and changes nothing, where `len`
+    /// exceeds the capacity.
+    fn resize(&mut self, len: usize) -> bool;
+}
+
+/// Where a core gets empty frames from.
+pub trait FramePool<F> {
+    /// An empty frame (length 0), or `None` when the pool has run dry.
+    fn alloc(&mut self) -> Option<F>;
+}

@@ -1,0 +1,19 @@
+//! The words and tools that every part of PNAT shares.
+//!
+//! Listed in the order in which a packet meets them. Nothing here knows DPDK, TCP's state machine or a filter; the
+//! crate may be read alone.
+
+#![forbid(unsafe_code)]
+
+pub mod time;
+pub mod flow;
+pub mod frame;
+pub mod wire;
+pub mod verdict;
+pub mod loopback;
+pub mod ring;
+pub mod wheel;
+pub mod stats;
+pub mod capture;
+pub mod config;
+pub mod testkit;

@@ -1,0 +1,129 @@
+//! What each core counts and measures: counters that one core writes and anybody may read, and latency histograms.
+//!
+//! Runs on: every core (writing), control (reading). Allocates: at creation. Blocks: never.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hdrhistogram::Histogram;
+
+use crate::time::Duration;
+use crate::verdict::{CloseReason, DropReason};
+
+/// A counter with one writer. Adding is a plain load and store, no locked instruction.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`. Only the owning core may call this, or counts get lost.
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// Sets a gauge's value.
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
+    /// The value; readable from anywhere at any time.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// One counter per reason.
+#[derive(Debug)]
+pub struct Drops([Counter; DropReason::COUNT]);
+
+impl Default for Drops {
+    fn default() -> Self {
+        Self(core::array::from_fn(|_| Counter::default()))
+    }
+}
+
+impl Drops {
+    pub fn add(&self, reason: DropReason, n: u64) {
+        self.0[reason.index()].add(n);
+    }
+
+    pub fn value(&self, reason: DropReason) -> u64 {
+        self.0[reason.index()].value()
+    }
+}
+
+/// One counter per reason that flows end for.
+#[derive(Debug)]
+pub struct Closes([Counter; CloseReason::COUNT]);
+
+impl Default for Closes {
+    fn default() -> Self {
+        Self(core::array::from_fn(|_| Counter::default()))
+    }
+}
+
+impl Closes {
+    pub fn add(&self, reason: CloseReason, n: u64) {
+        self.0[reason.index()].add(n);
+    }
+
+    pub fn value(&self, reason: CloseReason) -> u64 {
+        self.0[reason.index()].value()
+    }
+}
+
+/// Where time is measured.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// A worker's time per packet, from burst received to burst handed on.
+    Nat,
+    /// From the moment a worker put a packet into the ring to the moment a proxy core took it.
+    RingWait,
+    /// From a frame taken by a proxy core to the frame that it caused handed back.
+    Proxy,
+    /// From a client's SYN to the server's answer.
+    Connect,
+}
+
+impl Stage {
+    pub const ALL: [Self; 4] = [Self::Nat, Self::RingWait, Self::Proxy, Self::Connect];
+
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Nat => "nat",
+            Self::RingWait => "ring_wait",
+            Self::Proxy => "proxy",
+            Self::Connect => "connect",
+        }
+    }
+}
+
+/// Latency histograms of one core, one per [`Stage`], in nanoseconds: 1 ns to 60 s at two significant digits.
+#[derive(Clone, Debug)]
+pub struct Latency {
+    stages: [Histogram<u64>; 4],
+}
+
+impl Default for Latency {
+    fn default() -> Self {
+        let new = || Histogram::new_with_bounds(1, 60_000_000_000, 2).expect("invariant: bounds are valid");
+        Self { stages: core::array::from_fn(|_| new()) }
+    }
+}
+
+impl Latency {
+    /// Records `count` equal measurements; longer than 60 s counts as 60 s.
+    pub fn record(&mut self, stage: Stage, took: Duration, count: u64) {
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).max(1);
+        self.stages[stage as usize].saturating_record_n(nanos, count);
+    }
+
+    pub fn stage(&self, stage: Stage) -> &Histogram<u64> {
+        &self.stages[stage as usize]
+    }
+
+    /// Adds another core's measurements.
+    pub fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.stages.iter_mut().zip(&other.stages) {
+            mine.add(theirs).expect("invariant: same bounds");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Frames on the heap.
+
+use crate::frame::{Frame, FramePool};
+
+/// A frame whose memory is a `Vec` with an mbuf's usual capacity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VecFrame {
+    bytes: Vec<u8>,
+}
+
+impl VecFrame {
+    /// What a DPDK mbuf with the default data room holds.
+    pub const CAPACITY: usize = 2048;
+
+    pub fn empty() -> Self {
+        Self { bytes: Vec::with_capacity(Self::CAPACITY) }
+    }
+
+    /// A frame that holds `bytes` (from the Ethernet header on).
+    pub fn new(bytes: &[u8]) -> Self {
+        let mut frame = Self::empty();
+        frame.bytes.extend_from_slice(bytes);
+        frame
+    }
+}
+
+impl Frame for VecFrame {
+    fn data(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn data_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+
+    fn capacity(&self) -> usize {
+        Self::CAPACITY
+    }
+
+    fn resize(&mut self, len: usize) -> bool {
+        if len > Self::CAPACITY {
+            return false;
+        }
+        self.bytes.resize(len, 0);
+        true
+    }
+}
+
+/// A pool that makes at most `left` frames.
+#[derive(Debug)]
+pub struct VecPool {
+    pub left: usize,
+}
+
+impl VecPool {
+    pub fn endless() -> Self {
+        Self { left: usize::MAX }
+    }
+}
+
+impl FramePool<VecFrame> for VecPool {
+    fn alloc(&mut self) -> Option<VecFrame> {
+        self.left = self.left.checked_sub(1)?;
+        Some(VecFrame::empty())
+    }
+}
