@@ -1,1 +1,262 @@
-//! x
+//! Configuration: what an operator wrote ([`raw`]), and what it means ([`resolve`]).
+//!
+//! The types here are resolved: names are indices, ranges are checked, defaults are filled in. Nothing downstream
+//! validates again.
+
+use core::net::{Ipv4Addr, SocketAddr};
+use core::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::flow::Protocol;
+use crate::time::Duration;
+
+/// A whole configuration, ready to run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub ports: Vec<Port>,
+    pub cores: Cores,
+    pub memory: Memory,
+    pub nat: Nat,
+    pub proxy: Proxy,
+    pub policy: Arc<Policy>,
+    pub control: Control,
+    pub log: Log,
+}
+
+/// A NIC or virtual device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Port {
+    pub name: String,
+    /// A PCI address (`0000:3b:00.0`) or the name of a DPDK virtual device (`net_af_xdp0`).
+    pub device: String,
+    /// The virtual device's arguments, as DPDK's `--vdev` takes them.
+    pub args: Option<String>,
+    /// The port's own addresses with their on-link prefixes.
+    pub addresses: Vec<(Ipv4Addr, u8)>,
+    /// Next hop for whatever is not on-link.
+    pub gateway: Option<Ipv4Addr>,
+    /// Whether this port carries the public addresses, and so faces the servers.
+    pub outside: bool,
+    /// Largest IP packet in bytes, 576 to 9000; `None`: what the device says.
+    pub mtu: Option<u16>,
+}
+
+/// CPUs, by the operating system's numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cores {
+    /// Runs control, signals and the tokio side.
+    pub main: usize,
+    pub workers: Vec<usize>,
+    pub proxies: Vec<usize>,
+    pub idle: Idle,
+}
+
+/// What a core does when there is nothing to do.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// Polls: lowest latency, the whole CPU.
+    Poll,
+    /// Pauses, then sleeps for up to some tens of microseconds at a time.
+    Adaptive,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Memory {
+    /// Frames (mbufs) in the pool of each NUMA node.
+    pub frames: u32,
+    pub hugepages: Hugepages,
+}
+
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Hugepages {
+    /// Where enough are free; ordinary pages otherwise, with a warning.
+    Auto,
+    Never,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Nat {
+    /// Addresses that stand for clients.
+    pub public: Vec<Ipv4Addr>,
+    /// Public ports in use, shared out among workers.
+    pub ports: RangeInclusive<u16>,
+    /// Bindings per worker.
+    pub flows: u32,
+    /// Bindings per client address.
+    pub flows_per_client: u32,
+    pub timeouts: Timeouts,
+}
+
+/// How long a silent binding lives (RFC 4787 REQ-5, RFC 5382 REQ-5, RFC 5508 REQ-2).
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    pub tcp_established: Duration,
+    pub tcp_transitory: Duration,
+    pub udp: Duration,
+    pub icmp: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proxy {
+    /// Pairs per proxy core.
+    pub pairs: u32,
+    /// How long a server may take to answer a connection attempt.
+    pub connect_timeout: Duration,
+    /// How long a client may take to complete a handshake that the server accepted.
+    pub half_open_timeout: Duration,
+    /// How long an established pair may be silent.
+    pub idle_timeout: Duration,
+    /// How long a UDP pair may be silent.
+    pub udp_timeout: Duration,
+    /// Largest receive window of a socket, in bytes; also bounds what a stream may have in flight inside the pair.
+    pub window: u32,
+    /// Slots of each ring between a worker and a proxy core.
+    pub ring: u32,
+}
+
+/// What is decided on a flow's first packet. Replaced as a whole on reload.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    /// In order; the first match decides.
+    pub rules: Vec<Rule>,
+    /// Where no rule matches.
+    pub default_action: Action,
+    pub filters: Vec<Filter>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    pub name: String,
+    pub matching: Match,
+    pub action: Action,
+    /// Indices into [`Policy::filters`], in chain order; only for [`Action::Proxy`].
+    pub filters: Vec<usize>,
+}
+
+/// Every field given must match; an empty one matches anything.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Match {
+    pub protocol: Option<Protocol>,
+    pub src: Vec<IpNet>,
+    pub dst: Vec<IpNet>,
+    pub src_port: Vec<RangeInclusive<u16>>,
+    pub dst_port: Vec<RangeInclusive<u16>>,
+}
+
+impl Match {
+    /// Whether a packet from `src` to `dst` matches. Ports of ICMP are 0 and match only rules that name no port.
+    pub fn matches(&self, protocol: Protocol, src: SocketAddr, dst: SocketAddr) -> bool {
+        let addr = |nets: &[IpNet], a: SocketAddr| nets.is_empty() || nets.iter().any(|net| net.contains(&a.ip()));
+        let port = |ranges: &[RangeInclusive<u16>], p: u16| ranges.is_empty() || ranges.iter().any(|r| r.contains(&p));
+        self.protocol.is_none_or(|p| p == protocol)
+            && addr(&self.src, src)
+            && addr(&self.dst, dst)
+            && port(&self.src_port, src.port())
+            && port(&self.dst_port, dst.port())
+    }
+}
+
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Through a proxy core, as streams or datagrams.
+    Proxy,
+    /// Packet by packet, no proxy.
+    Nat,
+    Deny(Denial),
+}
+
+/// How a denied client is told.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// TCP RST; for other protocols as [`Denial::Icmp`].
+    Reset,
+    /// ICMP destination unreachable, communication administratively prohibited (code 13).
+    Icmp,
+    Silent,
+}
+
+/// A filter as configured; a chain holds one instance per flow.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Filter {
+    pub name: String,
+    pub kind: FilterKind,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum FilterKind {
+    Log(LogFilter),
+    Block(BlockFilter),
+    Replace(ReplaceFilter),
+    Limit(LimitFilter),
+}
+
+/// One JSON line per flow at its end.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogFilter {
+    pub path: PathBuf,
+    /// Where to keep what the streams carried, two files per flow; `None`: not kept.
+    pub content_dir: Option<PathBuf>,
+    /// Bytes kept per stream.
+    pub content_cap: u64,
+}
+
+/// Ends flows whose content or destination name is unwanted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BlockFilter {
+    /// Byte sequences, looked for in both streams.
+    pub patterns: Vec<Vec<u8>>,
+    /// HTTP Host names: exact, or `*.suffix`.
+    pub hosts: Vec<String>,
+    /// TLS server names: exact, or `*.suffix`.
+    pub sni: Vec<String>,
+    pub answer: BlockAnswer,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum BlockAnswer {
+    /// TCP RST to both sides.
+    Reset,
+    /// An HTTP 403 with this HTML body where the flow is HTTP and nothing was answered yet; else RST.
+    Page(Arc<str>),
+}
+
+/// Replaces bytes by bytes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReplaceFilter {
+    pub find: Vec<u8>,
+    pub with: Vec<u8>,
+    /// In the client's stream, the server's, or both.
+    pub first: bool,
+    pub second: bool,
+}
+
+/// Token bucket, by delaying.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LimitFilter {
+    pub bytes_per_second: u64,
+    /// Bytes that may pass at once after silence.
+    pub burst: u64,
+    pub by: LimitBy,
+}
+
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum LimitBy {
+    Flow,
+    Client,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Control {
+    /// Unix socket of the control API.
+    pub socket: PathBuf,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    pub json: bool,
+    /// A `tracing` filter: `info`, or `warn,pnat_proxy=debug`.
+    pub level: String,
+}
