@@ -149,8 +149,11 @@ pub struct Match {
 impl Match {
     /// Whether a packet from `src` to `dst` matches. Ports of ICMP are 0 and match only rules that name no port.
     pub fn matches(&self, protocol: Protocol, src: SocketAddr, dst: SocketAddr) -> bool {
-        let addr = |nets: &[IpNet], a: SocketAddr| nets.is_empty() || nets.iter().any(|net| net.contains(&a.ip()));
-        let port = |ranges: &[RangeInclusive<u16>], p: u16| ranges.is_empty() || ranges.iter().any(|r| r.contains(&p));
+        let addr =
+            |nets: &[IpNet], a: SocketAddr| nets.is_empty() || nets.iter().any(|net| net.contains(&a.ip()));
+        let port = |ranges: &[RangeInclusive<u16>], p: u16| {
+            ranges.is_empty() || ranges.iter().any(|r| r.contains(&p))
+        };
         self.protocol.is_none_or(|p| p == protocol)
             && addr(&self.src, src)
             && addr(&self.dst, dst)

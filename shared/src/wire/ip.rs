@@ -1,0 +1,178 @@
+//! IPv4 headers (RFC 791).
+
+use core::net::Ipv4Addr;
+
+use super::checksum::{Delta, Sum};
+use super::{be16, be32};
+use crate::verdict::DropReason;
+
+/// Bytes of an IPv4 header without options.
+pub const MIN_LEN: usize = 20;
+
+/// "Don't fragment" in [`Header::fragment`].
+pub const DONT_FRAGMENT: u16 = 0x4000;
+const MORE_FRAGMENTS: u16 = 0x2000;
+const OFFSET: u16 = 0x1fff;
+
+/// An IPv4 header's fields.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// 20 to 60 bytes.
+    pub header_len: usize,
+    /// Bytes of header and payload, at most what the frame holds.
+    pub total_len: usize,
+    /// DSCP and ECN (RFC 2474, RFC 3168).
+    pub tos: u8,
+    pub id: u16,
+    /// Flags and offset as they stand in the header.
+    pub fragment: u16,
+    pub ttl: u8,
+    /// IP protocol number.
+    pub protocol: u8,
+    pub src: Ipv4Addr,
+    pub dst: Ipv4Addr,
+}
+
+impl Header {
+    /// Reads and checks what follows the Ethernet header: version, lengths, header checksum.
+    #[inline]
+    pub fn read(packet: &[u8]) -> Result<Self, DropReason> {
+        let header = Self::read_quoted(packet)?;
+        if header.total_len > packet.len() {
+            return Err(DropReason::Truncated);
+        }
+        if !Sum::ZERO.bytes(&packet[..header.header_len]).is_valid() {
+            return Err(DropReason::IpChecksum);
+        }
+        Ok(header)
+    }
+
+    /// Reads a header quoted by an ICMP error, whose packet may be cut short and whose checksum may have been changed
+    /// on the way (RFC 5508 REQ-3).
+    #[inline]
+    pub fn read_quoted(packet: &[u8]) -> Result<Self, DropReason> {
+        if packet.len() < MIN_LEN {
+            return Err(DropReason::Truncated);
+        }
+        let header_len = usize::from(packet[0] & 0xf) * 4;
+        if packet[0] >> 4 != 4 || header_len < MIN_LEN {
+            return Err(DropReason::IpVersion);
+        }
+        let total_len = usize::from(be16(packet, 2));
+        if total_len < header_len || packet.len() < header_len {
+            return Err(DropReason::Truncated);
+        }
+        Ok(Self {
+            header_len,
+            total_len,
+            tos: packet[1],
+            id: be16(packet, 4),
+            fragment: be16(packet, 6),
+            ttl: packet[8],
+            protocol: packet[9],
+            src: Ipv4Addr::from_bits(be32(packet, 12)),
+            dst: Ipv4Addr::from_bits(be32(packet, 16)),
+        })
+    }
+
+    /// Whether this is one piece of a larger packet.
+    pub const fn is_fragment(&self) -> bool {
+        self.fragment & (MORE_FRAGMENTS | OFFSET) != 0
+    }
+
+    pub const fn dont_fragment(&self) -> bool {
+        self.fragment & DONT_FRAGMENT != 0
+    }
+
+    /// Writes a header of [`MIN_LEN`] bytes, checksum included; `header_len` is not looked at.
+    #[inline]
+    pub fn write(&self, packet: &mut [u8]) {
+        packet[0] = 0x45;
+        packet[1] = self.tos;
+        packet[2..4].copy_from_slice(&(self.total_len as u16).to_be_bytes());
+        packet[4..6].copy_from_slice(&self.id.to_be_bytes());
+        packet[6..8].copy_from_slice(&self.fragment.to_be_bytes());
+        packet[8] = self.ttl;
+        packet[9] = self.protocol;
+        packet[10..12].copy_from_slice(&[0, 0]);
+        packet[12..16].copy_from_slice(&self.src.octets());
+        packet[16..20].copy_from_slice(&self.dst.octets());
+        let checksum = Sum::ZERO.bytes(&packet[..MIN_LEN]).finish();
+        packet[10..12].copy_from_slice(&checksum.to_be_bytes());
+    }
+}
+
+/// Rewrites source and destination in place, header checksum included. Answers the change, for the checksum of the
+/// transport, whose pseudo-header covers the addresses.
+#[inline]
+pub fn rewrite_addrs(packet: &mut [u8], src: Ipv4Addr, dst: Ipv4Addr) -> Delta {
+    let old_src = Ipv4Addr::from_bits(be32(packet, 12));
+    let old_dst = Ipv4Addr::from_bits(be32(packet, 16));
+    let delta = Delta::NONE.addr(old_src, src).addr(old_dst, dst);
+    packet[12..16].copy_from_slice(&src.octets());
+    packet[16..20].copy_from_slice(&dst.octets());
+    let checksum = delta.apply(be16(packet, 10));
+    packet[10..12].copy_from_slice(&checksum.to_be_bytes());
+    delta
+}
+
+/// Lowers the time to live by one in place (RFC 1812 section 5.3.1); answers false, and changes nothing, where it has run
+/// out.
+#[inline]
+pub fn decrement_ttl(packet: &mut [u8]) -> bool {
+    if packet[8] <= 1 {
+        return false;
+    }
+    let old = u16::from_be_bytes([packet[8], packet[9]]);
+    packet[8] -= 1;
+    let new = u16::from_be_bytes([packet[8], packet[9]]);
+    let checksum = Delta::NONE.word(old, new).apply(be16(packet, 10));
+    packet[10..12].copy_from_slice(&checksum.to_be_bytes());
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn header() -> Header {
+        Header {
+            header_len: 20,
+            total_len: 20,
+            tos: 0,
+            id: 7,
+            fragment: DONT_FRAGMENT,
+            ttl: 64,
+            protocol: 6,
+            src: Ipv4Addr::new(10, 0, 0, 1),
+            dst: Ipv4Addr::new(192, 0, 2, 1),
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut packet = [0; 20];
+        header().write(&mut packet);
+        assert_eq!(Header::read(&packet), Ok(header()));
+    }
+
+    #[test]
+    fn rewriting_keeps_the_checksum_right() {
+        let mut packet = [0; 20];
+        header().write(&mut packet);
+        rewrite_addrs(&mut packet, Ipv4Addr::new(198, 18, 0, 1), Ipv4Addr::new(203, 0, 113, 255));
+        assert!(decrement_ttl(&mut packet));
+        let read = Header::read(&packet).unwrap();
+        assert_eq!((read.src, read.ttl), (Ipv4Addr::new(198, 18, 0, 1), 63));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            if let Ok(header) = Header::read(&bytes) {
+                prop_assert!(header.header_len <= header.total_len && header.total_len <= bytes.len());
+            }
+        }
+    }
+}

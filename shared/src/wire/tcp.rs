@@ -1,0 +1,393 @@
+//! TCP headers and options (RFC 9293 section 3.1, RFC 7323, RFC 2018).
+
+use core::fmt;
+use core::net::Ipv4Addr;
+use core::ops::{Add, AddAssign, Sub};
+
+use super::checksum::Sum;
+use super::{be16, be32};
+use crate::verdict::DropReason;
+
+/// Bytes of a TCP header without options.
+pub const MIN_LEN: usize = 20;
+/// Bytes of the longest TCP header.
+pub const MAX_LEN: usize = 60;
+/// Where the checksum stands in the header.
+pub const CHECKSUM_AT: usize = 16;
+
+/// A sequence number: arithmetic modulo 2^32, compared by signed distance (RFC 9293 section 3.4).
+#[derive(Copy, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Seq(pub u32);
+
+impl Seq {
+    /// How far `self` lies behind `earlier`; negative where it lies before.
+    pub const fn distance(self, earlier: Self) -> i32 {
+        self.0.wrapping_sub(earlier.0) as i32
+    }
+
+    pub const fn before(self, other: Self) -> bool {
+        self.distance(other) < 0
+    }
+
+    pub const fn after(self, other: Self) -> bool {
+        self.distance(other) > 0
+    }
+
+    #[must_use]
+    pub const fn max(self, other: Self) -> Self {
+        if self.before(other) { other } else { self }
+    }
+
+    #[must_use]
+    pub const fn min(self, other: Self) -> Self {
+        if self.after(other) { other } else { self }
+    }
+}
+
+impl Add<u32> for Seq {
+    type Output = Self;
+
+    fn add(self, rhs: u32) -> Self {
+        Self(self.0.wrapping_add(rhs))
+    }
+}
+
+impl AddAssign<u32> for Seq {
+    fn add_assign(&mut self, rhs: u32) {
+        *self = *self + rhs;
+    }
+}
+
+impl Sub<u32> for Seq {
+    type Output = Self;
+
+    fn sub(self, rhs: u32) -> Self {
+        Self(self.0.wrapping_sub(rhs))
+    }
+}
+
+impl fmt::Debug for Seq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// The control bits.
+#[derive(Copy, Clone, Default, PartialEq, Eq)]
+pub struct Flags(pub u8);
+
+impl Flags {
+    pub const FIN: Self = Self(0x01);
+    pub const SYN: Self = Self(0x02);
+    pub const RST: Self = Self(0x04);
+    pub const PSH: Self = Self(0x08);
+    pub const ACK: Self = Self(0x10);
+    pub const URG: Self = Self(0x20);
+    pub const ECE: Self = Self(0x40);
+    pub const CWR: Self = Self(0x80);
+
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Combinations that no TCP sends: SYN with FIN or RST, FIN with RST, or none of SYN, ACK and RST.
+    pub const fn are_sane(self) -> bool {
+        !(self.has(Self::SYN) && self.0 & (Self::FIN.0 | Self::RST.0) != 0)
+            && !(self.has(Self::FIN) && self.has(Self::RST))
+            && self.0 & (Self::SYN.0 | Self::ACK.0 | Self::RST.0) != 0
+    }
+}
+
+impl fmt::Debug for Flags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (bit, letter) in "FSRPAUEC".chars().enumerate() {
+            if self.0 & 1 << bit != 0 {
+                write!(f, "{letter}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Blocks received out of order, most recent first (RFC 2018).
+#[derive(Copy, Clone, Default, PartialEq, Eq)]
+pub struct SackBlocks {
+    blocks: [(Seq, Seq); 4],
+    len: u8,
+}
+
+impl SackBlocks {
+    /// Adds a block `[left, right)`; answers false where four are there already.
+    pub fn push(&mut self, left: Seq, right: Seq) -> bool {
+        let Some(place) = self.blocks.get_mut(usize::from(self.len)) else { return false };
+        *place = (left, right);
+        self.len += 1;
+        true
+    }
+
+    pub fn as_slice(&self) -> &[(Seq, Seq)] {
+        &self.blocks[..usize::from(self.len)]
+    }
+
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Keeps the first `len` blocks.
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(u8::try_from(len).unwrap_or(u8::MAX));
+    }
+}
+
+impl fmt::Debug for SackBlocks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.as_slice()).finish()
+    }
+}
+
+/// The options that PNAT understands; others are skipped on reading and never written.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Maximum segment size the sender wants to receive, SYN only.
+    pub mss: Option<u16>,
+    /// Shift of the sender's window field, 0 to 14, SYN only; larger values read as 14 (RFC 7323 section 2.3).
+    pub window_scale: Option<u8>,
+    /// SYN only.
+    pub sack_permitted: bool,
+    /// (TSval, TSecr).
+    pub timestamps: Option<(u32, u32)>,
+    pub sack: SackBlocks,
+}
+
+impl Options {
+    fn read(mut bytes: &[u8]) -> Result<Self, DropReason> {
+        let mut options = Self::default();
+        while let [kind, rest @ ..] = bytes {
+            match kind {
+                0 => break,
+                1 => {
+                    bytes = rest;
+                    continue;
+                }
+                _ => {}
+            }
+            let len = usize::from(*rest.first().ok_or(DropReason::TcpOptions)?);
+            if len < 2 || len > bytes.len() {
+                return Err(DropReason::TcpOptions);
+            }
+            let value = &bytes[2..len];
+            match (kind, value.len()) {
+                (2, 2) => options.mss = Some(be16(value, 0)),
+                (3, 1) => options.window_scale = Some(value[0].min(14)),
+                (4, 0) => options.sack_permitted = true,
+                (5, n) if n % 8 == 0 => {
+                    for block in value.chunks_exact(8) {
+                        options.sack.push(Seq(be32(block, 0)), Seq(be32(block, 4)));
+                    }
+                }
+                (8, 8) => options.timestamps = Some((be32(value, 0), be32(value, 4))),
+                (2..=5 | 8, _) => return Err(DropReason::TcpOptions),
+                _ => {}
+            }
+            bytes = &bytes[len..];
+        }
+        Ok(options)
+    }
+
+    /// Bytes that [`Options::write`] writes: a multiple of four, at most 40.
+    pub fn len(&self) -> usize {
+        let plain = self.mss.map_or(0, |_| 4)
+            + self.window_scale.map_or(0, |_| 4)
+            + if self.sack_permitted && self.timestamps.is_none() { 4 } else { 0 }
+            + self.timestamps.map_or(0, |_| 12);
+        plain + self.sack_len(plain)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// SACK blocks go last and are cut to what 40 bytes leave.
+    fn sack_len(&self, used: usize) -> usize {
+        let fit = (40 - used).saturating_sub(4) / 8;
+        match self.sack.as_slice().len().min(fit) {
+            0 => 0,
+            blocks => 4 + 8 * blocks,
+        }
+    }
+
+    fn write(&self, bytes: &mut [u8]) {
+        let mut at = 0;
+        let mut put = |piece: &[u8]| {
+            bytes[at..at + piece.len()].copy_from_slice(piece);
+            at += piece.len();
+        };
+        if let Some(mss) = self.mss {
+            let [a, b] = mss.to_be_bytes();
+            put(&[2, 4, a, b]);
+        }
+        if let Some((value, echo)) = self.timestamps {
+            // SACK-permitted takes the place of the two bytes of padding, as everybody does.
+            put(if self.sack_permitted { &[4, 2] } else { &[1, 1] });
+            put(&[8, 10]);
+            put(&value.to_be_bytes());
+            put(&echo.to_be_bytes());
+        } else if self.sack_permitted {
+            put(&[1, 1, 4, 2]);
+        }
+        if let Some(shift) = self.window_scale {
+            put(&[1, 3, 3, shift]);
+        }
+        let plain = Self { sack: SackBlocks::default(), ..*self }.len();
+        let blocks = self.sack_len(plain) / 8;
+        if blocks > 0 {
+            put(&[1, 1, 5, 2 + 8 * blocks as u8]);
+            for (left, right) in &self.sack.as_slice()[..blocks] {
+                put(&left.0.to_be_bytes());
+                put(&right.0.to_be_bytes());
+            }
+        }
+    }
+}
+
+/// A TCP header's fields.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    pub src_port: u16,
+    pub dst_port: u16,
+    pub seq: Seq,
+    pub ack: Seq,
+    pub flags: Flags,
+    /// As it stands in the header, not scaled.
+    pub window: u16,
+    pub urgent: u16,
+    pub options: Options,
+}
+
+impl Header {
+    /// Reads an IP packet's payload; answers the header and its length in bytes. The checksum is not looked at.
+    #[inline]
+    pub fn read(bytes: &[u8]) -> Result<(Self, usize), DropReason> {
+        if bytes.len() < MIN_LEN {
+            return Err(DropReason::Truncated);
+        }
+        let len = usize::from(bytes[12] >> 4) * 4;
+        if len < MIN_LEN {
+            return Err(DropReason::TcpOptions);
+        }
+        if len > bytes.len() {
+            return Err(DropReason::Truncated);
+        }
+        let header = Self {
+            src_port: be16(bytes, 0),
+            dst_port: be16(bytes, 2),
+            seq: Seq(be32(bytes, 4)),
+            ack: Seq(be32(bytes, 8)),
+            flags: Flags(bytes[13]),
+            window: be16(bytes, 14),
+            urgent: be16(bytes, 18),
+            options: Options::read(&bytes[MIN_LEN..len])?,
+        };
+        Ok((header, len))
+    }
+
+    /// Bytes that [`Header::write`] writes.
+    pub fn len(&self) -> usize {
+        MIN_LEN + self.options.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// Writes the header in front of a payload that already stands in `bytes` behind [`Header::len`] bytes, checksum
+    /// included.
+    #[inline]
+    pub fn write(&self, bytes: &mut [u8], src: Ipv4Addr, dst: Ipv4Addr) {
+        let len = self.len();
+        let payload = Sum::ZERO.bytes(&bytes[len..]);
+        self.write_with_payload_sum(bytes, src, dst, payload);
+    }
+
+    /// As [`Header::write`], where the payload's sum is known already (folded into the copy).
+    #[inline]
+    pub fn write_with_payload_sum(&self, bytes: &mut [u8], src: Ipv4Addr, dst: Ipv4Addr, payload: Sum) {
+        let len = self.len();
+        bytes[0..2].copy_from_slice(&self.src_port.to_be_bytes());
+        bytes[2..4].copy_from_slice(&self.dst_port.to_be_bytes());
+        bytes[4..8].copy_from_slice(&self.seq.0.to_be_bytes());
+        bytes[8..12].copy_from_slice(&self.ack.0.to_be_bytes());
+        bytes[12] = (len as u8 / 4) << 4;
+        bytes[13] = self.flags.0;
+        bytes[14..16].copy_from_slice(&self.window.to_be_bytes());
+        bytes[16..18].copy_from_slice(&[0, 0]);
+        bytes[18..20].copy_from_slice(&self.urgent.to_be_bytes());
+        self.options.write(&mut bytes[MIN_LEN..len]);
+        let checksum = payload.and(Sum::pseudo(src, dst, 6, bytes.len())).bytes(&bytes[..len]).finish();
+        bytes[16..18].copy_from_slice(&checksum.to_be_bytes());
+    }
+}
+
+/// Whether a segment's checksum is right.
+#[inline]
+pub fn is_intact(bytes: &[u8], src: Ipv4Addr, dst: Ipv4Addr) -> bool {
+    Sum::pseudo(src, dst, 6, bytes.len()).bytes(bytes).is_valid()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn options() -> impl Strategy<Value = Options> {
+        let block = (any::<u32>(), any::<u32>());
+        let sack = prop::collection::vec(block, 0..4);
+        (any::<Option<u16>>(), prop::option::of(0u8..=14), any::<bool>(), any::<Option<(u32, u32)>>(), sack)
+            .prop_map(|(mss, window_scale, sack_permitted, timestamps, blocks)| {
+                let mut options =
+                    Options { mss, window_scale, sack_permitted, timestamps, ..Options::default() };
+                let room = (40 - options.len()).saturating_sub(4) / 8;
+                for (left, right) in blocks.into_iter().take(room) {
+                    options.sack.push(Seq(left), Seq(right));
+                }
+                options
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(
+            seq: u32, ack: u32, flags: u8, window: u16, options in options(),
+            payload in prop::collection::vec(any::<u8>(), 0..50),
+        ) {
+            let header = Header {
+                src_port: 1234, dst_port: 80, seq: Seq(seq), ack: Seq(ack), flags: Flags(flags), window, urgent: 0, options,
+            };
+            let (src, dst) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2));
+            let mut bytes = vec![0; header.len()];
+            bytes.extend_from_slice(&payload);
+            header.write(&mut bytes, src, dst);
+            prop_assert!(is_intact(&bytes, src, dst));
+            prop_assert_eq!(Header::read(&bytes), Ok((header, header.len())));
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            if let Ok((header, len)) = Header::read(&bytes) {
+                prop_assert!(len <= bytes.len());
+                prop_assert!(header.options.len() <= 40);
+            }
+        }
+    }
+
+    #[test]
+    fn sequence_numbers_wrap() {
+        assert!(Seq(5).after(Seq(u32::MAX - 5)));
+        assert_eq!(Seq(u32::MAX) + 2, Seq(1));
+    }
+}
