@@ -95,11 +95,13 @@ impl Flags {
         Self(self.0 | other.0)
     }
 
-    /// Combinations that no TCP sends: SYN with FIN or RST, FIN with RST, or none of SYN, ACK and RST.
+    /// Whether some TCP could have sent this: not SYN with FIN or RST, not FIN with RST, not none of SYN, ACK and RST.
     pub const fn are_sane(self) -> bool {
-        !(self.has(Self::SYN) && self.0 & (Self::FIN.0 | Self::RST.0) != 0)
-            && !(self.has(Self::FIN) && self.has(Self::RST))
-            && self.0 & (Self::SYN.0 | Self::ACK.0 | Self::RST.0) != 0
+        match (self.has(Self::SYN), self.has(Self::FIN), self.has(Self::RST)) {
+            (true, false, false) | (false, false, true) => true,
+            (false, _, false) => self.has(Self::ACK),
+            _ => false,
+        }
     }
 }
 
