@@ -1,9 +1,9 @@
 //! Safe questions about ports and pools, for operators and start-up; never on a packet's way.
 
-use std::ffi::{CStr, CString, c_char};
-use std::mem::MaybeUninit;
+use std::ffi::{CStr, CString};
 
 use crate::bindings;
+use crate::eal::while_running;
 use crate::{rte_eth_dev_info, rte_ether_addr};
 
 /// A port as DPDK numbers it.
@@ -42,54 +42,54 @@ pub struct PoolLevel {
     pub contiguous: bool,
 }
 
-/// The port of a device: a PCI address, or a virtual device's name such as `net_af_xdp0`.
+/// The port of a device: a PCI address, or a virtual device's name such as `net_af_xdp0`. `None` also while DPDK is not up.
 pub fn port_by_device(device: &str) -> Option<PortId> {
     let device = CString::new(device).ok()?;
     let mut port = 0;
-    // SAFETY: both pointers are valid for the call.
-    let answer = unsafe { bindings::rte_eth_dev_get_port_by_name(device.as_ptr(), &raw mut port) };
-    (answer == 0).then_some(PortId(port))
+    // SAFETY: both pointers are valid for the call, and DPDK is up.
+    let find = || unsafe { bindings::rte_eth_dev_get_port_by_name(device.as_ptr(), &raw mut port) };
+    (while_running(find)? == 0).then_some(PortId(port))
 }
 
 impl PortId {
-    /// The name of the driver, such as `net_af_xdp`; empty where DPDK does not say.
-    pub fn driver(self) -> String {
+    /// The name of the driver, such as `net_af_xdp`.
+    pub fn driver(self) -> Option<String> {
         let mut info = rte_eth_dev_info::default();
-        // SAFETY: `info` is valid for the call.
-        if unsafe { bindings::rte_eth_dev_info_get(self.0, &raw mut info) } != 0 || info.driver_name.is_null()
-        {
-            return String::new();
-        }
-        // SAFETY: DPDK answers a zero-terminated name that lives as long as the driver.
-        unsafe { CStr::from_ptr(info.driver_name) }.to_string_lossy().into_owned()
+        while_running(|| {
+            // SAFETY: `info` is valid for the call, and DPDK is up.
+            let answer = unsafe { bindings::rte_eth_dev_info_get(self.0, &raw mut info) };
+            if answer != 0 || info.driver_name.is_null() {
+                return None;
+            }
+            // SAFETY: DPDK answers a zero-terminated name that lives as long as it is up.
+            Some(unsafe { CStr::from_ptr(info.driver_name) }.to_string_lossy().into_owned())
+        })?
     }
 
     /// The address of the device, in the order of the wire.
-    pub fn mac(self) -> [u8; 6] {
+    pub fn mac(self) -> Option<[u8; 6]> {
         let mut mac = rte_ether_addr::default();
-        // SAFETY: `mac` is valid for the call; where it fails, `mac` stays zero.
-        unsafe { bindings::rte_eth_macaddr_get(self.0, &raw mut mac) };
-        mac.addr_bytes
+        // SAFETY: `mac` is valid for the call, and DPDK is up.
+        let ask = || unsafe { bindings::rte_eth_macaddr_get(self.0, &raw mut mac) };
+        (while_running(ask)? == 0).then_some(mac.addr_bytes)
     }
 
     /// The largest IP packet that the device carries, in bytes, as its driver says it.
     pub fn mtu(self) -> Option<u16> {
         let mut mtu = 0;
-        // SAFETY: `mtu` is valid for the call.
-        (unsafe { bindings::rte_eth_dev_get_mtu(self.0, &raw mut mtu) } == 0).then_some(mtu)
+        // SAFETY: `mtu` is valid for the call, and DPDK is up.
+        let ask = || unsafe { bindings::rte_eth_dev_get_mtu(self.0, &raw mut mtu) };
+        (while_running(ask)? == 0).then_some(mtu)
     }
 
-    /// What has passed through the port, by our own count and by the device's.
+    /// What has passed through the port, by our own count and by the device's. The device's are zero once DPDK has ended.
     pub fn counters(self) -> PortCounters {
-        let mut ours = MaybeUninit::<bindings::pnat_port_counters>::uninit();
-        // SAFETY: the shim writes the whole struct.
-        let ours = unsafe {
-            bindings::pnat_port_counters(self.0, ours.as_mut_ptr());
-            ours.assume_init()
-        };
+        let mut ours = bindings::pnat_port_counters::default();
+        // SAFETY: `ours` is valid for the call, which only reads the shim's own memory.
+        unsafe { bindings::pnat_port_counters(self.0, &raw mut ours) };
         let mut device = bindings::rte_eth_stats::default();
-        // SAFETY: `device` is valid for the call; where it fails, the counts stay zero.
-        unsafe { bindings::rte_eth_stats_get(self.0, &raw mut device) };
+        // SAFETY: `device` is valid for the call, and DPDK is up. Where it fails, the counts stay zero.
+        while_running(|| unsafe { bindings::rte_eth_stats_get(self.0, &raw mut device) });
         PortCounters {
             rx_pkts: ours.rx_pkts,
             tx_pkts: ours.tx_pkts,
@@ -103,19 +103,30 @@ impl PortId {
     }
 }
 
-/// The pools that capsule has made, one per NUMA node in use.
+/// The pools that capsule has made, one per NUMA node in use. None while DPDK is not up.
 pub fn pools() -> Vec<PoolLevel> {
-    let named = |index: u32| {
+    let level = |index: u32| {
         let name = format!("mempool{index}");
         let c_name = CString::new(name.as_str()).ok()?;
-        let c_name: *const c_char = c_name.as_ptr();
-        // SAFETY: the name is zero-terminated; the pools live until DPDK is shut down.
-        let pool = unsafe { bindings::rte_mempool_lookup(c_name).as_ref() }?;
+        // SAFETY: the name is zero-terminated, and pools live until just before DPDK ends.
+        let pool = unsafe { bindings::rte_mempool_lookup(c_name.as_ptr()).as_ref() }?;
         // SAFETY: the pool was just found.
-        let available = unsafe { bindings::rte_mempool_avail_count(pool) };
-        // SAFETY: as before.
-        let contiguous = unsafe { bindings::pnat_mempool_chunks(pool) } == 1;
-        Some(PoolLevel { name, capacity: pool.size, available, contiguous })
+        let (available, pieces) =
+            unsafe { (bindings::rte_mempool_avail_count(pool), bindings::pnat_mempool_chunks(pool)) };
+        Some(PoolLevel { name, capacity: pool.size, available, contiguous: pieces == 1 })
     };
-    (0..).map_while(named).collect()
+    while_running(|| (0..).map_while(level).collect()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_before_dpdk_is_up_are_answered_with_nothing() {
+        assert_eq!(port_by_device("net_null0"), None);
+        assert_eq!(PortId(0).mac(), None);
+        assert_eq!(PortId(u16::MAX).counters(), PortCounters::default());
+        assert!(pools().is_empty());
+    }
 }

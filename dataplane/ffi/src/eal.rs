@@ -2,8 +2,14 @@
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::fs;
+#[expect(clippy::disallowed_types, reason = "guards start and stop; no core comes near it")]
+use std::sync::{PoisonError, RwLock};
 
 use crate::bindings;
+
+/// Whether DPDK is up, all ports and pools included: most of its functions crash when it is not.
+#[expect(clippy::disallowed_types, reason = "as above")]
+static RUNNING: RwLock<bool> = RwLock::new(false);
 
 /// Starts DPDK. capsule's arguments are first brought to what DPDK calls them today.
 ///
@@ -22,8 +28,27 @@ pub unsafe fn rte_eal_init(argc: c_int, argv: *mut *mut c_char) -> c_int {
     let mut pointers: Vec<*mut c_char> =
         arguments.iter().map(|argument| argument.as_ptr().cast_mut()).collect();
     let count = c_int::try_from(pointers.len()).unwrap_or(0);
+    let mut running = RUNNING.write().unwrap_or_else(PoisonError::into_inner);
     // SAFETY: `pointers` holds `count` strings that live for ever, and DPDK does not write into them.
-    unsafe { bindings::rte_eal_init(count, pointers.as_mut_ptr()) }
+    let answer = unsafe { bindings::rte_eal_init(count, pointers.as_mut_ptr()) };
+    *running = answer >= 0;
+    answer
+}
+
+/// Closes a port. capsule does this first of all when it ends, so from here on DPDK is not up.
+///
+/// # Safety
+/// No core may use the port any more.
+pub unsafe fn rte_eth_dev_close(port: u16) -> c_int {
+    *RUNNING.write().unwrap_or_else(PoisonError::into_inner) = false;
+    // SAFETY: the caller promises that the port is not in use.
+    unsafe { bindings::rte_eth_dev_close(port) }
+}
+
+/// What `ask` answers, or `None` while DPDK is not up. It does not go down while `ask` runs.
+pub(crate) fn while_running<T>(ask: impl FnOnce() -> T) -> Option<T> {
+    let running = RUNNING.read().unwrap_or_else(PoisonError::into_inner);
+    running.then(ask)
 }
 
 /// The NUMA node of a CPU, 0 where the system does not say.

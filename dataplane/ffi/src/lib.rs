@@ -21,13 +21,13 @@ pub use bindings::{
     ETH_RSS_TCP, ETH_RSS_UDP, RTE_MBUF_DEFAULT_BUF_SIZE, pnat_eth_dev_configure as rte_eth_dev_configure,
     pnat_pktmbuf_pool_create as rte_pktmbuf_pool_create, pnat_thread_set_affinity as rte_thread_set_affinity,
     rte_cpuset_t, rte_eal_cleanup, rte_eth_allmulticast_disable, rte_eth_allmulticast_enable, rte_eth_conf,
-    rte_eth_dev_adjust_nb_rx_tx_desc, rte_eth_dev_close, rte_eth_dev_get_port_by_name, rte_eth_dev_info,
-    rte_eth_dev_info_get, rte_eth_dev_socket_id, rte_eth_dev_start, rte_eth_dev_stop, rte_eth_macaddr_get,
+    rte_eth_dev_adjust_nb_rx_tx_desc, rte_eth_dev_get_port_by_name, rte_eth_dev_info, rte_eth_dev_info_get,
+    rte_eth_dev_socket_id, rte_eth_dev_start, rte_eth_dev_stop, rte_eth_macaddr_get,
     rte_eth_promiscuous_disable, rte_eth_promiscuous_enable, rte_eth_rx_mq_mode, rte_eth_rx_queue_setup,
     rte_eth_tx_queue_setup, rte_ether_addr, rte_mempool_free, rte_socket_count, rte_socket_id,
     rte_socket_id_by_idx, rte_strerror,
 };
-pub use eal::{numa_node_of_cpu, rte_eal_init};
+pub use eal::{numa_node_of_cpu, rte_eal_init, rte_eth_dev_close};
 pub use kni::{
     rte_kni, rte_kni_alloc, rte_kni_close, rte_kni_conf, rte_kni_handle_request, rte_kni_init, rte_kni_ops,
     rte_kni_release, rte_kni_rx_burst, rte_kni_tx_burst,
