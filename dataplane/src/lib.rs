@@ -1,1 +1,5 @@
-//! lib
+//! PNAT's packet side, in the order in which a packet meets it.
+
+#![deny(unsafe_code)]
+
+pub mod port;
