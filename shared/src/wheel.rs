@@ -41,7 +41,8 @@ impl Wheel {
     /// A wheel whose resolution is `tick`. It spans 2^32 ticks: 49 days at one millisecond; later deadlines fire at the
     /// end of the span.
     pub fn new(tick: Duration, now: Instant) -> Self {
-        let mut wheel = Self { tick, current: 0, nodes: Vec::new(), heads: vec![NONE; BUCKETS * LEVELS], armed: 0 };
+        let mut wheel =
+            Self { tick, current: 0, nodes: Vec::new(), heads: vec![NONE; BUCKETS * LEVELS], armed: 0 };
         wheel.current = wheel.tick_of(now);
         wheel
     }
@@ -181,7 +182,8 @@ mod tests {
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            (0u32..64, prop_oneof![0u64..300, 0u64..70_000, 0u64..20_000_000]).prop_map(|(s, d)| Step::Arm(s, d)),
+            (0u32..64, prop_oneof![0u64..300, 0u64..70_000, 0u64..20_000_000])
+                .prop_map(|(s, d)| Step::Arm(s, d)),
             (0u32..64).prop_map(Step::Cancel),
             prop_oneof![0u64..5, 0u64..300, 0u64..70_000].prop_map(Step::Advance),
         ]
