@@ -1,5 +1,8 @@
-//! PNAT's packet side, in the order in which a packet meets it.
+//! PNAT's packet side, and the binary's parts: control first, then in the order in which a packet meets them.
 
 #![deny(unsafe_code)]
 
+pub mod cli;
+pub mod launch;
+pub mod control;
 pub mod port;

@@ -31,7 +31,7 @@ impl Counter {
 }
 
 /// Counters that belong together (a core's, a port's, a ring's), as control reads them while their owner writes.
-pub trait Counters: Send + Sync {
+pub trait Counters: core::fmt::Debug + Send + Sync {
     /// Calls `each` with every counter's name and value. Names are stable, in `snake_case`, and say their unit.
     fn counters(&self, each: &mut dyn FnMut(&'static str, u64));
 
