@@ -55,7 +55,7 @@ launch() {
         cd "$state"
         # AF_XDP pins its frames; where root may not raise the limit, the driver says whether it was enough.
         ulimit -l unlimited 2>/dev/null || true
-        ip netns exec "$lab-gateway" "$@" &
+        ip netns exec "$lab-gateway" taskset -c "0-$((cpus - 1))" "$@" &
         echo $! >"$state/pid/gateway"
         trap '' INT HUP
         code=0

@@ -3,6 +3,8 @@
 
 big_file_bytes=200000000
 silent_port=9
+# Two, so that a policy by port can send one through the packet path and the other through the proxy.
+iperf3_ports=(5201 5202)
 
 servers_start() {
     make_pages
@@ -15,7 +17,7 @@ servers_start() {
 
 servers_stop() {
     local pidfile
-    for pidfile in "$state"/pid/{nginx,dnsmasq,iperf3}; do
+    for pidfile in "$state"/pid/{nginx,dnsmasq,iperf3-*}; do
         [[ ! -s $pidfile ]] || end_process "$(tr -dc 0-9 <"$pidfile")" 5 || true
     done
 }
@@ -73,8 +75,14 @@ start_dnsmasq() {
 }
 
 start_iperf3() {
-    in_ns server iperf3 --server --daemon --pidfile "$state/pid/iperf3" --logfile "$state/log/iperf3.log"
-    wait_until 5 listening 5201 || die "iperf3 does not listen"
+    local port
+    for port in "${iperf3_ports[@]}"; do
+        in_ns server iperf3 --server --daemon --port "$port" --pidfile "$state/pid/iperf3-$port" \
+            --logfile "$state/log/iperf3-$port.log"
+    done
+    for port in "${iperf3_ports[@]}"; do
+        wait_until 5 listening "$port" || die "iperf3 does not listen"
+    done
 }
 
 listening() {
