@@ -1,7 +1,7 @@
 //! What an operator does to a gateway: checks its configuration, reloads, looks into it, stops it.
 
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -51,7 +51,8 @@ fn reload_under_load_drops_no_flow_and_rules_the_next_ones() {
     lab.reload(&policy::denied("tcp", 7000, "reset"));
 
     wait_until(Duration::from_secs(5), "new flows meet the new rule", || {
-        CLIENT.try_connect(FAR_ADDRESS, 7000, Duration::from_secs(1)).is_err()
+        let attempt = CLIENT.try_connect(FAR_ADDRESS, 7000, Duration::from_secs(1));
+        attempt.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
     });
     CLIENT.connect(FAR_ADDRESS, 7001);
     client.write_all(b"after").unwrap();
