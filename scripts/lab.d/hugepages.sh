@@ -1,0 +1,29 @@
+# 2 MB pages for DPDK, and a place to map them from; `down` leaves the machine as it was. Sourced by scripts/lab.
+# shellcheck shell=bash
+
+hugepages=${PNAT_LAB_HUGEPAGES:-256}
+hugepages_control=/sys/kernel/mm/hugepages/hugepages-2048kB
+
+hugepages_reserve() {
+    ((hugepages > 0)) && [[ -w $hugepages_control/nr_hugepages ]] || return 0
+    local before free
+    before=$(<"$hugepages_control/nr_hugepages")
+    free=$(<"$hugepages_control/free_hugepages")
+    if ((free < hugepages)); then
+        echo "$before" >"$state/hugepages.before"
+        echo $((before + hugepages - free)) >"$hugepages_control/nr_hugepages"
+    fi
+    if ! grep -q ' hugetlbfs ' /proc/mounts; then
+        echo "$([[ -d /dev/hugepages ]] && echo kept || echo made)" >"$state/hugepages.mounted"
+        mkdir -p /dev/hugepages
+        mount -t hugetlbfs hugetlbfs /dev/hugepages
+    fi
+}
+
+hugepages_restore() {
+    if [[ -e $state/hugepages.mounted ]]; then
+        umount /dev/hugepages || true
+        [[ $(<"$state/hugepages.mounted") == made ]] && rmdir /dev/hugepages
+    fi
+    [[ ! -e $state/hugepages.before ]] || cat "$state/hugepages.before" >"$hugepages_control/nr_hugepages"
+}
