@@ -79,3 +79,32 @@ pub fn parse_address(protocol: Protocol, written: &str) -> Result<SocketAddr, Ad
     };
     parsed.ok_or_else(|| AddressError { written: written.to_owned(), allowed })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn maybe<T: Clone + core::fmt::Debug>(value: T) -> impl Strategy<Value = Vec<T>> {
+        prop_oneof![Just(Vec::new()), Just(vec![value])]
+    }
+
+    proptest! {
+        /// The explanation never says otherwise than the policy itself.
+        #[test]
+        fn a_mismatch_is_named_exactly_where_the_rule_does_not_match(
+            protocol in prop_oneof![Just(None), Just(Some(Protocol::Tcp)), Just(Some(Protocol::Udp))],
+            src in maybe("10.0.0.0/8".parse::<IpNet>().expect("net")),
+            dst in maybe("192.0.2.0/24".parse::<IpNet>().expect("net")),
+            src_port in maybe(1000..=2000),
+            dst_port in maybe(80..=80),
+            from in prop_oneof![Just("10.1.1.1:1500"), Just("11.1.1.1:1500"), Just("10.1.1.1:5")],
+            to in prop_oneof![Just("192.0.2.1:80"), Just("192.0.3.1:80"), Just("192.0.2.1:81")],
+        ) {
+            let matching = Match { protocol, src, dst, src_port, dst_port };
+            let (from, to): (SocketAddr, SocketAddr) = (from.parse().expect("address"), to.parse().expect("address"));
+            let named = mismatch(&matching, Protocol::Tcp, from, to);
+            prop_assert_eq!(named.is_none(), matching.matches(Protocol::Tcp, from, to), "{:?}", named);
+        }
+    }
+}

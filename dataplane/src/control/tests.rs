@@ -7,8 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::thread;
+use std::thread::{self, JoinHandle};
 
+use clap::Parser as _;
 use crossbeam_channel::{Receiver, bounded, unbounded};
 use hyper::StatusCode;
 use pnat_shared::capture::TapPoint;
@@ -77,6 +78,7 @@ struct Rig {
     dir: tempdir::Dir,
     control: Option<Control>,
     cores: Vec<Core>,
+    threads: Vec<JoinHandle<()>>,
     told: Receiver<Told>,
     counters: Vec<Arc<FakeCounters>>,
     ready: Arc<AtomicBool>,
@@ -116,18 +118,18 @@ impl Rig {
     fn with(test: &str, refuses: Option<(Role, usize)>) -> Self {
         let dir = tempdir::Dir::new(test);
         let (sender, told) = unbounded();
-        let (mut cores, mut counters) = (Vec::new(), Vec::new());
+        let (mut cores, mut threads, mut counters) = (Vec::new(), Vec::new(), Vec::new());
         for (role, index) in [(Role::Worker, 0), (Role::Worker, 1), (Role::Proxy, 0), (Role::Proxy, 1)] {
             let counted = Arc::new(FakeCounters::default());
             let (messages, inbox) = bounded(CORE_QUEUE);
             let core = Core { role, index, cpu: index, messages, counters: counted.clone() };
             let (name, told, refuses) = (core.name(), sender.clone(), refuses == Some((role, index)));
-            thread::spawn(move || fake_core(role, index, &name, refuses, &inbox, &told));
+            threads.push(thread::spawn(move || fake_core(role, index, &name, refuses, &inbox, &told)));
             cores.push(core);
             counters.push(counted);
         }
         let mut rig =
-            Self { dir, control: None, cores: cores.clone(), told, counters, ready: Arc::default() };
+            Self { dir, control: None, cores: cores.clone(), threads, told, counters, ready: Arc::default() };
         rig.write_config(CONFIG);
         let config = Config::load(&rig.config_file(), 2).expect("a good configuration");
         let ring = FakeCounters::default();
@@ -300,7 +302,7 @@ fn explain_names_the_rule_and_the_live_flow() {
     assert_eq!((dns.rule, dns.steps[0].mismatch.as_deref()), (None, Some("proto")));
     assert_eq!(dns.flow, None);
     let ping = ask("/explain?proto=icmp&src=10.77.1.5&dst=192.0.2.9");
-    let expected = "icmp 10.77.1.5:0 -> 192.0.2.9:0
+    let expected = "icmp 10.77.1.5 -> 192.0.2.9
   rule 0  web  no: proto
   no rule matches: default_action decides
 decision: proxy (policy generation 1)
@@ -365,20 +367,20 @@ fn the_report_merges_all_cores_and_names_one_that_has_stopped() {
 
 #[test]
 fn a_core_that_has_stopped_is_named_and_the_others_still_reported() {
-    let rig = Rig::new("stopped");
+    let mut rig = Rig::new("stopped");
     rig.cores[3].tell(CoreMessage::Stop).expect("told");
-    // The core leaves its loop on its own thread: what it says last is that its channel is gone.
-    let report = (0..200).map(|_| rig.client().get::<Report>("/report").expect("report"));
-    let report = report.into_iter().find(|report| !report.silent.is_empty()).expect("the core stops");
+    rig.threads.pop().expect("proxy 1").join().expect("stops");
+    let report: Report = rig.client().get("/report").expect("report");
     assert_eq!((report.silent, report.stages[0].count), (vec!["proxy 1 has stopped".to_owned()], 15));
 }
 
 #[test]
 fn launch_can_tell_all_cores_to_stop() {
-    let rig = Rig::new("stop");
+    let mut rig = Rig::new("stop");
     rig.control.as_ref().expect("runs").tell_all(|| CoreMessage::Stop);
-    let report = (0..200).map(|_| rig.client().get::<Report>("/report").expect("report"));
-    assert!(report.into_iter().any(|report| report.silent.len() == 4), "all cores stop");
+    for thread in rig.threads.drain(..) {
+        thread.join().expect("stops");
+    }
 }
 
 #[test]
@@ -502,6 +504,29 @@ fn one_capture_runs_at_a_time_and_ends_when_its_reader_goes() {
     drop(reader);
     // The server notices at its own pace; until then it says that it is busy.
     assert!((0..500).any(|_| second().is_ok()), "the first capture never ended");
+}
+
+#[test]
+fn every_command_of_the_cli_is_answered_by_a_running_gateway() {
+    let rig = Rig::new("commands");
+    let (dir, config) = (rig.dir.path().display(), rig.config_file());
+    let rows = [
+        ("stats".to_owned(), "worker 0 (CPU 0)"),
+        ("stats --json".to_owned(), "\"generation\": 1"),
+        ("flows --client 10.77.1.5 --proto tcp --limit 1".to_owned(), "1 flows, and more (--limit)"),
+        ("explain tcp 10.77.1.5:4001 192.0.2.9:80".to_owned(), "decision: proxy (policy generation 1)"),
+        (format!("report --out {dir}/out"), "nat.hgrm"),
+        (format!("capture --write {dir}/inside.pcap --at inside --count 3"), "3 packets in "),
+        ("reload".to_owned(), "policy generation 2: 1 rules, 0 filters"),
+    ];
+    for (line, expected) in rows {
+        let words = ["pnat", "--config", config.to_str().expect("plain")].into_iter().chain(line.split(' '));
+        let mut out = Vec::new();
+        crate::cli::Cli::try_parse_from(words).expect("a command").run(&mut out).expect(&line);
+        let out = String::from_utf8(out).expect("text");
+        assert!(out.contains(expected), "{line}: {out}");
+    }
+    assert_eq!(fs::metadata(rig.dir.path().join("inside.pcap")).expect("written").len(), 24 + 3 * (16 + 60));
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use core::fmt::Write as _;
 
+use pnat_shared::flow::Protocol;
+
 use super::answer::{Explanation, Flow, Flows, Reason, Reloaded, Stats};
 
 /// How a column is set.
@@ -117,7 +119,10 @@ fn flow_row(flow: &Flow) -> Vec<String> {
 
 impl core::fmt::Display for Explanation {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        writeln!(f, "{} {} -> {}", self.protocol, self.src, self.dst)?;
+        match self.protocol {
+            Protocol::Icmp => writeln!(f, "icmp {} -> {}", self.src.ip(), self.dst.ip())?,
+            protocol => writeln!(f, "{protocol} {} -> {}", self.src, self.dst)?,
+        }
         let steps = self.steps.iter().enumerate().map(|(index, step)| {
             let answer =
                 step.mismatch.as_ref().map_or_else(|| "matches".to_owned(), |key| format!("no: {key}"));

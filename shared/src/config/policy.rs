@@ -21,6 +21,9 @@ const RULES: usize = 65_535;
 const FIND: usize = 4_096;
 /// Bytes of a page that answers a blocked request.
 const PAGE: u64 = 65_536;
+/// The page where the operator names none.
+const DEFAULT_PAGE: &str = "<!DOCTYPE html>\n<title>Blocked</title>\n<h1>Blocked</h1>\n\
+    <p>The operator of this network does not allow this address.</p>\n";
 
 const ACTIONS: [(&str, Action); 3] =
     [("proxy", Action::Proxy), ("nat", Action::Nat), ("deny", Action::Deny(Denial::Reset))];
@@ -257,10 +260,7 @@ impl FilterReader<'_, '_> {
                 self.findings.fault(file, &page, Fault::OnlyWith("with answer = \"page\""));
                 BlockAnswer::Reset
             }
-            (true, None) => {
-                self.missing("page", "the file that holds the page");
-                BlockAnswer::Reset
-            }
+            (true, None) => BlockAnswer::Page(DEFAULT_PAGE.into()),
             (true, Some(file)) => match read_page(file.get_ref()) {
                 Ok(html) => BlockAnswer::Page(html),
                 Err(reason) => {

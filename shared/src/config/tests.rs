@@ -236,6 +236,23 @@ level = "warn,pnat_proxy=debug"
 }
 
 #[test]
+fn a_page_is_the_operators_file_or_else_a_plain_one() {
+    let file = std::env::temp_dir().join(format!("pnat-page-{}.html", std::process::id()));
+    std::fs::write(&file, "<h1>No</h1>").expect("written");
+    let page = |key: String| {
+        let filter =
+            format!("[[filter]]\nname = \"b\"\ntype = \"block\"\nhosts = \"a\"\nanswer = \"page\"\n{key}");
+        match parse(&format!("{GOOD}{filter}")).expect("good").policy.filters[1].kind.clone() {
+            FilterKind::Block(BlockFilter { answer: BlockAnswer::Page(page), .. }) => page,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(&*page(format!("page = \"{}\"", file.display())), "<h1>No</h1>");
+    assert!(page(String::new()).contains("<title>Blocked</title>"));
+    std::fs::remove_file(&file).expect("removed");
+}
+
+#[test]
 fn without_any_port_there_is_one_message() {
     let told = parse("[cores]\nworkers = [1]\nproxies = [1]\n[nat]\npublic = [\"198.18.0.1\"]").unwrap_err();
     let expected = "at least one [[port]] that faces the clients and one that faces the servers";
