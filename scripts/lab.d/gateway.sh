@@ -47,12 +47,11 @@ gateway_kill() {
     [[ ! -e $state/pid/gateway ]] || end_process "$(<"$state/pid/gateway")" 10 || true
 }
 
-# launch CMD...: starts a program in the gateway's namespace, free to choose its CPUs; its exit code is kept.
+# launch CMD...: starts a program in the gateway's namespace, free to choose its CPUs; its exit code is kept. It runs
+# in the caller's directory, from which a configuration's relative paths are seen.
 launch() {
     rm -f "$state/gateway.status"
     (
-        # The lab's state is the working directory, so relative paths in a configuration land there.
-        cd "$state"
         # AF_XDP pins its frames; where root may not raise the limit, the driver says whether it was enough.
         ulimit -l unlimited 2>/dev/null || true
         ip netns exec "$lab-gateway" taskset -c "0-$((cpus - 1))" "$@" &

@@ -16,12 +16,15 @@ const PORT: u16 = 7000;
 
 #[test]
 fn blocked_http_host_gets_a_page_and_others_get_theirs() {
-    let lab = Lab::start(&filtered(80, "type = \"block\"\nhosts = [\"blocked.example\"]\nanswer = \"page\""));
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../conf/blocked.html");
+    let block =
+        format!("type = \"block\"\nhosts = [\"blocked.example\"]\nanswer = \"page\"\npage = \"{page}\"");
+    let lab = Lab::start(&filtered(80, &block));
 
-    let status = |url| CLIENT.run(&["curl", "-sS", "-m", "10", "-o", "/dev/null", "-w", "%{http_code}", url]);
+    let fetch = |url| CLIENT.run(&["curl", "-sS", "-m", "10", "-w", "%{http_code}", url]);
 
-    assert_eq!(status("http://blocked.example/"), "403");
-    assert_eq!(status("http://www.lab.example/"), "200");
+    assert_eq!(fetch("http://blocked.example/"), fs::read_to_string(page).unwrap() + "403");
+    assert_eq!(fetch("http://www.lab.example/"), "hello from the server\n200");
     let seen = fs::read_to_string(lab.file("log/nginx-access.log")).unwrap();
     assert!(!seen.contains("blocked.example"), "the server saw nothing of it: {seen}");
 }

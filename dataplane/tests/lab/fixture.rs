@@ -64,14 +64,14 @@ impl Lab {
     }
 
     fn gateway(&self, args: &[&str]) -> String {
-        succeed(script().arg("gateway").args(args))
+        succeed(script().arg("gateway").args(args).current_dir(DIR))
     }
 
     pub(crate) fn config(&self) -> PathBuf {
         self.file("test.toml")
     }
 
-    /// A file in the lab's state directory, which is also the gateway's working directory.
+    /// A file in the lab's state directory, which is the gateway's working directory.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         Path::new(DIR).join(name)
     }

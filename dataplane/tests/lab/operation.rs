@@ -32,9 +32,9 @@ fn config_error_exits_with_2_and_names_file_key_and_cure() {
 
 #[test]
 fn shipped_configurations_are_valid() {
-    let conf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../conf");
-    for name in ["lab.toml", "pnat.toml"] {
-        succeed(&mut pnat("check", &conf.join(name)));
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for config in ["conf/lab.toml", "conf/pnat.toml"] {
+        succeed(pnat("check", Path::new(config)).args(["--cpus", "8"]).current_dir(&top));
     }
 }
 
@@ -113,7 +113,7 @@ fn capture_shows_masked_addresses_in_the_loopback_and_real_ones_outside() {
     for (at, masked) in [("inside", false), ("to_proxy", true), ("from_proxy", true), ("outside", false)] {
         let file = lab.file("tap.pcap");
         let tap = pnat("capture", &lab.config())
-            .args(["--out", text(&file), "--at", at, "--count", "5"])
+            .args(["--write", text(&file), "--at", at, "--count", "5"])
             .spawn()
             .unwrap();
         wait_until(Duration::from_secs(20), "five packets are captured", || {

@@ -89,8 +89,8 @@ pub(crate) fn gateway(state: &Path, policy: &str) -> String {
         [nat]
         public = ["198.18.0.1"]
 
-        [nat.timeouts]
-        udp = "2s"
+        [proxy]
+        udp_timeout = "2s"
 
         [control]
         socket = "{}"
