@@ -1,1 +1,8 @@
 //! lib
+
+
+pub mod handoff;
+pub mod neighbor;
+pub mod route;
+pub mod nat;
+pub mod loopback;
