@@ -75,7 +75,7 @@ impl Shards {
 /// A number below `count`, evenly by `hash`.
 #[inline]
 fn spread(hash: u32, count: u8) -> u8 {
-    (u64::from(hash) * u64::from(count) >> 32) as u8
+    ((u64::from(hash) * u64::from(count)) >> 32) as u8
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! lib
 
-
+pub mod worker;
 pub mod handoff;
 pub mod neighbor;
 pub mod route;

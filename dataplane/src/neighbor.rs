@@ -144,7 +144,9 @@ impl<F> Neighbors<F> {
     /// Keeps a packet until its next hop ([`Hop::Asked`]) answers; gives it back where too many wait.
     pub fn wait(&mut self, slot: u16, frame: F) -> Result<(), F> {
         match self.table.get_mut(usize::from(slot)) {
-            Some(n) if n.state == State::Incomplete && n.waiting.len() < QUEUE && self.waiting < QUEUE_ALL => {
+            Some(n)
+                if n.state == State::Incomplete && n.waiting.len() < QUEUE && self.waiting < QUEUE_ALL =>
+            {
                 n.waiting.push(frame);
                 self.waiting += 1;
                 Ok(())

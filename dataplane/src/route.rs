@@ -125,7 +125,8 @@ impl Routes {
     /// The port's address in `addr`'s prefix, else its first one: what the gateway calls itself there.
     pub fn address_toward(&self, port: u8, addr: Ipv4Addr) -> Option<Ipv4Addr> {
         let info = self.port(port)?;
-        let near = info.addresses.iter().find(|(own, len)| Prefix::new(*own, *len, port, false).contains(addr));
+        let near =
+            info.addresses.iter().find(|(own, len)| Prefix::new(*own, *len, port, false).contains(addr));
         near.or_else(|| info.addresses.first()).map(|(own, _)| *own)
     }
 

@@ -40,11 +40,7 @@ pub fn push_to_proxy<F>(
 
 /// Moves a burst into another worker's ring; what did not fit is dropped and counted. An ARP message that is lost so is
 /// asked for again within a second.
-pub fn push_handoff<F>(
-    ring: &mut Producer<Handoff<F>>,
-    burst: &mut Vec<Handoff<F>>,
-    drops: &Drops,
-) -> usize {
+pub fn push_handoff<F>(ring: &mut Producer<Handoff<F>>, burst: &mut Vec<Handoff<F>>, drops: &Drops) -> usize {
     let went = ring.push_burst(burst);
     drops.add(DropReason::RingFull, burst.len() as u64);
     burst.clear();

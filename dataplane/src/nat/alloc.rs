@@ -83,7 +83,9 @@ impl Pool {
     /// Takes a free port of that parity (0 or 1) from blocks in `from`, starting at a random place.
     fn take(&mut self, parity: usize, from: core::ops::Range<usize>, random: u64) -> Option<u16> {
         let start = from.start + random as usize % from.len();
-        let block = self.next_block(parity, start..from.end).or_else(|| self.next_block(parity, from.start..start))?;
+        let block = self
+            .next_block(parity, start..from.end)
+            .or_else(|| self.next_block(parity, from.start..start))?;
         let fit = self.blocks[block] & EVEN << parity;
         let turn = (random >> 32) as u32 & 63;
         let bit = (fit.rotate_right(turn).trailing_zeros() + turn) & 63;

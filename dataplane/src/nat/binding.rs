@@ -1,6 +1,6 @@
 //! A binding: what a worker stores for a flow beside its two keys.
 
-use pnat_shared::flow::{ProxyId, Stream};
+use pnat_shared::flow::ProxyId;
 use pnat_shared::time::Instant;
 
 use super::expiry::Track;
@@ -15,7 +15,7 @@ pub enum Path {
     Proxy(ProxyId),
 }
 
-/// One flow's state. Arrays are indexed by [`Stream`].
+/// One flow's state. Arrays are indexed by [`Stream`](pnat_shared::flow::Stream).
 #[derive(Copy, Clone, Debug)]
 pub struct Binding {
     /// When its last packet passed; its timer looks at this only when it fires.
@@ -39,15 +39,6 @@ pub struct Binding {
     pub path: Path,
     /// The port by which each stream leaves.
     pub egress: [u8; 2],
+    /// On [`Path::Proxy`]: of the connection between the client and the first socket.
     pub track: Track,
-}
-
-impl Binding {
-    /// Counts a packet that came from one of the hosts.
-    #[inline]
-    pub fn count(&mut self, stream: Stream, bytes: usize, now: Instant) {
-        self.last_seen = now;
-        self.packets[stream as usize] += 1;
-        self.bytes[stream as usize] += bytes as u64;
-    }
 }

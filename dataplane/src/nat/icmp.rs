@@ -76,7 +76,6 @@ impl Quote {
 }
 
 fn write_checksum(body: &mut [u8]) {
-    let header =
-        icmp::Header { kind: body[0], code: body[1], rest: [body[4], body[5], body[6], body[7]] };
+    let header = icmp::Header { kind: body[0], code: body[1], rest: [body[4], body[5], body[6], body[7]] };
     header.write(body);
 }

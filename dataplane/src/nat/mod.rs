@@ -228,11 +228,18 @@ impl Nat {
         Some(Closed { handle, keys, binding })
     }
 
-    /// Notes a TCP segment of the flow in `slot`.
+    /// Notes a packet of `bytes` that came from one of the hosts; `flags` are none for other protocols than TCP.
     #[inline]
-    pub fn track(&mut self, slot: u32, stream: Stream, flags: Flags, now: Instant) {
+    pub fn pass(&mut self, slot: u32, stream: Stream, flags: Flags, bytes: usize, now: Instant) {
         let Some((_, binding)) = self.flows.entry_mut(slot) else { return };
-        if binding.track.see(stream, flags) && binding.path == Path::Nat {
+        binding.packets[stream as usize] += 1;
+        binding.bytes[stream as usize] += bytes as u64;
+        // A reset keeps nothing alive (RFC 7857 section 7.1).
+        if !flags.has(Flags::RST) {
+            binding.last_seen = now;
+        }
+        let is_tracked = binding.path == Path::Nat || stream == Stream::First;
+        if is_tracked && binding.track.see(stream, flags) && binding.path == Path::Nat {
             self.wheel.arm(slot, now + self.timeouts.tcp_transitory);
         }
     }

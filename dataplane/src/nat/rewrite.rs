@@ -19,8 +19,7 @@ pub struct Change {
 
 impl Change {
     pub fn between(old: &Tuple, new: &Tuple) -> Self {
-        let ip =
-            Delta::NONE.addr(*old.src().ip(), *new.src().ip()).addr(*old.dst().ip(), *new.dst().ip());
+        let ip = Delta::NONE.addr(*old.src().ip(), *new.src().ip()).addr(*old.dst().ip(), *new.dst().ip());
         let ports =
             Delta::NONE.word(old.src().port(), new.src().port()).word(old.dst().port(), new.dst().port());
         // ICMP has no pseudo-header.

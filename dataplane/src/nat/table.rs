@@ -356,7 +356,8 @@ mod tests {
         for n in 0..1000 {
             table.insert([n, n], ()).unwrap();
         }
-        let direct = (0..1000u32).filter(|n| table.holds(table.candidate(Stream::First, table.hash(n)), Stream::First, n));
+        let direct = (0..1000u32)
+            .filter(|n| table.holds(table.candidate(Stream::First, table.hash(n)), Stream::First, n));
         assert!(direct.count() > 990);
     }
 

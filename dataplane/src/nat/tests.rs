@@ -121,7 +121,7 @@ fn u05_u06_a_flow_lives_as_long_as_it_is_used_and_no_longer() {
     let mut ended = Vec::new();
     let second = |n| NOW + Duration::from_secs(n);
     nat.expire(second(200), |closed, reason| ended.push((closed.handle.slot, reason)));
-    nat.flow_mut(slot).unwrap().1.count(Stream::First, 100, second(250));
+    nat.pass(slot, Stream::First, Flags::default(), 100, second(250));
     for n in (300..=550).step_by(10) {
         nat.expire(second(n), |closed, reason| ended.push((closed.handle.slot, reason)));
         assert_eq!(ended.is_empty(), n < 550, "at {n}");
@@ -136,15 +136,14 @@ fn rfc7857_2_2_a_closed_connection_goes_after_the_transitory_time() {
     let inside = opening(1, 4000, 1).inside;
     let inside = Tuple::new(Protocol::Tcp, inside.src(), inside.dst());
     let slot = nat.open(&Opening { inside, ..opening(1, 4000, 1) }, NOW).unwrap();
-    nat.track(slot, Stream::First, Flags::SYN, NOW);
-    nat.track(slot, Stream::Second, Flags::SYN.with(Flags::ACK), NOW);
+    nat.pass(slot, Stream::First, Flags::SYN, 40, NOW);
+    nat.pass(slot, Stream::Second, Flags::SYN.with(Flags::ACK), 40, NOW);
     let mut ended = Vec::new();
     nat.expire(NOW + Duration::from_secs(1000), |closed, reason| ended.push((closed.handle.slot, reason)));
     assert!(ended.is_empty(), "established: 2 h 4 min");
     let later = NOW + Duration::from_secs(2000);
     for stream in [Stream::First, Stream::Second] {
-        nat.flow_mut(slot).unwrap().1.count(stream, 40, later);
-        nat.track(slot, stream, Flags::FIN.with(Flags::ACK), later);
+        nat.pass(slot, stream, Flags::FIN.with(Flags::ACK), 40, later);
     }
     nat.expire(later + Duration::from_secs(239), |_, _| panic!("too early"));
     nat.expire(later + Duration::from_secs(241), |closed, reason| ended.push((closed.handle.slot, reason)));

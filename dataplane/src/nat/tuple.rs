@@ -95,7 +95,8 @@ mod tests {
 
     #[test]
     fn a_tuple_reads_back_and_reverses() {
-        let (a, b) = (SocketAddrV4::new([10, 1, 2, 3].into(), 4000), SocketAddrV4::new([9, 8, 7, 6].into(), 80));
+        let (a, b) =
+            (SocketAddrV4::new([10, 1, 2, 3].into(), 4000), SocketAddrV4::new([9, 8, 7, 6].into(), 80));
         let tuple = Tuple::new(Protocol::Tcp, a, b);
         assert_eq!((tuple.protocol(), tuple.src(), tuple.dst()), (Protocol::Tcp, a, b));
         assert_eq!(tuple.reversed(), Tuple::new(Protocol::Tcp, b, a));
