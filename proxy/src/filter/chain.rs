@@ -1,0 +1,490 @@
+//! The filters of one TCP flow, and the bytes on their way through them.
+//!
+//! Runs on: proxy cores. Allocates: per flow, and for held or edited bytes; nothing for bytes that pass. Blocks: never.
+//!
+//! ```text
+//!               stage 0        stage 1        stage 2
+//!   client -->  filter  -->    filter  -->    filter  -->  server      first stream
+//!           <--         <--            <--            <--              second stream
+//! ```
+//!
+//! While a stage holds nothing, its filter is shown a chunk's own bytes, and what passes moves on in that same chunk. What
+//! a filter holds is copied to the stage and shown again with what follows. A filter is called once for each event (new
+//! bytes, the time it asked for, the end), so a verdict without progress waits for the next event and cannot spin.
+//!
+//! A verdict that ends the flow ends the chain: bytes that come later are dropped. Only an answer is still on its way
+//! then, back to the sender through the stages between; these may edit, hold and delay it, but not end the flow again.
+
+use std::fmt;
+use std::sync::Arc;
+
+use pnat_shared::flow::{Side, Stream};
+use pnat_shared::frame::Frame;
+use pnat_shared::time::{Duration, Instant};
+use pnat_shared::verdict::CloseReason;
+
+use super::held::Held;
+use super::{Call, Flow, Services, StreamFilter, Summary, Turn, Verdict, name_verdict};
+use crate::chunk::Chunk;
+
+/// A wake-up comes no sooner than this after the call that asked for it.
+const SOONEST_WAKE: Duration = Duration::from_micros(50);
+
+/// What leaves a chain in one turn. The pair empties it: chunks first, then ends, then the outcome.
+#[derive(Debug)]
+pub struct Output<F> {
+    /// Bytes of the first stream, for the second socket.
+    pub to_server: Vec<Chunk<F>>,
+    /// Bytes of the second stream, for the first socket.
+    pub to_client: Vec<Chunk<F>>,
+    /// Per stream ([`Stream`] as index): its end came out, behind all of its bytes; the socket it leaves by sends FIN.
+    pub ended: [bool; 2],
+    /// A filter ended the flow.
+    pub outcome: Option<Outcome>,
+}
+
+impl<F> Default for Output<F> {
+    fn default() -> Self {
+        Self { to_server: Vec::new(), to_client: Vec::new(), ended: [false; 2], outcome: None }
+    }
+}
+
+impl<F> Output<F> {
+    /// The queue of a stream's bytes.
+    pub const fn stream(&mut self, stream: Stream) -> &mut Vec<Chunk<F>> {
+        match stream {
+            Stream::First => &mut self.to_server,
+            Stream::Second => &mut self.to_client,
+        }
+    }
+
+    pub const fn is_empty(&self) -> bool {
+        self.to_server.is_empty()
+            && self.to_client.is_empty()
+            && !self.ended[0]
+            && !self.ended[1]
+            && self.outcome.is_none()
+    }
+}
+
+/// How a filter ended a flow.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Both sides get RST.
+    Reset(CloseReason),
+    /// The side opposite to `to` gets RST at once. The answer comes out for `to`, now or in later turns, and then the
+    /// stream's end: FIN. What `to` still sends is dropped.
+    Answer { to: Side, reason: CloseReason },
+}
+
+/// One instance of each filter of a rule.
+pub struct StreamChain {
+    stages: Vec<Stage>,
+    /// Stages that still watch, per stream.
+    watching: [usize; 2],
+    /// Most bytes that the whole chain may hold per stream while no filter is to be woken.
+    limit: usize,
+    /// Streams whose end has gone in.
+    finished: [bool; 2],
+    state: State,
+    /// What a filter writes to.
+    output: Vec<u8>,
+}
+
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    /// A filter ended the flow with an answer, which goes back as the end of this stream.
+    Answering(Stream),
+    /// A filter reset the flow.
+    Over,
+}
+
+impl fmt::Debug for StreamChain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let held = [self.held(Stream::First), self.held(Stream::Second)];
+        f.debug_struct("StreamChain")
+            .field("filters", &self.stages.iter().map(|stage| &stage.name).collect::<Vec<_>>())
+            .field("watching", &self.watching)
+            .field("held", &held)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+}
+
+impl StreamChain {
+    /// A chain of named filters. `window` is the largest receive window of the pair's sockets, in bytes: a chain that held
+    /// all of it, and waited for more, would wait for ever, so that flow is ended with `filter_error`.
+    pub fn new(filters: impl IntoIterator<Item = (Arc<str>, Box<dyn StreamFilter>)>, window: u32) -> Self {
+        let stages: Vec<_> = filters.into_iter().map(|(name, filter)| Stage::new(name, filter)).collect();
+        let mut chain = Self {
+            stages,
+            watching: [0; 2],
+            limit: (window - window / 4) as usize,
+            finished: [false; 2],
+            state: State::Open,
+            output: Vec::new(),
+        };
+        chain.count_watching();
+        chain
+    }
+
+    /// Takes in the next bytes of a stream; what is let out is appended to `turn.out`.
+    pub fn push<F: Frame>(&mut self, turn: &mut Turn<'_, Output<F>>, stream: Stream, chunk: Chunk<F>) {
+        if self.state != State::Open || self.finished[stream as usize] || chunk.is_empty() {
+            return;
+        }
+        if self.watching[stream as usize] == 0 {
+            turn.out.stream(stream).push(chunk);
+            return;
+        }
+        self.feed(turn, stream, self.entrance(stream), chunk);
+        self.settle(turn, stream);
+    }
+
+    /// The stream has ended. Its end comes out ([`Output::ended`]) once everything held has.
+    pub fn finish<F: Frame>(&mut self, turn: &mut Turn<'_, Output<F>>, stream: Stream) {
+        if self.state != State::Open || self.finished[stream as usize] {
+            return;
+        }
+        self.finished[stream as usize] = true;
+        self.end(turn, stream, self.entrance(stream));
+    }
+
+    /// Wakes the filters that asked for it.
+    pub fn on_timer<F: Frame>(&mut self, turn: &mut Turn<'_, Output<F>>) {
+        for stream in [Stream::First, Stream::Second] {
+            let mut next = self.entrance(stream);
+            while let Some(at) = next {
+                if self.stages[at].half(stream).wake.is_some_and(|wake| wake <= turn.now) {
+                    self.show(turn, stream, at, None);
+                }
+                next = self.after(stream, at);
+            }
+            self.settle(turn, stream);
+        }
+    }
+
+    /// When [`StreamChain::on_timer`] is to be called next; [`Instant::FAR`] for never.
+    pub fn deadline(&self) -> Instant {
+        let wakes = self.stages.iter().flat_map(|stage| stage.halves.iter()).filter_map(|half| half.wake);
+        wakes.min().unwrap_or(Instant::FAR)
+    }
+
+    /// Bytes of a stream that are held: they count against the sender's receive window.
+    pub fn held(&self, stream: Stream) -> usize {
+        self.stages.iter().map(|stage| stage.half(stream).held.len()).sum()
+    }
+
+    /// Whether all filters have released this stream and nothing of it is held: bytes go straight through.
+    pub const fn is_stream_released(&self, stream: Stream) -> bool {
+        self.watching[stream as usize] == 0
+    }
+
+    /// Whether all filters have released both streams.
+    pub const fn is_released(&self) -> bool {
+        self.watching[0] == 0 && self.watching[1] == 0 && matches!(self.state, State::Open)
+    }
+
+    /// The flow has ended: tells every filter.
+    pub fn close(&mut self, flow: &Flow, summary: &Summary, services: &mut Services) {
+        for stage in &mut self.stages {
+            stage.filter.close(flow, summary, services);
+        }
+    }
+
+    /// The stage that sees a stream first.
+    fn entrance(&self, stream: Stream) -> Option<usize> {
+        match stream {
+            Stream::First => Some(0).filter(|_| !self.stages.is_empty()),
+            Stream::Second => self.stages.len().checked_sub(1),
+        }
+    }
+
+    /// The stage that sees a stream after stage `at`.
+    fn after(&self, stream: Stream, at: usize) -> Option<usize> {
+        match stream {
+            Stream::First => Some(at + 1).filter(|&next| next < self.stages.len()),
+            Stream::Second => at.checked_sub(1),
+        }
+    }
+
+    /// The first stage from `at` on that watches the stream.
+    fn watcher(&self, stream: Stream, mut at: Option<usize>) -> Option<usize> {
+        while let Some(stage) = at {
+            if self.stages[stage].half(stream).watching {
+                break;
+            }
+            at = self.after(stream, stage);
+        }
+        at
+    }
+
+    fn count_watching(&mut self) {
+        self.watching = [Stream::First, Stream::Second]
+            .map(|stream| self.stages.iter().filter(|stage| stage.half(stream).watching).count());
+    }
+
+    /// Hands bytes to the stage `at`, or to the first one behind it that watches, or out.
+    fn feed<F: Frame>(
+        &mut self,
+        turn: &mut Turn<'_, Output<F>>,
+        stream: Stream,
+        at: Option<usize>,
+        chunk: Chunk<F>,
+    ) {
+        // A stage further on may just have ended the flow.
+        if !matches!(self.state, State::Open) && self.state != State::Answering(stream) {
+            return;
+        }
+        match self.watcher(stream, at) {
+            Some(at) => self.show(turn, stream, at, Some(chunk)),
+            None => turn.out.stream(stream).push(chunk),
+        }
+    }
+
+    /// Hands a stream's end to the stage `at`, or to the first one behind it that watches, or out.
+    fn end<F: Frame>(&mut self, turn: &mut Turn<'_, Output<F>>, stream: Stream, at: Option<usize>) {
+        if !matches!(self.state, State::Open) && self.state != State::Answering(stream) {
+            return;
+        }
+        match self.watcher(stream, at) {
+            Some(at) => {
+                self.stages[at].half_mut(stream).ending = true;
+                self.show(turn, stream, at, None);
+            }
+            None => turn.out.ended[stream as usize] = true,
+        }
+    }
+
+    /// Calls the filter of stage `at` and does what it says.
+    fn show<F: Frame>(
+        &mut self,
+        turn: &mut Turn<'_, Output<F>>,
+        stream: Stream,
+        at: usize,
+        chunk: Option<Chunk<F>>,
+    ) {
+        self.output.clear();
+        let mut wake = None;
+        let mut call = Call {
+            now: turn.now,
+            flow: &mut *turn.flow,
+            services: &mut *turn.services,
+            output: &mut self.output,
+            wake: &mut wake,
+        };
+        let may_end = self.state == State::Open;
+        let step = self.stages[at].show(&mut call, stream, chunk, may_end);
+        match step {
+            Step::Go { passed, released, ended } => {
+                if released || ended {
+                    self.count_watching();
+                }
+                let next = self.after(stream, at);
+                for chunk in passed.into_iter().flatten() {
+                    self.feed(turn, stream, next, chunk);
+                }
+                if ended {
+                    self.end(turn, stream, next);
+                }
+            }
+            Step::Reset(reason) => self.reset(turn, at, reason),
+            Step::Answer(reason) => self.answer(turn, stream, at, reason),
+        }
+    }
+
+    fn reset<F>(&mut self, turn: &mut Turn<'_, Output<F>>, at: usize, reason: CloseReason) {
+        name_verdict(turn.flow, &self.stages[at].name);
+        turn.out.outcome = Some(Outcome::Reset(reason));
+        self.state = State::Over;
+        for stage in &mut self.stages {
+            stage.halves.iter_mut().for_each(Half::stop);
+        }
+        self.count_watching();
+    }
+
+    fn answer<F: Frame>(
+        &mut self,
+        turn: &mut Turn<'_, Output<F>>,
+        stream: Stream,
+        at: usize,
+        reason: CloseReason,
+    ) {
+        let back = !stream;
+        if self.finished[back as usize] {
+            return self.reset(turn, at, reason);
+        }
+        name_verdict(turn.flow, &self.stages[at].name);
+        turn.out.outcome = Some(Outcome::Answer { to: stream.enters(), reason });
+        self.state = State::Answering(back);
+        self.finished[back as usize] = true;
+        for (place, stage) in self.stages.iter_mut().enumerate() {
+            stage.half_mut(stream).stop();
+            let between = match back {
+                Stream::First => place > at,
+                Stream::Second => place < at,
+            };
+            if !between {
+                stage.half_mut(back).stop();
+            }
+        }
+        self.count_watching();
+        let answer = Chunk::from_vec(std::mem::take(&mut self.output));
+        let next = self.after(back, at);
+        if !answer.is_empty() {
+            self.feed(turn, back, next, answer);
+        }
+        self.end(turn, back, next);
+    }
+
+    /// Ends a flow that could only wait for ever: the held bytes close the sender's window, and no filter is to be woken.
+    fn settle<F>(&mut self, turn: &mut Turn<'_, Output<F>>, stream: Stream) {
+        if self.state != State::Open || self.watching[stream as usize] == 0 {
+            return;
+        }
+        if self.held(stream) <= self.limit
+            || self.stages.iter().any(|stage| stage.half(stream).wake.is_some())
+        {
+            return;
+        }
+        let largest = (0..self.stages.len()).max_by_key(|&at| self.stages[at].half(stream).held.len());
+        turn.flow.verdict = Some("holds the whole receive window".to_owned());
+        self.reset(turn, largest.unwrap_or(0), CloseReason::FilterError);
+    }
+}
+
+/// One filter of a chain.
+struct Stage {
+    name: Arc<str>,
+    filter: Box<dyn StreamFilter>,
+    halves: [Half; 2],
+}
+
+/// What a stage keeps for one stream.
+#[derive(Debug, Default)]
+struct Half {
+    /// Whether the filter still sees the stream. I.e. false when released, or when the stream's end has gone on.
+    watching: bool,
+    /// The stream's end has come in: nothing follows what is held.
+    ending: bool,
+    held: Held,
+    wake: Option<Instant>,
+}
+
+impl Half {
+    fn stop(&mut self) {
+        self.watching = false;
+        self.wake = None;
+        self.held.clear();
+    }
+}
+
+/// What comes of one call of a filter.
+enum Step<F> {
+    Go {
+        /// What goes on, in order: an edit's output, bytes that were held, bytes of the new chunk.
+        passed: [Option<Chunk<F>>; 3],
+        released: bool,
+        /// The stream's end goes on, too.
+        ended: bool,
+    },
+    Reset(CloseReason),
+    /// The answer is in [`Call::output`].
+    Answer(CloseReason),
+}
+
+impl Stage {
+    fn new(name: Arc<str>, filter: Box<dyn StreamFilter>) -> Self {
+        let half = |stream| Half { watching: filter.wants(stream), ..Half::default() };
+        let halves = [half(Stream::First), half(Stream::Second)];
+        Self { name, filter, halves }
+    }
+
+    const fn half(&self, stream: Stream) -> &Half {
+        &self.halves[stream as usize]
+    }
+
+    const fn half_mut(&mut self, stream: Stream) -> &mut Half {
+        &mut self.halves[stream as usize]
+    }
+
+    /// Shows what is held and `chunk` to the filter. Where the filter may not end the flow, such a verdict means pass all.
+    fn show<F: Frame>(
+        &mut self,
+        call: &mut Call<'_>,
+        stream: Stream,
+        chunk: Option<Chunk<F>>,
+        may_end: bool,
+    ) -> Step<F> {
+        let half = &mut self.halves[stream as usize];
+        let held = half.held.len();
+        let total = held + chunk.as_ref().map_or(0, Chunk::len);
+        let verdict = match &chunk {
+            Some(chunk) if held == 0 => self.filter.data(call, stream, chunk.bytes(), 0, half.ending),
+            _ => {
+                if let Some(chunk) = &chunk {
+                    half.held.append(chunk.bytes());
+                }
+                self.filter.data(call, stream, half.held.bytes(), held, half.ending)
+            }
+        };
+        half.wake = call.wake.map(|wake| wake.max(call.now + SOONEST_WAKE));
+        // `edited` bytes are replaced, those from there to `let_out` go on unchanged, those behind are held.
+        let (edited, let_out) = match verdict {
+            Verdict::Pass(count) => (0, count.min(total)),
+            Verdict::Edit(count) => (count.min(total), count.min(total)),
+            Verdict::Release => (0, total),
+            Verdict::Reset(reason) if may_end => return Step::Reset(reason),
+            Verdict::Answer(reason) if may_end => return Step::Answer(reason),
+            Verdict::Reset(_) | Verdict::Answer(_) => (0, total),
+        };
+        let let_out = if half.ending && half.wake.is_none() { total } else { let_out };
+        let replacement = match verdict {
+            Verdict::Edit(_) if !call.output.is_empty() => Some(Chunk::from_vec(std::mem::take(call.output))),
+            _ => None,
+        };
+        let [old, new] = half.split(chunk, held, edited, let_out);
+        if may_end && half.held.len() > self.filter.budget() {
+            call.flow.verdict = Some(format!("holds more than {} bytes", self.filter.budget()));
+            return Step::Reset(CloseReason::FilterError);
+        }
+        let ended = half.ending && half.held.is_empty();
+        let released = verdict == Verdict::Release;
+        if released || ended {
+            half.stop();
+        }
+        Step::Go { passed: [replacement, old, new], released, ended }
+    }
+}
+
+impl Half {
+    /// Cuts out what goes on unchanged, from `start` to `end` of the `before` held bytes and the chunk behind them, and keeps
+    /// what follows. The chunk was appended to the held bytes unless there were none.
+    fn split<F: Frame>(
+        &mut self,
+        chunk: Option<Chunk<F>>,
+        before: usize,
+        start: usize,
+        end: usize,
+    ) -> [Option<Chunk<F>>; 2] {
+        let old = self.held.bytes().get(start..end.min(before)).filter(|old| !old.is_empty());
+        let old = old.map(|old| Chunk::from_vec(old.to_vec()));
+        let new = chunk.and_then(|mut chunk| {
+            let end = end.saturating_sub(before);
+            if before == 0 {
+                self.held.append(&chunk.bytes()[end..]);
+            }
+            chunk.truncate(end);
+            chunk.advance(start.saturating_sub(before));
+            Some(chunk).filter(|chunk| !chunk.is_empty())
+        });
+        if before > 0 {
+            self.held.advance(end);
+        }
+        [old, new]
+    }
+}
+
+#[cfg(test)]
+mod tests;
