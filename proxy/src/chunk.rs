@@ -5,6 +5,8 @@
 //! A received frame is handed on as a chunk, through the chain and into the other socket's send queue, without a copy;
 //! its payload is copied once, into the frame that is sent. Only what a filter writes lives on the heap.
 
+use core::ops::Range;
+
 use pnat_shared::frame::Frame;
 
 /// Where a chunk's bytes are.
@@ -59,6 +61,14 @@ impl<F: Frame> Chunk<F> {
     /// Keeps the first `len` bytes.
     pub fn truncate(&mut self, len: usize) {
         self.end = self.end.min(self.start + len);
+    }
+
+    /// The frame that holds the bytes, and where in it they are; the chunk itself where they live on the heap.
+    pub fn into_frame(self) -> Result<(F, Range<usize>), Self> {
+        match self.store {
+            Store::Frame(frame) => Ok((frame, self.start..self.end)),
+            Store::Heap(_) => Err(self),
+        }
     }
 
     /// Memory that the chunk keeps from others, in bytes: a small segment still holds a whole frame.

@@ -33,6 +33,11 @@ impl Chains {
                 rule.filters.iter().filter_map(|&index| filters.get(index).cloned().flatten()).collect()
             })
             .collect();
+        Self::new(rules, window)
+    }
+
+    /// Chains of these filters, per rule, with their names and in chain order.
+    pub const fn new(rules: Vec<Vec<(Arc<str>, Arc<dyn Factory>)>>, window: u32) -> Self {
         Self { rules, window }
     }
 
