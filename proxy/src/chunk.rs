@@ -9,6 +9,9 @@ use core::ops::Range;
 
 use pnat_shared::frame::Frame;
 
+/// Bytes that a heap chunk has room for when small chunks are gathered in it: about a frame's worth.
+const GATHER: usize = 2048;
+
 /// Where a chunk's bytes are.
 #[derive(Debug)]
 enum Store<F> {
@@ -71,6 +74,37 @@ impl<F: Frame> Chunk<F> {
         }
     }
 
+    /// Puts `next` behind `last`: answers it back as the queue's next chunk, or nothing where its bytes went into `last`.
+    ///
+    /// A chunk that holds four times more memory than bytes would let a peer pin whole frames with single bytes, so where
+    /// something waits before it, such a chunk is copied together with its like. A queue's memory is thus a small multiple
+    /// of its bytes (eight at worst, when large and small chunks alternate).
+    pub fn gather(last: Option<&mut Self>, next: Self) -> Option<Self> {
+        if next.is_empty() {
+            return None;
+        }
+        let Some(last) = last else { return Some(next) };
+        if next.footprint() < 4 * next.len() {
+            return Some(next);
+        }
+        if let Store::Heap(bytes) = &mut last.store
+            && last.end == bytes.len()
+            && bytes.capacity() - bytes.len() >= next.len()
+        {
+            bytes.extend_from_slice(next.bytes());
+            last.end = bytes.len();
+            return None;
+        }
+        let mut bytes = Vec::with_capacity(GATHER.max(next.len()));
+        bytes.extend_from_slice(next.bytes());
+        Some(Self::from_vec(bytes))
+    }
+
+    /// A copy on the heap of the bytes from `start` on, with no memory to spare.
+    pub fn copy_from(&self, start: usize) -> Self {
+        Self::from_vec(self.bytes()[start.min(self.len())..].to_vec())
+    }
+
     /// Memory that the chunk keeps from others, in bytes: a small segment still holds a whole frame.
     pub fn footprint(&self) -> usize {
         match &self.store {
@@ -94,5 +128,23 @@ mod tests {
         assert_eq!(chunk.bytes(), b"lo");
         chunk.advance(9);
         assert!(chunk.is_empty());
+    }
+
+    #[test]
+    fn small_chunks_that_wait_are_gathered_and_large_ones_kept() {
+        let small = || Chunk::from_frame(VecFrame::new(b"x"), 0, 1);
+        let mut queue: Vec<Chunk<VecFrame>> = Vec::new();
+        for _ in 0..5000 {
+            if let Some(chunk) = Chunk::gather(queue.last_mut(), small()) {
+                queue.push(chunk);
+            }
+        }
+        let footprint: usize = queue.iter().map(Chunk::footprint).sum();
+        assert_eq!(queue.iter().map(Chunk::len).sum::<usize>(), 5000);
+        assert!(footprint <= 2048 + 3 * GATHER, "{footprint}");
+        let large = Chunk::from_frame(VecFrame::new(&[7; 1448]), 0, 1448);
+        assert!(
+            Chunk::gather(queue.last_mut(), large).is_some_and(|kept| kept.footprint() == VecFrame::CAPACITY)
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! One end of a TCP connection: a socket of a pair.
+//!
+//! Runs on: proxy cores. Allocates: per connection, and when queues grow. Blocks: never.
 
-use std::marker::PhantomData;
 use std::net::SocketAddrV4;
 
 use pnat_shared::frame::{Frame, FramePool};
@@ -8,7 +9,15 @@ use pnat_shared::time::{Duration, Instant};
 use pnat_shared::verdict::DropReason;
 use pnat_shared::wire::tcp::{Header, Seq};
 
+use super::clock::Clock;
+use super::recv::{Owed, Receiver};
+use super::segment::HEADERS;
+use super::send::Sender;
+use super::timer::{Timers, fires};
 use crate::chunk::Chunk;
+
+/// How long after the last segment an endpoint gives spare memory back.
+const TRIM_AFTER: Duration = Duration::from_secs(5);
 
 /// The options of a SYN, mirrored from one leg to the other (RFC 9293 section 3.2, RFC 7323, RFC 2018).
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -65,10 +74,41 @@ pub enum Error {
     Aborted,
 }
 
+/// A RST that is to be sent.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Reset {
+    pub(super) seq: Seq,
+    pub(super) ack: Option<Seq>,
+}
+
 /// One end of a connection.
+///
+/// After [`Endpoint::on_segment`], [`Endpoint::on_timer`], [`Endpoint::receive`], [`Endpoint::set_downstream`] and
+/// whatever asks for something to be sent, call [`Endpoint::transmit`]: nothing else sends, not even a window update.
 #[derive(Debug)]
 pub struct Endpoint<F> {
-    marker: PhantomData<F>,
+    pub(super) settings: Settings,
+    pub(super) local: SocketAddrV4,
+    pub(super) remote: SocketAddrV4,
+    pub(super) state: State,
+    pub(super) error: Option<Error>,
+    /// What our SYN says; until [`Endpoint::answer`], nothing.
+    pub(super) offer: Option<Offer>,
+    /// What the peer's SYN said.
+    pub(super) peer: Option<(Seq, Offer)>,
+    pub(super) clock: Clock,
+    pub(super) send: Sender<F>,
+    pub(super) recv: Receiver<F>,
+    pub(super) timers: Timers,
+    /// A SYN or SYN-ACK is to be sent.
+    pub(super) syn_due: bool,
+    /// How many were sent.
+    pub(super) syns: u32,
+    pub(super) reset: Option<Reset>,
+    /// When the next answer to a dubious segment may be sent (RFC 5961 section 7).
+    pub(super) challenge_from: Instant,
+    /// When the last segment came.
+    pub(super) heard: Instant,
 }
 
 impl<F: Frame> Endpoint<F> {
@@ -80,15 +120,15 @@ impl<F: Frame> Endpoint<F> {
         syn: &Header,
         now: Instant,
     ) -> Self {
-        let _ = (settings, local, peer, syn, now);
-        unimplemented!()
+        let mut endpoint = Self::new(settings, local, peer, State::SynHeld, Seq(0), now);
+        endpoint.hold(syn, now);
+        endpoint
     }
 
     /// Answers the held SYN: SYN-ACK with this initial sequence number and these options (of which those that the peer
-    /// did not offer are left out).
+    /// did not offer are left out). Does nothing in any other state.
     pub fn answer(&mut self, iss: Seq, offer: Offer, now: Instant) {
-        let _ = (iss, offer, now);
-        unimplemented!()
+        self.answer_held(iss, offer, now);
     }
 
     /// Active open: a SYN with this initial sequence number and these options is to be sent.
@@ -100,30 +140,86 @@ impl<F: Frame> Endpoint<F> {
         offer: Offer,
         now: Instant,
     ) -> Self {
-        let _ = (settings, local, peer, iss, offer, now);
-        unimplemented!()
+        let mut endpoint = Self::new(settings, local, peer, State::SynSent, iss, now);
+        endpoint.start_connect(offer, now);
+        endpoint
+    }
+
+    fn new(
+        settings: Settings,
+        local: SocketAddrV4,
+        remote: SocketAddrV4,
+        state: State,
+        iss: Seq,
+        now: Instant,
+    ) -> Self {
+        Self {
+            settings,
+            local,
+            remote,
+            state,
+            error: None,
+            offer: None,
+            peer: None,
+            clock: Clock::new(None, now),
+            send: Sender::new(iss),
+            recv: Receiver::new(settings.window),
+            timers: Timers::new(),
+            syn_due: false,
+            syns: 0,
+            reset: None,
+            challenge_from: now,
+            heard: now,
+        }
     }
 
     /// Takes in a segment whose checksum was verified. `payload` is what follows the TCP header. An error says why the
     /// segment was not used; an answer that the RFC asks for (challenge ACK, RST) is sent all the same.
+    ///
+    /// Urgent data is ordinary data here: it stays in the stream, and the pointer is not passed on (RFC 6093 advises
+    /// against its use, and middleboxes clear it).
     pub fn on_segment(&mut self, header: &Header, payload: Chunk<F>, now: Instant) -> Result<(), DropReason> {
-        let _ = (header, payload, now);
-        unimplemented!()
+        match self.state {
+            State::SynHeld => self.on_segment_held(header),
+            State::SynSent => self.on_segment_syn_sent(header, now),
+            State::Closed => self.on_segment_closed(header, payload.len()),
+            _ => self.on_segment_synchronized(header, payload, now),
+        }
     }
 
     /// Does what is due at `now`: retransmission, delayed ACK, probes, timeouts.
     pub fn on_timer(&mut self, now: Instant) {
-        let _ = now;
-        unimplemented!()
+        if fires(&mut self.timers.ack, now) {
+            self.recv.owed = Owed::Now;
+        }
+        if fires(&mut self.timers.life, now) {
+            match self.state {
+                State::TimeWait => self.close(None),
+                _ => self.fail(Error::Timeout),
+            }
+        }
+        if fires(&mut self.timers.retransmit, now) {
+            self.on_retransmit_timer(now);
+        }
+        if fires(&mut self.timers.trim, now) {
+            let idle_until = self.heard + TRIM_AFTER;
+            if idle_until > now {
+                self.timers.trim = idle_until;
+            } else {
+                self.send.shrink();
+                self.recv.shrink();
+            }
+        }
     }
 
     /// When [`Endpoint::on_timer`] is to be called next; [`Instant::FAR`] for never.
     pub fn deadline(&self) -> Instant {
-        unimplemented!()
+        self.timers.earliest()
     }
 
     /// Appends the segments that may be sent now, at most `budget`, each a whole frame with an IPv4 header behind
-    /// [`pnat_shared::frame::L2_LEN`] bytes of room. Answers false where the pool ran dry with something left to send.
+    /// [`pnat_shared::frame::L2_LEN`] bytes of room. Answers false where the pool ran dry with something left to send;
+    /// nothing is lost then, and the next call tries again.
     pub fn transmit(
         &mut self,
         pool: &mut impl FramePool<F>,
@@ -131,71 +227,151 @@ impl<F: Frame> Endpoint<F> {
         budget: usize,
         out: &mut Vec<F>,
     ) -> bool {
-        let _ = (pool, now, budget, out);
-        unimplemented!()
+        self.send_segments(pool, now, budget, out)
     }
 
     /// The next bytes in order, if any.
     pub fn receive(&mut self) -> Option<Chunk<F>> {
-        unimplemented!()
+        self.recv.next()
     }
 
     /// Whether the peer's FIN has come and all bytes before it were taken by [`Endpoint::receive`].
     pub fn is_receive_finished(&self) -> bool {
-        unimplemented!()
+        self.recv.finished && self.recv.is_drained()
     }
 
     /// How many received bytes of this leg still wait further down (chain, other socket): they count against the receive
     /// window, so back-pressure reaches the peer.
     pub fn set_downstream(&mut self, bytes: usize) {
-        let _ = bytes;
-        unimplemented!()
+        self.recv.set_downstream(bytes);
     }
 
-    /// Appends bytes to the send queue. There is no limit here: the pair bounds it by the other leg's window.
+    /// Appends bytes to the send queue; after [`Endpoint::shutdown`], drops them. There is no limit here: the pair bounds
+    /// it by the other leg's window.
     pub fn send(&mut self, chunk: Chunk<F>) {
-        let _ = chunk;
-        unimplemented!()
+        if self.state != State::Closed {
+            self.send.push(chunk);
+        }
     }
 
     /// Bytes in the send queue, sent and unacknowledged ones included.
     pub fn queued(&self) -> usize {
-        unimplemented!()
+        self.send.queue.len() as usize
     }
 
     /// Sends FIN behind what is queued.
     pub fn shutdown(&mut self) {
-        unimplemented!()
+        if self.send.fin || self.state == State::Closed {
+            return;
+        }
+        self.send.fin = true;
+        match self.state {
+            State::Established => self.state = State::FinWait1,
+            State::CloseWait => self.state = State::LastAck,
+            // Once the handshake is over the state follows.
+            _ => {}
+        }
     }
 
-    /// Drops all queues and sends RST if the state calls for one (RFC 9293 section 3.10.5).
+    /// Drops all queues and sends RST if the state calls for one (RFC 9293 section 3.10.5); a held SYN is refused by RST.
+    /// To leave a held SYN unanswered, drop the endpoint.
     pub fn abort(&mut self) {
-        unimplemented!()
+        if self.state != State::Closed {
+            self.reset = self.farewell();
+            self.close(Some(Error::Aborted));
+        }
     }
 
     pub fn state(&self) -> State {
-        unimplemented!()
+        self.state
     }
 
     /// Why the endpoint closed, where it was not by the book.
     pub fn error(&self) -> Option<Error> {
-        unimplemented!()
+        self.error
     }
 
     /// Initial sequence number and options of the peer's SYN or SYN-ACK; `None` before it came.
     pub fn peer(&self) -> Option<(Seq, Offer)> {
-        unimplemented!()
+        self.peer
     }
 
-    /// An ICMP "fragmentation needed" that quotes a segment of ours with this sequence number (RFC 1191; RFC 5927 section 7: ignored
-    /// unless the number is in flight).
+    /// An ICMP "fragmentation needed" that quotes a segment of ours with this sequence number (RFC 1191; RFC 5927 section 7:
+    /// ignored unless the number is in flight).
     pub fn on_mtu(&mut self, seq: Seq, mtu: u16, now: Instant) {
-        let _ = (seq, mtu, now);
-        unimplemented!()
+        if self.is_open() && self.send.shrink_mss(seq, mtu.saturating_sub(HEADERS)) {
+            self.arm_retransmit(now);
+        }
     }
 
-    /// Whether everything ended and nothing will be sent any more.
+    /// Whether everything ended and nothing will be sent any more. Bytes may still wait for [`Endpoint::receive`].
     pub fn is_over(&self) -> bool {
-        unimplemented!()
+        self.state == State::Closed && self.reset.is_none()
+    }
+
+    /// Whether sequence numbers are agreed and the connection has not ended.
+    pub(super) fn is_open(&self) -> bool {
+        !matches!(self.state, State::SynHeld | State::SynSent | State::SynReceived | State::Closed)
+    }
+
+    pub(super) fn arm_retransmit(&mut self, now: Instant) {
+        let gives_up = self.send.unanswered + self.settings.user_timeout;
+        self.timers.retransmit = (now + self.send.rto.current()).min(gives_up.max(now));
+    }
+
+    fn on_retransmit_timer(&mut self, now: Instant) {
+        match self.state {
+            State::SynSent | State::SynReceived => {
+                self.syn_due = true;
+                self.send.rto.back_off();
+                self.timers.retransmit = now + self.send.rto.current();
+            }
+            _ if !self.is_open() => {}
+            _ if now >= self.send.unanswered + self.settings.user_timeout => self.fail(Error::Timeout),
+            _ => {
+                self.send.on_timeout(now);
+                self.arm_retransmit(now);
+            }
+        }
+    }
+
+    /// Ends with an error that the peer should hear of.
+    pub(super) fn fail(&mut self, error: Error) {
+        self.reset = self.farewell();
+        self.close(Some(error));
+    }
+
+    /// The RST that ends the present state, if it takes one.
+    fn farewell(&self) -> Option<Reset> {
+        match self.state {
+            State::SynHeld => Some(Reset { seq: Seq(0), ack: Some(self.recv.nxt) }),
+            State::SynReceived
+            | State::Established
+            | State::FinWait1
+            | State::FinWait2
+            | State::CloseWait => Some(Reset { seq: self.send.nxt, ack: Some(self.recv.nxt) }),
+            State::SynSent | State::Closing | State::LastAck | State::TimeWait | State::Closed => None,
+        }
+    }
+
+    pub(super) fn close(&mut self, error: Option<Error>) {
+        self.state = State::Closed;
+        self.error = error;
+        self.timers = Timers::new();
+        self.syn_due = false;
+        self.send.clear();
+        self.send.shrink();
+        self.recv.owed = Owed::Nothing;
+        if error.is_some() {
+            self.recv.clear();
+        }
+    }
+
+    /// Something came: spare memory is kept for a while.
+    pub(super) fn touch(&mut self, now: Instant) {
+        self.heard = now;
+        if self.timers.trim == Instant::FAR {
+            self.timers.trim = now + TRIM_AFTER;
+        }
     }
 }

@@ -97,9 +97,10 @@ impl Flags {
 
     /// Combinations that no TCP sends: SYN with FIN or RST, FIN with RST, or none of SYN, ACK and RST.
     pub const fn are_sane(self) -> bool {
-        !(self.has(Self::SYN) && self.0 & (Self::FIN.0 | Self::RST.0) != 0)
-            && !(self.has(Self::FIN) && self.has(Self::RST))
-            && self.0 & (Self::SYN.0 | Self::ACK.0 | Self::RST.0) != 0
+        let opens_and_ends = self.has(Self::SYN) && self.0 & (Self::FIN.0 | Self::RST.0) != 0;
+        let ends_twice = self.has(Self::FIN) && self.has(Self::RST);
+        let says_something = self.0 & (Self::SYN.0 | Self::ACK.0 | Self::RST.0) != 0;
+        says_something && !opens_and_ends && !ends_twice
     }
 }
 

@@ -1,0 +1,93 @@
+//! Timestamps: our clock as the peer sees it, and PAWS (RFC 7323 sections 3 to 5).
+
+use pnat_shared::time::{Duration, Instant};
+use pnat_shared::wire::tcp::Seq;
+
+/// After this long without a segment the peer's clock may have gone half way round (RFC 7323 section 5.5).
+const STALE: Duration = Duration::from_secs(24 * 24 * 3600);
+
+/// The timestamp option of one connection. TSval counts milliseconds from the value that the SYN's offer carried, so the
+/// clocks of a pair's two legs run alike.
+#[derive(Debug)]
+pub(super) struct Clock {
+    /// Both ends offered the option. While a SYN of ours is out this says that we offer it.
+    pub(super) on: bool,
+    base: u32,
+    epoch: Instant,
+    /// TS.Recent: what goes into TSecr.
+    recent: u32,
+    recent_at: Instant,
+}
+
+impl Clock {
+    pub(super) fn new(base: Option<u32>, now: Instant) -> Self {
+        Self { on: base.is_some(), base: base.unwrap_or(0), epoch: now, recent: 0, recent_at: now }
+    }
+
+    /// TSval at `now`.
+    pub(super) const fn value(&self, now: Instant) -> u32 {
+        self.base.wrapping_add(now.since(self.epoch).as_millis() as u32)
+    }
+
+    /// The option of a segment that leaves now.
+    pub(super) fn stamp(&self, now: Instant) -> Option<(u32, u32)> {
+        self.on.then(|| (self.value(now), self.recent))
+    }
+
+    /// TSval of the peer's SYN.
+    pub(super) const fn start(&mut self, value: u32, now: Instant) {
+        self.recent = value;
+        self.recent_at = now;
+    }
+
+    /// PAWS (RFC 7323 section 5.3, R1): whether the segment is older than one that came before.
+    pub(super) fn is_old(&self, value: u32, now: Instant) -> bool {
+        self.on && Seq(value).before(Seq(self.recent)) && now.since(self.recent_at) < STALE
+    }
+
+    /// Remembers the TSval of a segment that reaches down to the last ACK sent (RFC 7323 section 4.3).
+    pub(super) fn remember(&mut self, value: u32, now: Instant) {
+        if !Seq(value).before(Seq(self.recent)) || now.since(self.recent_at) >= STALE {
+            self.start(value, now);
+        }
+    }
+
+    /// Round-trip time by the echo; `None` where it names a time that has not come or is long past.
+    pub(super) fn elapsed(&self, echo: u32, now: Instant) -> Option<Duration> {
+        let millis = Seq(self.value(now)).distance(Seq(echo));
+        u64::try_from(millis).ok().filter(|ms| *ms <= 60_000).map(|ms| Duration::from_millis(ms.max(1)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ZERO: Instant = Instant::ZERO;
+
+    #[test]
+    fn the_first_value_is_the_offered_one_and_then_counts_milliseconds() {
+        let start = Instant::from_secs(7);
+        let clock = Clock::new(Some(u32::MAX), start);
+        assert_eq!(clock.value(start), u32::MAX);
+        assert_eq!(clock.value(start + Duration::from_millis(3)), 2);
+    }
+
+    #[test]
+    fn an_older_stamp_is_old_until_the_clock_may_have_wrapped() {
+        let mut clock = Clock::new(Some(0), ZERO);
+        clock.start(5, ZERO);
+        assert!(clock.is_old(4, ZERO) && !clock.is_old(5, ZERO) && clock.is_old(u32::MAX, ZERO));
+        assert!(!clock.is_old(4, ZERO + STALE));
+        clock.remember(4, ZERO);
+        assert_eq!(clock.stamp(ZERO), Some((0, 5)));
+    }
+
+    #[test]
+    fn an_echo_from_the_future_measures_nothing() {
+        let clock = Clock::new(Some(100), ZERO);
+        let now = Instant::from_millis(50);
+        assert_eq!(clock.elapsed(130, now), Some(Duration::from_millis(20)));
+        assert_eq!(clock.elapsed(151, now), None);
+    }
+}

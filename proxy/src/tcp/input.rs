@@ -1,0 +1,218 @@
+//! Segments that arrive once sequence numbers are agreed (RFC 9293 section 3.10.7.4, RFC 5961, RFC 7323).
+//!
+//! Runs on: proxy cores. Allocates: when queues are longer than ever before. Blocks: never.
+
+use pnat_shared::frame::Frame;
+use pnat_shared::time::{Duration, Instant};
+use pnat_shared::verdict::DropReason;
+use pnat_shared::wire::tcp::{Flags, Header, Seq};
+
+use super::endpoint::{Endpoint, Error, Reset, State};
+use super::recv::{Fit, Owed};
+use crate::chunk::Chunk;
+
+/// At most one challenge ACK in this time (RFC 5961 section 7; the interval is Linux's).
+const CHALLENGE_INTERVAL: Duration = Duration::from_millis(500);
+
+impl<F: Frame> Endpoint<F> {
+    pub(super) fn on_segment_synchronized(
+        &mut self,
+        header: &Header,
+        payload: Chunk<F>,
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        let flags = header.flags;
+        let opening = self.state == State::SynReceived;
+        let repeats_syn = flags.has(Flags::SYN) && self.peer.is_some_and(|(irs, _)| irs == header.seq);
+        if opening && repeats_syn && !flags.has(Flags::RST) {
+            if self.on_syn_again(header) {
+                self.establish(now);
+                self.recv.owed = Owed::Now;
+            }
+            return Ok(());
+        }
+        self.check_sequence(header, payload.len(), now)?;
+        if flags.has(Flags::RST) {
+            return self.on_reset(header, now);
+        }
+        if flags.has(Flags::SYN) {
+            // Whatever its number: the peer may have forgotten us, and answers this with a RST that we can trust
+            // (RFC 5961 section 4).
+            self.challenge(now);
+            return Err(DropReason::Unacceptable);
+        }
+        if !flags.has(Flags::ACK) {
+            return Err(DropReason::Unacceptable);
+        }
+        if opening {
+            self.check_handshake_ack(header)?;
+        }
+        if let Some((value, _)) = header.options.timestamps
+            && self.clock.on
+            && !header.seq.after(self.recv.told_nxt)
+        {
+            self.clock.remember(value, now);
+        }
+        if opening {
+            if self.syns == 1 {
+                self.send.rto.sample(now.since(self.send.unanswered));
+            }
+            self.establish(now);
+        }
+        self.touch(now);
+        self.on_ack(header, payload.is_empty(), now)?;
+        if self.state == State::Closed {
+            return Ok(());
+        }
+        self.on_text(header, payload, now)
+    }
+
+    /// The first two checks: PAWS and the window.
+    fn check_sequence(&mut self, header: &Header, payload: usize, now: Instant) -> Result<(), DropReason> {
+        let flags = header.flags;
+        let len = payload as u32 + u32::from(flags.has(Flags::FIN)) + u32::from(flags.has(Flags::SYN));
+        // A reset is judged by its number alone, and a SYN is challenged wherever it lies.
+        if let Some((value, _)) = header.options.timestamps
+            && !flags.has(Flags::RST)
+            && !flags.has(Flags::SYN)
+            && self.clock.is_old(value, now)
+        {
+            self.acknowledge_stray(len, now);
+            return Err(DropReason::Paws);
+        }
+        let fit = self.recv.fit(header.seq, len);
+        if fit == Fit::Acceptable || (flags.has(Flags::SYN) && !flags.has(Flags::RST)) {
+            return Ok(());
+        }
+        if !flags.has(Flags::RST) {
+            self.acknowledge_stray(len, now);
+            if flags.has(Flags::FIN) && self.state == State::TimeWait {
+                self.timers.life = now + self.settings.time_wait;
+            }
+        }
+        Err(if fit == Fit::Beyond { DropReason::OutOfWindow } else { DropReason::Unacceptable })
+    }
+
+    /// Answers a segment outside the window. Text and FIN are answered at once: our ACK for them was lost. Anything
+    /// else only now and then, or two ends that disagree would answer each other for ever.
+    fn acknowledge_stray(&mut self, len: u32, now: Instant) {
+        if len > 0 {
+            self.recv.owed = Owed::Now;
+        } else {
+            self.challenge(now);
+        }
+    }
+
+    fn challenge(&mut self, now: Instant) {
+        if now >= self.challenge_from {
+            self.challenge_from = now + CHALLENGE_INTERVAL;
+            self.recv.owed = Owed::Now;
+        }
+    }
+
+    /// Only the exact next number resets; within the window the peer is asked to say it again (RFC 5961 section 3).
+    fn on_reset(&mut self, header: &Header, now: Instant) -> Result<(), DropReason> {
+        if header.seq != self.recv.nxt {
+            self.challenge(now);
+            return Err(DropReason::Unacceptable);
+        }
+        self.close(Some(Error::Reset));
+        Ok(())
+    }
+
+    /// In SYN-RECEIVED anything but the ACK of our SYN is answered with RST (RFC 9293 section 3.10.7.4).
+    fn check_handshake_ack(&mut self, header: &Header) -> Result<(), DropReason> {
+        if header.ack == self.send.nxt {
+            return Ok(());
+        }
+        self.reset = Some(Reset { seq: header.ack, ack: None });
+        Err(DropReason::Unacceptable)
+    }
+
+    fn on_ack(&mut self, header: &Header, bare: bool, now: Instant) -> Result<(), DropReason> {
+        if header.ack.after(self.send.nxt) {
+            self.challenge(now);
+            return Err(DropReason::Unacceptable);
+        }
+        if header.ack.before(self.send.una) {
+            // Somewhat old is a reordered segment whose text is good; very old is a guess (RFC 5961 section 5).
+            let age = self.send.una.0.wrapping_sub(header.ack.0);
+            if age <= self.send.max_window.max(0xffff) {
+                return Ok(());
+            }
+            self.challenge(now);
+            return Err(DropReason::Unacceptable);
+        }
+        let bare = bare && !header.flags.has(Flags::FIN);
+        let echo = header.options.timestamps.filter(|_| self.clock.on);
+        let echo = echo.and_then(|(_, echo)| self.clock.elapsed(echo, now));
+        let acked = self.send.on_ack(header, bare, echo, now);
+        if self.send.flight() == 0 {
+            self.timers.retransmit = Instant::FAR;
+        } else if acked > 0 {
+            self.arm_retransmit(now);
+        }
+        if acked > 0 && self.send.is_fin_acked() {
+            self.on_fin_acked(now);
+        }
+        Ok(())
+    }
+
+    fn on_fin_acked(&mut self, now: Instant) {
+        match self.state {
+            State::FinWait1 => self.state = State::FinWait2,
+            State::Closing => self.wait(now),
+            State::LastAck => self.close(None),
+            _ => {}
+        }
+    }
+
+    /// The seventh and eighth check: text and FIN.
+    fn on_text(&mut self, header: &Header, payload: Chunk<F>, now: Instant) -> Result<(), DropReason> {
+        let fin = header.flags.has(Flags::FIN);
+        if payload.is_empty() && !fin {
+            return Ok(());
+        }
+        if self.recv.finished {
+            // The stream has ended; only our ACK of its end can be missing.
+            self.recv.owed = Owed::Now;
+            return Err(DropReason::Unacceptable);
+        }
+        if self.recv.take(header.seq, payload, fin)? {
+            self.on_fin(now);
+        }
+        self.timers.ack = self.recv.ack_deadline(now, self.timers.ack);
+        Ok(())
+    }
+
+    fn on_fin(&mut self, now: Instant) {
+        match self.state {
+            State::Established => self.state = State::CloseWait,
+            // Our FIN's acknowledgment, had it come, would have been seen first.
+            State::FinWait1 => self.state = State::Closing,
+            State::FinWait2 => self.wait(now),
+            _ => {}
+        }
+    }
+
+    fn wait(&mut self, now: Instant) {
+        self.state = State::TimeWait;
+        self.timers.retransmit = Instant::FAR;
+        self.timers.life = now + self.settings.time_wait;
+    }
+
+    /// RFC 9293 section 3.10.7.1: what comes when all is over is answered with RST.
+    pub(super) fn on_segment_closed(&mut self, header: &Header, payload: usize) -> Result<(), DropReason> {
+        let flags = header.flags;
+        if !flags.has(Flags::RST) {
+            let len = payload as u32 + u32::from(flags.has(Flags::SYN)) + u32::from(flags.has(Flags::FIN));
+            let reset = if flags.has(Flags::ACK) {
+                Reset { seq: header.ack, ack: None }
+            } else {
+                Reset { seq: Seq(0), ack: Some(header.seq + len) }
+            };
+            self.reset.get_or_insert(reset);
+        }
+        Err(DropReason::Unacceptable)
+    }
+}

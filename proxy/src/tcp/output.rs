@@ -1,0 +1,181 @@
+//! Segments that leave: which comes next, and what stands in its header.
+//!
+//! Runs on: proxy cores. Allocates: never. Blocks: never.
+
+use pnat_shared::frame::{Frame, FramePool};
+use pnat_shared::time::Instant;
+use pnat_shared::wire::tcp::{Flags, Header, Options, Seq};
+
+use super::endpoint::{Endpoint, Reset, State};
+use super::recv::Owed;
+use super::segment;
+use super::send::Slice;
+
+/// What to send next.
+#[derive(Debug)]
+enum Next {
+    Reset(Reset),
+    Syn,
+    Data(Slice),
+    Ack,
+}
+
+impl<F: Frame> Endpoint<F> {
+    pub(super) fn send_segments(
+        &mut self,
+        pool: &mut impl FramePool<F>,
+        now: Instant,
+        budget: usize,
+        out: &mut Vec<F>,
+    ) -> bool {
+        if self.is_open() {
+            self.send.check_idle(now);
+        }
+        for _ in 0..budget {
+            let Some(next) = self.next() else { break };
+            let Some(mut frame) = pool.alloc() else { return false };
+            if !self.write(next, &mut frame, now) {
+                return false;
+            }
+            out.push(frame);
+        }
+        self.watch_shut_window(now);
+        true
+    }
+
+    fn next(&mut self) -> Option<Next> {
+        if let Some(reset) = self.reset {
+            return Some(Next::Reset(reset));
+        }
+        if self.syn_due {
+            return Some(Next::Syn);
+        }
+        if !self.is_open() {
+            return None;
+        }
+        let options = self.options();
+        let max = usize::from(self.send.mss).saturating_sub(options).max(1);
+        if let Some(slice) = self.send.next(max as u32) {
+            return Some(Next::Data(slice));
+        }
+        (self.recv.owed == Owed::Now || self.recv.is_update_due()).then_some(Next::Ack)
+    }
+
+    /// Bytes of options in the next data segment.
+    fn options(&self) -> usize {
+        let stamp = if self.clock.on { 12 } else { 0 };
+        if !self.send.sack || self.recv.reassembly().is_empty() {
+            return stamp;
+        }
+        let blocks = self.recv.reassembly().sack_blocks();
+        Options { timestamps: self.clock.on.then_some((0, 0)), sack: blocks, ..Options::default() }.len()
+    }
+
+    /// Writes a segment and takes note that it was sent. Answers false, with nothing noted, where the frame is too small
+    /// even for the headers.
+    fn write(&mut self, next: Next, frame: &mut F, now: Instant) -> bool {
+        match next {
+            Next::Reset(reset) => {
+                let flags = if reset.ack.is_some() { Flags::RST.with(Flags::ACK) } else { Flags::RST };
+                let header = Header {
+                    ack: reset.ack.unwrap_or(Seq(0)),
+                    ..self.header(reset.seq, flags, Options::default())
+                };
+                let written = segment::write(frame, self.local, self.remote, &header, 0, |_| ());
+                if written {
+                    self.reset = None;
+                }
+                written
+            }
+            Next::Syn => self.write_syn(frame, now),
+            Next::Data(slice) => self.write_data(slice, frame, now),
+            Next::Ack => {
+                let header = self.acking(self.send.nxt, Flags::ACK, now);
+                segment::write(frame, self.local, self.remote, &header, 0, |_| ())
+            }
+        }
+    }
+
+    fn header(&self, seq: Seq, flags: Flags, options: Options) -> Header {
+        Header {
+            src_port: self.local.port(),
+            dst_port: self.remote.port(),
+            seq,
+            ack: Seq(0),
+            flags,
+            window: 0,
+            urgent: 0,
+            options,
+        }
+    }
+
+    /// A header that tells the peer all we have: ACK, window, timestamps, SACK blocks.
+    fn acking(&mut self, seq: Seq, flags: Flags, now: Instant) -> Header {
+        let mut options = Options { timestamps: self.clock.stamp(now), ..Options::default() };
+        if self.send.sack && !self.recv.reassembly().is_empty() {
+            options.sack = self.recv.reassembly().sack_blocks();
+        }
+        self.timers.ack = Instant::FAR;
+        let window = self.recv.advertise(false);
+        Header { ack: self.recv.nxt, window, ..self.header(seq, flags, options) }
+    }
+
+    fn write_syn(&mut self, frame: &mut F, now: Instant) -> bool {
+        let options = self.syn_options(now);
+        let answers = self.state == State::SynReceived;
+        let flags = if answers { Flags::SYN.with(Flags::ACK) } else { Flags::SYN };
+        let header = Header {
+            ack: if answers { self.recv.nxt } else { Seq(0) },
+            window: self.recv.advertise(true),
+            ..self.header(self.send.una, flags, options)
+        };
+        if !segment::write(frame, self.local, self.remote, &header, 0, |_| ()) {
+            return false;
+        }
+        self.syn_due = false;
+        self.syns += 1;
+        self.send.unanswered = now;
+        if self.timers.retransmit == Instant::FAR {
+            self.timers.retransmit = now + self.send.rto.current();
+        }
+        true
+    }
+
+    fn write_data(&mut self, mut slice: Slice, frame: &mut F, now: Instant) -> bool {
+        let header = self.acking(slice.seq, Flags::ACK, now);
+        let room = segment::room(frame, &header);
+        if slice.len as usize > room {
+            slice.len = room as u32;
+            slice.fin = false;
+            if room == 0 {
+                return false;
+            }
+        }
+        let mut flags = Flags::ACK;
+        if slice.fin {
+            flags = flags.with(Flags::FIN);
+        }
+        // Nothing follows for now: the peer's application may as well have it.
+        if slice.len > 0 && slice.seq + slice.len == self.send.queue.end() {
+            flags = flags.with(Flags::PSH);
+        }
+        let header = Header { flags, ..header };
+        let queue = &mut self.send.queue;
+        let len = slice.len as usize;
+        if !segment::write(frame, self.local, self.remote, &header, len, |out| queue.copy(slice.seq, out)) {
+            return false;
+        }
+        self.send.sent(slice, now);
+        if self.timers.retransmit == Instant::FAR {
+            self.arm_retransmit(now);
+        }
+        true
+    }
+
+    /// Where the peer's window keeps us from sending at all, the timer will probe it (RFC 9293 section 3.8.6.1).
+    fn watch_shut_window(&mut self, now: Instant) {
+        if self.is_open() && self.timers.retransmit == Instant::FAR && self.send.is_shut() {
+            self.arm_retransmit(now);
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The send queue: chunks in order, from the first unacknowledged byte on.
+//!
+//! Runs on: proxy cores. Allocates: when the queue is longer than ever before, and to gather small chunks. Blocks: never.
+
+use std::collections::VecDeque;
+
+use pnat_shared::frame::Frame;
+use pnat_shared::wire::tcp::Seq;
+
+use crate::chunk::Chunk;
+
+#[derive(Debug)]
+struct Piece<F> {
+    start: Seq,
+    chunk: Chunk<F>,
+}
+
+/// The bytes `[base, end)`. A piece lies behind the other without gap, and none is empty.
+#[derive(Debug)]
+pub(super) struct SendQueue<F> {
+    pieces: VecDeque<Piece<F>>,
+    base: Seq,
+    len: u32,
+    /// Index of the piece that was read last: the next read usually starts there or one further.
+    hint: usize,
+}
+
+impl<F: Frame> SendQueue<F> {
+    pub(super) const fn new(base: Seq) -> Self {
+        Self { pieces: VecDeque::new(), base, len: 0, hint: 0 }
+    }
+
+    pub(super) const fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// The sequence number behind the last byte.
+    pub(super) fn end(&self) -> Seq {
+        self.base + self.len
+    }
+
+    pub(super) fn push(&mut self, chunk: Chunk<F>) {
+        let start = self.end();
+        self.len += chunk.len() as u32;
+        let behind = self.pieces.back_mut().map(|piece| &mut piece.chunk);
+        if let Some(chunk) = Chunk::gather(behind, chunk) {
+            self.pieces.push_back(Piece { start, chunk });
+        }
+    }
+
+    /// Drops everything before `seq`, which lies within the queue.
+    pub(super) fn release(&mut self, seq: Seq) {
+        self.len -= seq.0.wrapping_sub(self.base.0);
+        self.base = seq;
+        while let Some(front) = self.pieces.front_mut() {
+            let gone = seq.0.wrapping_sub(front.start.0) as usize;
+            if gone < front.chunk.len() {
+                front.chunk.advance(gone);
+                front.start = seq;
+                return;
+            }
+            self.pieces.pop_front();
+            self.hint = self.hint.saturating_sub(1);
+        }
+    }
+
+    /// Copies the bytes from `seq` on into `out`, all of which lie within the queue.
+    pub(super) fn copy(&mut self, seq: Seq, out: &mut [u8]) {
+        let mut index = self.find(seq);
+        let mut skip = self.pieces.get(index).map_or(0, |piece| seq.0.wrapping_sub(piece.start.0) as usize);
+        let mut done = 0;
+        while done < out.len() {
+            let Some(piece) = self.pieces.get(index) else { return };
+            let bytes = &piece.chunk.bytes()[skip..];
+            let count = bytes.len().min(out.len() - done);
+            out[done..done + count].copy_from_slice(&bytes[..count]);
+            done += count;
+            self.hint = index;
+            index += 1;
+            skip = 0;
+        }
+    }
+
+    /// Index of the piece that holds `seq`.
+    fn find(&self, seq: Seq) -> usize {
+        let holds = |index: usize| {
+            self.pieces.get(index).is_some_and(|piece| {
+                let offset = seq.distance(piece.start);
+                offset >= 0 && (offset as usize) < piece.chunk.len()
+            })
+        };
+        if holds(self.hint) {
+            return self.hint;
+        }
+        if holds(self.hint + 1) {
+            return self.hint + 1;
+        }
+        self.pieces.partition_point(|piece| !piece.start.after(seq)).saturating_sub(1)
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::new(self.base);
+    }
+
+    /// Gives unused memory back.
+    pub(super) fn shrink(&mut self) {
+        self.pieces.shrink_to_fit();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pnat_shared::testkit::VecFrame;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn agrees_with_one_long_buffer(
+            steps in prop::collection::vec((0u8..3, 1usize..3000, 0usize..3000), 1..60),
+        ) {
+            let base = Seq(u32::MAX - 2000);
+            let mut queue = SendQueue::<VecFrame>::new(base);
+            let mut all = Vec::new();
+            let mut released = 0;
+            for (kind, a, b) in steps {
+                let held = all.len() - released;
+                match kind {
+                    0 => {
+                        let bytes: Vec<u8> = (all.len()..all.len() + a).map(|n| (n % 251) as u8).collect();
+                        all.extend_from_slice(&bytes);
+                        queue.push(if a < 2000 { Chunk::from_frame(VecFrame::new(&bytes), 0, a) } else { Chunk::from_vec(bytes) });
+                    }
+                    1 => {
+                        released += a.min(held);
+                        queue.release(base + released as u32);
+                    }
+                    _ => {
+                        let from = released + b.min(held);
+                        let to = (from + a).min(all.len());
+                        let mut out = vec![0; to - from];
+                        queue.copy(base + from as u32, &mut out);
+                        prop_assert_eq!(&out, &all[from..to]);
+                    }
+                }
+                prop_assert_eq!(queue.len() as usize, all.len() - released);
+                prop_assert_eq!(queue.end(), base + all.len() as u32);
+            }
+        }
+    }
+}

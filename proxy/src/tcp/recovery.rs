@@ -1,0 +1,196 @@
+//! What acknowledgments and time-outs say: progress, loss, and what to do about it (RFC 5681, 6298, 6582, 6675).
+//!
+//! ```text
+//!            lost bytes found               all that was in flight then is acknowledged
+//!   Open ------------------------> Recovery ------------------------------------------> Open
+//!     \                                |                                                 ^
+//!      '---------- timer --------------'------> Timeout --------------------------------/
+//! ```
+//!
+//! Runs on: proxy cores. Allocates: when more holes are open than ever before. Blocks: never.
+
+use pnat_shared::frame::Frame;
+use pnat_shared::time::{Duration, Instant};
+use pnat_shared::wire::tcp::{Header, Seq};
+
+use super::congestion::Congestion;
+use super::send::Sender;
+
+/// Duplicate ACKs, or separate SACKed ranges, that prove a loss (RFC 5681 section 3.2).
+const DUP_THRESHOLD: u32 = 3;
+
+/// Where loss recovery stands.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Open,
+    /// Fast recovery: the window has been reduced once for all that was in flight.
+    Recovery {
+        until: Seq,
+    },
+    /// The timer has run out: slow start over everything.
+    Timeout {
+        until: Seq,
+    },
+}
+
+impl<F: Frame> Sender<F> {
+    /// An acceptable ACK: `una <= ack <= nxt`. `pure`: it carries nothing else. `echo`: the round trip by its timestamp.
+    /// Answers how many sequence numbers it acknowledges.
+    pub(super) fn on_ack(
+        &mut self,
+        header: &Header,
+        pure: bool,
+        echo: Option<Duration>,
+        now: Instant,
+    ) -> u32 {
+        let acked = header.ack.0.wrapping_sub(self.una.0);
+        let flight = self.flight();
+        let window = u32::from(header.window) << self.shift;
+        let duplicate = pure && acked == 0 && flight > 0 && window == self.window;
+        self.update_window(header, window);
+        if acked > 0 {
+            self.release(header.ack, echo, now);
+        } else if self.window == 0 && flight > 0 {
+            // The peer is alive and keeps us waiting: that may last (RFC 9293 section 3.8.6.1).
+            self.unanswered = now;
+        }
+        if self.probing {
+            self.end_probe();
+        }
+        self.detect_loss(header, acked, duplicate);
+        self.change_phase(flight);
+        if acked > 0 && !matches!(self.phase, Phase::Recovery { .. }) {
+            let limited = self.limited || matches!(self.phase, Phase::Timeout { .. });
+            self.congestion.on_ack(acked, limited, self.rtt(), now);
+        }
+        acked
+    }
+
+    /// RFC 9293 section 3.10.7.4: only a newer segment may change the window.
+    fn update_window(&mut self, header: &Header, window: u32) {
+        let newer = self.wl1.before(header.seq) || (self.wl1 == header.seq && !self.wl2.after(header.ack));
+        if newer {
+            self.window = window;
+            self.wl1 = header.seq;
+            self.wl2 = header.ack;
+            self.max_window = self.max_window.max(window);
+        }
+    }
+
+    fn release(&mut self, ack: Seq, echo: Option<Duration>, now: Instant) {
+        // FIN takes a number, but no place in the queue.
+        self.queue.release(ack.min(self.queue.end()));
+        // The edge stays where the peer's last word on it put it, unless that word came with this ACK.
+        if self.wl2.before(ack) {
+            self.window = self.window.saturating_sub(ack.0.wrapping_sub(self.una.0));
+        }
+        self.una = ack;
+        self.scoreboard.advance(ack);
+        match self.timed {
+            Some((end, sent)) if !end.after(ack) => {
+                self.rto.sample(now.since(sent));
+                self.timed = None;
+            }
+            Some(_) => {}
+            // Nothing is being timed after a retransmission, but a timestamp tells the copies apart (RFC 7323 section 4).
+            None => {
+                if let Some(rtt) = echo {
+                    self.rto.sample(rtt);
+                }
+            }
+        }
+        self.unanswered = if self.nxt == ack { Instant::FAR } else { now };
+    }
+
+    /// The probe was taken, or the window has opened without it: then it counts as never sent.
+    fn end_probe(&mut self) {
+        if self.una == self.nxt {
+            self.probing = false;
+        } else if self.window > 0 {
+            self.probing = false;
+            self.nxt = self.una;
+            self.unanswered = Instant::FAR;
+        }
+    }
+
+    fn detect_loss(&mut self, header: &Header, acked: u32, duplicate: bool) {
+        let mss = u32::from(self.mss);
+        if self.sack {
+            let mut news = 0;
+            for (left, right) in header.options.sack.as_slice() {
+                // Blocks at or below the ACK are reports of duplicates (RFC 2883), others must lie in flight.
+                if left.before(*right) && left.after(self.una) && !right.after(self.nxt) {
+                    news += self.scoreboard.sack(*left, *right);
+                }
+            }
+            if news > 0 || (acked > 0 && !self.scoreboard.is_clean()) {
+                self.scoreboard.detect(self.una, mss, self.dup_threshold());
+            }
+            return;
+        }
+        if acked > 0 {
+            match self.phase {
+                Phase::Recovery { until } if self.una.before(until) => {
+                    // A partial ACK: the next segment is missing, too (RFC 6582 section 3.2).
+                    self.dup_acks = self.dup_acks.saturating_sub(acked.div_ceil(mss).saturating_sub(1));
+                    self.scoreboard.mark_lost(self.una, (self.una + mss).min(self.nxt));
+                }
+                _ => self.dup_acks = 0,
+            }
+        } else if duplicate {
+            self.dup_acks += 1;
+            if self.phase == Phase::Open && self.dup_acks >= self.dup_threshold() {
+                self.scoreboard.mark_lost(self.una, (self.una + mss).min(self.nxt));
+            }
+        }
+    }
+
+    /// Three; fewer where so little is in flight that three could never come (RFC 5827).
+    fn dup_threshold(&self) -> u32 {
+        let segments = self.flight().div_ceil(u32::from(self.mss));
+        let more_to_send = self.queue.end().after(self.nxt);
+        if more_to_send { DUP_THRESHOLD } else { segments.saturating_sub(1).clamp(1, DUP_THRESHOLD) }
+    }
+
+    fn change_phase(&mut self, flight: u32) {
+        if let Phase::Recovery { until } | Phase::Timeout { until } = self.phase
+            && !self.una.before(until)
+        {
+            self.phase = Phase::Open;
+            self.dup_acks = 0;
+        }
+        if self.phase == Phase::Open && self.scoreboard.has_lost() {
+            self.congestion.on_loss(flight);
+            self.recover();
+            self.force = true;
+        }
+    }
+
+    /// Fast recovery from here on.
+    pub(super) fn recover(&mut self) {
+        self.phase = Phase::Recovery { until: self.nxt };
+    }
+
+    /// The retransmission timer has run out (RFC 6298 section 5), or the time to probe has come.
+    pub(super) fn on_timeout(&mut self, now: Instant) {
+        self.rto.back_off();
+        self.timed = None;
+        if self.unanswered == Instant::FAR {
+            self.unanswered = now;
+        }
+        if self.flight() == 0 || self.probing {
+            self.nxt = self.una;
+            self.probing = false;
+            self.probe = true;
+            return;
+        }
+        // A second time-out for the same data is no second sign of congestion (RFC 5681 section 3.1).
+        if !matches!(self.phase, Phase::Timeout { .. }) {
+            self.congestion.on_timeout(self.flight());
+        }
+        self.phase = Phase::Timeout { until: self.nxt };
+        self.dup_acks = 0;
+        self.scoreboard.mark_all_lost(self.una, self.nxt);
+        self.force = true;
+    }
+}

@@ -1,0 +1,267 @@
+//! The receiving half: delivery in order, the window it advertises, and when it acknowledges.
+//!
+//! Runs on: proxy cores. Allocates: when queues are longer than ever before. Blocks: never.
+
+use std::collections::VecDeque;
+
+use pnat_shared::frame::Frame;
+use pnat_shared::time::{Duration, Instant};
+use pnat_shared::verdict::DropReason;
+use pnat_shared::wire::tcp::Seq;
+
+use super::reassembly::Reassembly;
+use crate::chunk::Chunk;
+
+/// How long an ACK may wait for company: what Linux does at least; RFC 9293 section 3.8.6.3 allows 500 ms.
+pub(super) const ACK_DELAY: Duration = Duration::from_millis(40);
+
+/// What acknowledgment is owed.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Owed {
+    Nothing,
+    /// One segment came: the timer will send it, if no other segment does before.
+    Soon,
+    Now,
+}
+
+/// How a segment lies to the window (RFC 9293 section 3.10.7.4, first check).
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fit {
+    Acceptable,
+    /// All of it came before.
+    Old,
+    /// It begins behind the window.
+    Beyond,
+}
+
+#[derive(Debug)]
+pub(super) struct Receiver<F> {
+    /// RCV.NXT.
+    pub(super) nxt: Seq,
+    /// The window's right edge: never moves left. What is advertised lies up to one unit of the scale further.
+    right: Seq,
+    /// Right edge as the last segment sent said it.
+    told: Seq,
+    /// RCV.NXT as the last segment sent said it ("Last.ACK.sent" of RFC 7323).
+    pub(super) told_nxt: Seq,
+    /// Largest window, in bytes.
+    capacity: u32,
+    pub(super) shift: u8,
+    /// The MSS that we advertised.
+    mss: u32,
+    ready: VecDeque<Chunk<F>>,
+    ready_bytes: usize,
+    downstream: usize,
+    reassembly: Reassembly<F>,
+    /// Where the peer's FIN stands, once it was seen.
+    fin: Option<Seq>,
+    /// The FIN was reached: nothing more will come.
+    pub(super) finished: bool,
+    pub(super) owed: Owed,
+    /// Some text has come.
+    begun: bool,
+}
+
+impl<F: Frame> Receiver<F> {
+    /// Before the peer's SYN: sequence numbers mean nothing yet.
+    pub(super) fn new(window: u32) -> Self {
+        Self {
+            nxt: Seq(0),
+            right: Seq(0),
+            told: Seq(0),
+            told_nxt: Seq(0),
+            capacity: window,
+            shift: 0,
+            mss: 536,
+            ready: VecDeque::new(),
+            ready_bytes: 0,
+            downstream: 0,
+            reassembly: Reassembly::new(),
+            fin: None,
+            finished: false,
+            owed: Owed::Nothing,
+            begun: false,
+        }
+    }
+
+    /// The peer's SYN has come with this sequence number.
+    pub(super) fn start(&mut self, irs: Seq) {
+        self.nxt = irs + 1;
+        self.told_nxt = self.nxt;
+        self.right = self.nxt;
+        self.told = self.nxt;
+    }
+
+    /// What was agreed: our shift (0 without scaling) and the MSS that we advertised.
+    pub(super) fn agree(&mut self, window: u32, shift: u8, mss: u16) {
+        self.shift = shift;
+        self.mss = u32::from(mss);
+        let unit = 1 << shift;
+        self.capacity = window.min(0xffff << shift).max(unit) / unit * unit;
+    }
+
+    /// The window field of the segment that is sent now; in SYN segments it is not scaled.
+    pub(super) fn advertise(&mut self, syn: bool) -> u16 {
+        let shift = if syn { 0 } else { self.shift };
+        let granted = self.candidate();
+        if granted.distance(self.right) >= self.worthwhile() as i32 {
+            self.right = granted;
+        }
+        if syn {
+            self.right = self.right.min(self.nxt + 0xffff);
+        }
+        // Rounded up, so that the edge that the peer sees never lies before one that it has seen.
+        let window = self.right.0.wrapping_sub(self.nxt.0).div_ceil(1 << shift).min(0xffff);
+        self.told = self.nxt + (window << shift);
+        self.told_nxt = self.nxt;
+        self.owed = Owed::Nothing;
+        window as u16
+    }
+
+    /// The right edge that free memory allows.
+    fn candidate(&self) -> Seq {
+        let held = u32::try_from(self.ready_bytes + self.downstream).unwrap_or(u32::MAX);
+        // Bytes out of order lie inside the window and need no place of their own.
+        self.nxt + self.capacity.saturating_sub(held)
+    }
+
+    /// The smallest step of the right edge: no silly windows (RFC 9293 section 3.8.6.2.2).
+    fn worthwhile(&self) -> u32 {
+        self.mss.min(self.capacity / 2).max(1)
+    }
+
+    /// Whether the window has opened so far that the peer should hear of it without asking.
+    pub(super) fn is_update_due(&self) -> bool {
+        let step = self.candidate().distance(self.told);
+        let shut = self.told == self.nxt;
+        let enough = if shut { self.worthwhile() } else { (2 * self.mss).min(self.capacity / 2) };
+        // The first scaled window, larger than the SYN could say, is no news before the peer has used the first.
+        step >= enough.max(1) as i32 && self.begun && !self.finished
+    }
+
+    pub(super) fn fit(&self, seq: Seq, len: u32) -> Fit {
+        let end = seq + len;
+        // The edge that the peer was told may lie up to one unit beyond `right`.
+        let edge = self.right.max(self.told);
+        // RFC 9293: with a window of zero, ACKs and RSTs are still taken; so is the rest of a window probe, for its ACK.
+        if seq == self.nxt
+            || (!seq.before(self.nxt) && seq.before(edge))
+            || (seq.before(self.nxt) && end.after(self.nxt))
+        {
+            Fit::Acceptable
+        } else if seq.before(self.nxt) {
+            Fit::Old
+        } else {
+            Fit::Beyond
+        }
+    }
+
+    /// Takes in the text of an acceptable segment. Answers whether the peer's FIN was reached.
+    pub(super) fn take(&mut self, mut seq: Seq, mut text: Chunk<F>, fin: bool) -> Result<bool, DropReason> {
+        let had_gap = !self.reassembly.is_empty() || self.fin.is_some();
+        let edge = self.right.max(self.told);
+        let before = self.nxt.distance(seq).max(0) as usize;
+        let mut fin_at = fin.then(|| seq + text.len() as u32);
+        text.advance(before);
+        seq += before as u32;
+        let room = edge.distance(seq).max(0) as usize;
+        let mut cut = false;
+        if text.len() > room {
+            text.truncate(room);
+            fin_at = None;
+            cut = true;
+        }
+        self.note_fin(fin_at);
+        if let Some(fin) = self.fin {
+            text.truncate(fin.distance(seq).max(0) as usize);
+        }
+        let in_order = seq == self.nxt;
+        let mut outcome = Ok(());
+        if !text.is_empty() {
+            if in_order && self.reassembly.is_empty() {
+                self.deliver(text);
+            } else {
+                // What fills the gap is always let in: it leaves at once, and takes what waited along.
+                let limit = if in_order { usize::MAX } else { self.piece_limit() };
+                outcome = self.reassembly.insert(seq, text, limit);
+                while let Some(chunk) = self.reassembly.pop(self.nxt) {
+                    self.deliver(chunk);
+                }
+            }
+        }
+        let reached = self.fin == Some(self.nxt) && !self.finished;
+        if reached {
+            self.nxt += 1;
+            self.finished = true;
+        }
+        // RFC 5681 section 4.2: at once where something is missing or was filled in; else every second segment.
+        let at_once = had_gap || !in_order || reached || cut || self.owed != Owed::Nothing;
+        self.owed = if at_once { Owed::Now } else { Owed::Soon };
+        outcome.map(|()| reached)
+    }
+
+    /// The first FIN decides where the stream ends, unless bytes were seen beyond.
+    fn note_fin(&mut self, fin: Option<Seq>) {
+        let Some(fin) = fin else { return };
+        let seen = self.reassembly.end().unwrap_or(self.nxt).max(self.nxt);
+        if self.fin.is_none() && !fin.before(seen) {
+            self.fin = Some(fin);
+        }
+    }
+
+    fn deliver(&mut self, chunk: Chunk<F>) {
+        let len = chunk.len();
+        self.nxt += len as u32;
+        self.ready_bytes += len;
+        self.begun = true;
+        if let Some(chunk) = Chunk::gather(self.ready.back_mut(), chunk) {
+            self.ready.push_back(chunk);
+        }
+    }
+
+    /// Most pieces out of order: four times what full segments would need, so small segments cost a bounded multiple.
+    fn piece_limit(&self) -> usize {
+        64 + 4 * self.capacity as usize / self.mss.max(512) as usize
+    }
+
+    pub(super) fn next(&mut self) -> Option<Chunk<F>> {
+        let chunk = self.ready.pop_front()?;
+        self.ready_bytes -= chunk.len();
+        Some(chunk)
+    }
+
+    pub(super) fn is_drained(&self) -> bool {
+        self.ready.is_empty()
+    }
+
+    pub(super) fn set_downstream(&mut self, bytes: usize) {
+        self.downstream = bytes;
+    }
+
+    /// What the next ACK says about segments out of order.
+    pub(super) fn reassembly(&self) -> &Reassembly<F> {
+        &self.reassembly
+    }
+
+    /// A segment goes out that carries our ACK: when must the timer run?
+    pub(super) fn ack_deadline(&self, now: Instant, running: Instant) -> Instant {
+        match self.owed {
+            Owed::Soon if running == Instant::FAR => now + ACK_DELAY,
+            Owed::Soon => running,
+            Owed::Nothing | Owed::Now => Instant::FAR,
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.ready = VecDeque::new();
+        self.ready_bytes = 0;
+        self.reassembly.clear();
+        self.owed = Owed::Nothing;
+    }
+
+    /// Gives unused memory back.
+    pub(super) fn shrink(&mut self) {
+        self.ready.shrink_to_fit();
+        self.reassembly.shrink();
+    }
+}

@@ -1,0 +1,35 @@
+//! The timers of an endpoint: four deadlines, and which comes first.
+
+use pnat_shared::time::Instant;
+
+/// Each is [`Instant::FAR`] while it does not run.
+#[derive(Debug)]
+pub(super) struct Timers {
+    /// Repeats a SYN, retransmits data or probes a closed window; ends the connection at the user timeout.
+    pub(super) retransmit: Instant,
+    /// Sends a delayed ACK.
+    pub(super) ack: Instant,
+    /// Ends an open that got no answer, or TIME-WAIT.
+    pub(super) life: Instant,
+    /// Gives memory back that an idle connection does not need.
+    pub(super) trim: Instant,
+}
+
+impl Timers {
+    pub(super) const fn new() -> Self {
+        Self { retransmit: Instant::FAR, ack: Instant::FAR, life: Instant::FAR, trim: Instant::FAR }
+    }
+
+    pub(super) fn earliest(&self) -> Instant {
+        self.retransmit.min(self.ack).min(self.life).min(self.trim)
+    }
+}
+
+/// Whether the timer has run out; if so it stops.
+pub(super) fn fires(timer: &mut Instant, now: Instant) -> bool {
+    let due = *timer <= now && *timer != Instant::FAR;
+    if due {
+        *timer = Instant::FAR;
+    }
+    due
+}
