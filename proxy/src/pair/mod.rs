@@ -30,7 +30,7 @@ use pnat_shared::flow::{Side, Stream};
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::verdict::{CloseReason, DropReason};
-use pnat_shared::wire::tcp::{Header, Seq};
+use pnat_shared::wire::tcp::{Flags, Header, Seq};
 
 use crate::chunk::Chunk;
 use crate::filter::{Flow, StreamChain};
@@ -93,16 +93,20 @@ enum Phase {
 
 impl<F: Frame> Pair<F> {
     /// Hands a segment whose checksum was verified to a socket. What follows from it, [`Pair::pump`] does.
-    pub(crate) fn on_segment(
+    pub(crate) fn on_segment<P: FramePool<F>>(
         &mut self,
         side: Side,
         header: &Header,
         payload: Chunk<F>,
-        now: Instant,
+        visit: &mut Visit<'_, F, P>,
     ) -> Result<(), DropReason> {
         self.tally.packet(side);
-        self.socket(side).on_segment(header, payload, now)?;
-        self.last_seen = now;
+        if header.flags.has(Flags::RST) && self.is_alive() {
+            // A reset clears the socket's queue, but what came before it belongs to the other side, also in one burst.
+            self.carry(Stream::entering(side), visit);
+        }
+        self.socket(side).on_segment(header, payload, visit.now)?;
+        self.last_seen = visit.now;
         Ok(())
     }
 
@@ -122,7 +126,7 @@ impl<F: Frame> Pair<F> {
     /// and settles what ended.
     pub(crate) fn pump<P: FramePool<F>>(&mut self, visit: &mut Visit<'_, F, P>) -> Progress {
         let mut progress = Progress { connected: self.advance(visit.now), ..Progress::default() };
-        if !matches!(self.phase, Phase::Ending(..) | Phase::Gone(_)) {
+        if self.is_alive() {
             for stream in [Stream::First, Stream::Second] {
                 progress.more |= self.carry(stream, visit);
             }
@@ -135,6 +139,11 @@ impl<F: Frame> Pair<F> {
         }
         self.conclude(visit);
         progress
+    }
+
+    /// Whether bytes still go through.
+    const fn is_alive(&self) -> bool {
+        !matches!(self.phase, Phase::Ending(..) | Phase::Gone(_))
     }
 
     /// When [`Pair::on_timer`] is to be called next; [`Instant::FAR`] for never.

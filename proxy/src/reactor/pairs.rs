@@ -86,7 +86,7 @@ impl<F: Frame> Conversation<F> {
             (Self::Tcp(pair), Body::Segment { header, payload }) => {
                 visit.stats.packets[side as usize].add(1);
                 let payload = Chunk::from_frame(frame, payload.start, payload.end);
-                pair.on_segment(side, &header, payload, visit.now)
+                pair.on_segment(side, &header, payload, visit)
             }
             (Self::Udp(association), Body::Datagram { payload }) => {
                 visit.stats.packets[side as usize].add(1);

@@ -106,6 +106,11 @@ impl Rig {
         self.reactor.handed_on(self.now);
     }
 
+    /// Lets the reactor take the ring's content as one burst, and no more.
+    pub fn burst_once(&mut self, out: &mut Outputs<VecFrame>) {
+        self.reactor.on_burst(&mut self.input, &mut self.pool, self.now, out);
+    }
+
     /// Lets time pass, timer by timer.
     pub fn pass(&mut self, time: Duration) {
         let until = self.now + time;

@@ -30,11 +30,13 @@ pub struct Script {
     told: VecDeque<String>,
     /// The last frame sent to the client and to the server.
     last: [Option<VecFrame>; 2],
+    /// Up to where the server has seen the first stream; kept by [`Script::client_sends`].
+    server_seen: u32,
 }
 
 impl Script {
     pub fn new(rig: Rig) -> Self {
-        Self { rig, open: false, pending: false, told: VecDeque::new(), last: [None, None] }
+        Self { rig, open: false, pending: false, told: VecDeque::new(), last: [None, None], server_seen: 0 }
     }
 
     /// Plays the lines; panics with the line's number where something else happens.
@@ -65,6 +67,49 @@ impl Script {
         self.flush();
         self.nothing_left(usize::MAX, "the end");
         self
+    }
+
+    /// The client sends `len` bytes; answers the window that it was last told, unscaled, less what it has sent since.
+    pub fn client_sends(&mut self, seq: u32, len: usize) -> u32 {
+        let words = format!("client ACK seq={seq} ack=901 fill={len}");
+        self.arrive(&words.split_whitespace().collect::<Vec<_>>());
+        self.flush();
+        self.rig.pass(Duration::from_millis(60));
+        self.collect();
+        let end = seq + u32::try_from(len).unwrap();
+        for told in self.told.iter().filter(|told| told.starts_with("server")) {
+            self.server_seen = self.server_seen.max(field(told, "seq") + field(told, "len"));
+        }
+        let told = self.told.drain(..).filter(|told| told.starts_with("client ACK"));
+        let right_edge = told.map(|told| field(&told, "ack") + field(&told, "win")).last();
+        right_edge.map_or(0, |edge| edge.saturating_sub(end))
+    }
+
+    /// The server acknowledges whatever it is sent, until it has all up to `end`; answers the windows that the client is
+    /// told meanwhile.
+    pub fn server_takes_all(&mut self, end: u32) -> Vec<u32> {
+        let mut windows = Vec::new();
+        while self.server_seen < end {
+            let words = format!("server ACK seq=901 ack={}", self.server_seen);
+            self.arrive(&words.split_whitespace().collect::<Vec<_>>());
+            self.flush();
+            for told in self.told.drain(..) {
+                if told.starts_with("client") {
+                    windows.push(field(&told, "win"));
+                } else {
+                    self.server_seen = self.server_seen.max(field(&told, "seq") + field(&told, "len"));
+                }
+            }
+        }
+        windows
+    }
+
+    /// Lets time pass and answers all that comes out.
+    pub fn pass_quietly(&mut self, seconds: u64) -> Vec<String> {
+        self.flush();
+        self.rig.pass(Duration::from_secs(seconds));
+        self.collect();
+        self.told.drain(..).collect()
     }
 
     fn arrive(&mut self, words: &[&str]) {
@@ -148,6 +193,12 @@ impl Script {
             assert!(self.told.is_empty(), "before line {number} ({line}): unexpected {:?}", self.told);
         }
     }
+}
+
+/// A number out of a described segment.
+fn field(told: &str, name: &str) -> u32 {
+    let value = told.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+    value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name} in {told}"))
 }
 
 fn parse_time(text: &str) -> Duration {
