@@ -5,6 +5,8 @@
 //! A received frame is handed on as a chunk, through the chain and into the other socket's send queue, without a copy;
 //! its payload is copied once, into the frame that is sent. Only what a filter writes lives on the heap.
 
+use core::ops::Range;
+
 use pnat_shared::frame::Frame;
 
 /// Bytes that a heap chunk has room for when small chunks are gathered in it: about a frame's worth.
@@ -62,6 +64,14 @@ impl<F: Frame> Chunk<F> {
     /// Keeps the first `len` bytes.
     pub fn truncate(&mut self, len: usize) {
         self.end = self.end.min(self.start + len);
+    }
+
+    /// The frame that holds the bytes, and where in it they are; the chunk itself where they live on the heap.
+    pub fn into_frame(self) -> Result<(F, Range<usize>), Self> {
+        match self.store {
+            Store::Frame(frame) => Ok((frame, self.start..self.end)),
+            Store::Heap(_) => Err(self),
+        }
     }
 
     /// Puts `next` behind `last`: answers it back as the queue's next chunk, or nothing where its bytes went into `last`.

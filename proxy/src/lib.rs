@@ -6,6 +6,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod reactor;
+mod pair;
+mod udp;
 pub mod chunk;
 pub mod tcp;
 pub mod filter;
+pub mod error;
+mod icmp;
+mod tally;

@@ -1,0 +1,57 @@
+//! What ends a pair, blame first: which side, then what it did.
+
+use pnat_shared::flow::Side;
+use pnat_shared::verdict::CloseReason;
+
+use crate::tcp;
+
+/// What went wrong on one side of a pair.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct StreamError {
+    pub side: Side,
+    pub kind: ErrorKind,
+}
+
+/// What a side did.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// It answered the SYN with RST.
+    Refused,
+    /// It answered the SYN with nothing, or the SYN-ACK with nothing.
+    Unanswered,
+    /// An ICMP error said that it cannot be reached.
+    Unreachable,
+    /// It sent RST.
+    Reset,
+    /// It stopped answering.
+    Silent,
+}
+
+impl StreamError {
+    /// Of an endpoint that gave up; `open` where the handshake of that side was through. `None` where we ended it
+    /// ourselves: then the reason is known already.
+    pub fn of(side: Side, error: tcp::Error, open: bool) -> Option<Self> {
+        let kind = match error {
+            tcp::Error::Refused => ErrorKind::Refused,
+            tcp::Error::Reset => ErrorKind::Reset,
+            tcp::Error::Timeout if open => ErrorKind::Silent,
+            tcp::Error::Timeout => ErrorKind::Unanswered,
+            tcp::Error::Aborted => return None,
+        };
+        Some(Self { side, kind })
+    }
+
+    /// The reason in logs and counters.
+    pub const fn reason(self) -> CloseReason {
+        match (self.side, self.kind) {
+            (Side::Second, ErrorKind::Refused) => CloseReason::Refused,
+            (Side::Second, ErrorKind::Unreachable) => CloseReason::Unreachable,
+            (Side::Second, ErrorKind::Unanswered) => CloseReason::ConnectTimeout,
+            (Side::Second, ErrorKind::Reset) => CloseReason::SecondReset,
+            (Side::Second, ErrorKind::Silent) => CloseReason::SecondTimeout,
+            (Side::First, ErrorKind::Unanswered) => CloseReason::HalfOpen,
+            (Side::First, ErrorKind::Reset | ErrorKind::Refused) => CloseReason::FirstReset,
+            (Side::First, ErrorKind::Silent | ErrorKind::Unreachable) => CloseReason::FirstTimeout,
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! How a pair ends: by both streams, by one side's fault, by a filter, by time, by somebody's word; and the record of it.
+
+use pnat_shared::flow::{Side, Stream};
+use pnat_shared::frame::{Frame, FramePool};
+use pnat_shared::time::{Duration, Instant};
+use pnat_shared::verdict::CloseReason;
+
+use super::open::TIME_WAIT;
+use super::{Pair, Phase};
+use crate::error::{ErrorKind, StreamError};
+use crate::reactor::Visit;
+use crate::tcp::State;
+
+/// How long the last words of a pair may take: an answer's bytes and FIN, repeated where they are lost.
+const LINGER: Duration = Duration::from_secs(10);
+/// How long a RST may wait for a frame.
+const RESET_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A side that left a handshake unanswered.
+const fn unanswered(side: Side) -> StreamError {
+    StreamError { side, kind: ErrorKind::Unanswered }
+}
+
+impl<F: Frame> Pair<F> {
+    /// Ends the pair: what is queued is dropped, RST goes where there is something to reset. Where the pair has ended, it
+    /// lingers no more. [`Pair::pump`] is to follow.
+    pub(crate) fn close(&mut self, reason: CloseReason, now: Instant) {
+        if let Phase::Ending(ended, _) | Phase::Gone(ended) = self.phase {
+            return self.vanish(ended);
+        }
+        self.abort(Side::First);
+        self.abort(Side::Second);
+        self.phase = Phase::Ending(reason, now + RESET_PATIENCE);
+    }
+
+    /// A filter ended the flow with an answer: one side gets RST at once, the other what the chain still lets out, and FIN.
+    pub(super) fn close_with_answer(&mut self, to: Side, reason: CloseReason, now: Instant) {
+        self.abort(!to);
+        self.phase = Phase::Answering(reason, now + LINGER);
+    }
+
+    /// Ends the pair without a word from its sockets.
+    pub(super) const fn vanish(&mut self, reason: CloseReason) {
+        self.phase = Phase::Gone(reason);
+    }
+
+    /// Looks at what the sockets found out. Answers whether that ended the pair.
+    pub(super) fn settle(&mut self, now: Instant) -> bool {
+        let (first_open, second_open) = match self.phase {
+            Phase::Connecting => (false, false),
+            Phase::Accepting(_) => (false, true),
+            Phase::Open | Phase::Answering(..) => (true, true),
+            Phase::Ending(..) | Phase::Gone(_) => return false,
+        };
+        let of = |side, error: Option<_>, open| error.and_then(|error| StreamError::of(side, error, open));
+        let Some(error) = of(Side::Second, self.second.error(), second_open)
+            .or_else(|| of(Side::First, self.first.error(), first_open))
+        else {
+            return false;
+        };
+        self.blame(error, now);
+        true
+    }
+
+    /// Ends the pair for what a side did; the other side is told in kind.
+    fn blame(&mut self, error: StreamError, now: Instant) {
+        match self.phase {
+            // The reason is settled already.
+            Phase::Answering(reason, _) => self.close(reason, now),
+            // The client learns of a silent server by silence.
+            _ if error == unanswered(Side::Second) => self.vanish(error.reason()),
+            _ => self.close(error.reason(), now),
+        }
+    }
+
+    /// What the pair's own clocks say.
+    pub(super) fn expire(&mut self, now: Instant) {
+        if now < self.expiry() {
+            return;
+        }
+        match self.phase {
+            Phase::Connecting => self.blame(unanswered(Side::Second), now),
+            Phase::Accepting(_) => self.blame(unanswered(Side::First), now),
+            Phase::Open => self.close(CloseReason::Idle, now),
+            Phase::Answering(reason, _) => self.close(reason, now),
+            Phase::Ending(reason, _) => self.vanish(reason),
+            Phase::Gone(_) => {}
+        }
+    }
+
+    /// When [`Pair::expire`] has something to say.
+    pub(super) fn expiry(&self) -> Instant {
+        match self.phase {
+            Phase::Connecting => self.flow.opened + self.limits.connect,
+            Phase::Accepting(since) => since + self.limits.half_open,
+            Phase::Open => self.last_seen + self.limits.idle,
+            Phase::Answering(_, until) | Phase::Ending(_, until) => until,
+            Phase::Gone(_) => Instant::FAR,
+        }
+    }
+
+    /// Writes the record once both conversations are through, and lets go once the sockets have nothing left to say. A
+    /// socket in TIME-WAIT holds back the latter, not the former.
+    pub(super) fn conclude<P: FramePool<F>>(&mut self, visit: &mut Visit<'_, F, P>) {
+        let through = |state| matches!(state, State::Closed | State::TimeWait);
+        let through = self.states().into_iter().all(through);
+        match self.phase {
+            Phase::Open if through => {
+                self.phase = Phase::Ending(CloseReason::Finished, visit.now + 2 * TIME_WAIT);
+            }
+            Phase::Answering(reason, until) if through => self.phase = Phase::Ending(reason, until),
+            _ => {}
+        }
+        if let Phase::Ending(reason, _) = self.phase {
+            self.record(reason, visit);
+            if self.first.is_over() && self.second.is_over() {
+                self.vanish(reason);
+            }
+        }
+        if let Phase::Gone(reason) = self.phase {
+            self.record(reason, visit);
+        }
+    }
+
+    /// Tells the filters what became of the flow, once.
+    fn record<P: FramePool<F>>(&mut self, reason: CloseReason, visit: &mut Visit<'_, F, P>) {
+        if let Some(mut chain) = self.chain.take() {
+            let summary = self.tally.summary(reason, visit.now);
+            chain.close(&self.flow, &summary, visit.services);
+        }
+    }
+
+    /// Resets one side. What was queued for it never arrives.
+    fn abort(&mut self, side: Side) {
+        let lost = self.socket(side).queued();
+        self.tally.lost(!Stream::entering(side), lost);
+        self.socket(side).abort();
+    }
+}

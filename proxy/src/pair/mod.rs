@@ -1,0 +1,196 @@
+//! A pair: the proxied conversation of one TCP flow. Two sockets, a filter chain between them, one end.
+//!
+//! Runs on: proxy cores. Allocates: per pair, and what its sockets and filters queue. Blocks: never.
+//!
+//! ```text
+//!             SYN              answered by the server      ACK from the client
+//!   (nothing) --> Connecting -----------------------> Accepting --------------> Open
+//!                  |      |                              |                    |      |
+//!      unreachable,|      | refused,                     | reset,       reset,|      | a filter's
+//!           silence|      | reset                        | half-open     idle,|      | answer
+//!                  v      |                              |        both through|      v
+//!                Gone     '------------> Ending <--------'<-------------------'<-- Answering
+//!                  ^                       |          nothing left to say, or no time
+//!                  '-----------------------'
+//! ```
+//!
+//! Late accept: the server is asked with the client's own initial sequence number and options, and only its answer is
+//! answered to the client, with *its* sequence number and options. As long as no filter edits, both legs speak of the same
+//! bytes by the same numbers (architecture, section 4).
+
+mod open;
+mod pump;
+mod close;
+
+pub(crate) use open::{Opening, is_opening};
+
+use std::net::SocketAddrV4;
+
+use pnat_shared::flow::{Side, Stream};
+use pnat_shared::frame::{Frame, FramePool};
+use pnat_shared::time::{Duration, Instant};
+use pnat_shared::verdict::{CloseReason, DropReason};
+use pnat_shared::wire::tcp::{Flags, Header, Seq};
+
+use crate::chunk::Chunk;
+use crate::filter::{Flow, StreamChain};
+use crate::icmp::Quote;
+use crate::reactor::{Progress, Visit};
+use crate::tally::Tally;
+use crate::tcp::{Endpoint, State};
+
+/// What every TCP pair of a reactor goes by.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Limits {
+    /// How long the server may take to answer the SYN.
+    pub(crate) connect: Duration,
+    /// How long the client may take to complete the handshake.
+    pub(crate) half_open: Duration,
+    /// How long an open pair may be silent.
+    pub(crate) idle: Duration,
+    /// Largest receive window of a socket, and most bytes that a stream may have inside the pair.
+    pub(crate) window: u32,
+}
+
+/// One proxied TCP conversation.
+#[derive(Debug)]
+pub(crate) struct Pair<F> {
+    flow: Flow,
+    masked: SocketAddrV4,
+    limits: Limits,
+    phase: Phase,
+    /// The client's side and the server's.
+    first: Endpoint<F>,
+    second: Endpoint<F>,
+    /// `None` once the flow's record is written.
+    chain: Option<StreamChain>,
+    /// Head of the client's SYN, and its sequence number, which is also that of ours.
+    syn: (Quote, Seq),
+    /// Largest IP packet that both legs carry, in bytes.
+    path: u16,
+    /// By stream: whether the chain was told that it has ended.
+    finished: [bool; 2],
+    tally: Tally,
+    /// When a segment was last of use.
+    last_seen: Instant,
+}
+
+/// How far the conversation is.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The client's SYN is held, the server's answer awaited.
+    Connecting,
+    /// The server's answer went to the client at this time; the client's ACK is awaited.
+    Accepting(Instant),
+    Open,
+    /// A filter answered: one socket was reset, the other sends the answer and FIN, but not beyond this time.
+    Answering(CloseReason, Instant),
+    /// The reason is settled. The sockets say what they still have to say (RST, the last ACK), but not beyond this time.
+    Ending(CloseReason, Instant),
+    /// Nothing will be sent any more, not even what the sockets would say: silence is an answer, too.
+    Gone(CloseReason),
+}
+
+impl<F: Frame> Pair<F> {
+    /// Hands a segment whose checksum was verified to a socket. What follows from it, [`Pair::pump`] does.
+    pub(crate) fn on_segment<P: FramePool<F>>(
+        &mut self,
+        side: Side,
+        header: &Header,
+        payload: Chunk<F>,
+        visit: &mut Visit<'_, F, P>,
+    ) -> Result<(), DropReason> {
+        self.tally.packet(side);
+        if header.flags.has(Flags::RST) && self.is_alive() {
+            // A reset clears the socket's queue, but what came before it belongs to the other side, also in one burst.
+            self.carry(Stream::entering(side), visit);
+        }
+        self.socket(side).on_segment(header, payload, visit.now)?;
+        self.last_seen = visit.now;
+        Ok(())
+    }
+
+    /// Does what is due by time; [`Pair::pump`] is to follow.
+    pub(crate) fn on_timer<P: FramePool<F>>(&mut self, visit: &mut Visit<'_, F, P>) {
+        for side in [Side::First, Side::Second] {
+            let socket = self.socket(side);
+            if socket.deadline() <= visit.now {
+                socket.on_timer(visit.now);
+            }
+        }
+        self.wake_chain(visit);
+        self.expire(visit.now);
+    }
+
+    /// Moves what can be moved, once per burst: goes on with the handshake, carries both streams through the chain, sends,
+    /// and settles what ended.
+    pub(crate) fn pump<P: FramePool<F>>(&mut self, visit: &mut Visit<'_, F, P>) -> Progress {
+        let mut progress = Progress { connected: self.advance(visit.now), ..Progress::default() };
+        if self.is_alive() {
+            for stream in [Stream::First, Stream::Second] {
+                progress.more |= self.carry(stream, visit);
+            }
+            self.transmit(visit, &mut progress);
+            // What a side said before it reset is on its way now; only then the other side is reset, too.
+            self.settle(visit.now);
+        }
+        if matches!(self.phase, Phase::Ending(..)) {
+            self.transmit(visit, &mut progress);
+        }
+        self.conclude(visit);
+        progress
+    }
+
+    /// Whether bytes still go through.
+    const fn is_alive(&self) -> bool {
+        !matches!(self.phase, Phase::Ending(..) | Phase::Gone(_))
+    }
+
+    /// When [`Pair::on_timer`] is to be called next; [`Instant::FAR`] for never.
+    pub(crate) fn deadline(&self) -> Instant {
+        let chain = self.chain.as_ref().map_or(Instant::FAR, StreamChain::deadline);
+        self.expiry().min(self.first.deadline()).min(self.second.deadline()).min(chain)
+    }
+
+    /// Why the pair ended, once there is nothing left for it to do.
+    pub(crate) const fn over(&self) -> Option<CloseReason> {
+        match self.phase {
+            Phase::Gone(reason) => Some(reason),
+            _ => None,
+        }
+    }
+
+    pub(crate) const fn flow(&self) -> &Flow {
+        &self.flow
+    }
+
+    pub(crate) const fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// State of the client's socket and of the server's.
+    pub(crate) fn states(&self) -> [State; 2] {
+        [self.first.state(), self.second.state()]
+    }
+
+    /// Bytes inside the pair: with the filters, and in send queues.
+    pub(crate) fn held(&self) -> usize {
+        self.downstream(Stream::First) + self.downstream(Stream::Second)
+    }
+
+    /// Bytes of a stream that wait between its two sockets, and in the queue of the one by which it leaves.
+    fn downstream(&self, stream: Stream) -> usize {
+        let leaving = match stream {
+            Stream::First => &self.second,
+            Stream::Second => &self.first,
+        };
+        self.chain.as_ref().map_or(0, |chain| chain.held(stream)) + leaving.queued()
+    }
+
+    fn socket(&mut self, side: Side) -> &mut Endpoint<F> {
+        match side {
+            Side::First => &mut self.first,
+            Side::Second => &mut self.second,
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The mirrored handshake: the server is asked as the client asks, the client is answered as the server answers.
+
+use pnat_shared::flow::{NewFlow, Side};
+use pnat_shared::frame::{Frame, FramePool};
+use pnat_shared::loopback::{FIRST, SECOND, mask};
+use pnat_shared::time::{Duration, Instant};
+use pnat_shared::wire::tcp::{Flags, Header};
+
+use super::{Limits, Pair, Phase};
+use crate::error::{ErrorKind, StreamError};
+use crate::filter::{Flow, StreamChain};
+use crate::icmp::{self, Quote};
+use crate::reactor::{Complaint, Visit};
+use crate::tally::Tally;
+use crate::tcp::{Endpoint, Offer, Settings, State};
+
+/// How long a socket goes on repeating what is not acknowledged (RFC 9293 section 3.8.3: at least 100 s).
+const USER_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Long enough to acknowledge a repeated FIN or two. That old duplicates cannot meet a new flow, which is what TIME-WAIT
+/// is for, is seen to by the worker: it decides when a public port may serve again.
+pub(super) const TIME_WAIT: Duration = Duration::from_secs(2);
+
+/// IPv4 and TCP header without options: what the MTU leaves is the MSS (RFC 9293 section 3.7.1).
+const HEADERS: u16 = 40;
+/// What any host must take (RFC 9293 section 3.7.1). A smaller MSS is not mirrored: a server that follows it would send
+/// hundreds of tiny segments for what the client alone wanted so.
+const MIN_MSS: u16 = 536;
+
+/// What opens a pair.
+#[derive(Debug)]
+pub(crate) struct Opening<'a> {
+    pub(crate) new: &'a NewFlow,
+    pub(crate) flow: Flow,
+    pub(crate) chain: StreamChain,
+    pub(crate) syn: &'a Header,
+    pub(crate) quote: Quote,
+}
+
+/// Whether a first segment asks for a connection.
+pub(crate) fn is_opening(syn: &Header) -> bool {
+    syn.flags.has(Flags::SYN) && !syn.flags.has(Flags::ACK)
+}
+
+impl<F: Frame> Pair<F> {
+    /// Holds the client's SYN and asks the server in the client's words.
+    pub(crate) fn open(opening: Opening<'_>, limits: Limits, now: Instant) -> Self {
+        let Opening { new, flow, chain, syn, quote } = opening;
+        let masked = mask(new.handle);
+        let settings = |mtu, open_timeout| Settings {
+            window: limits.window,
+            mtu,
+            open_timeout,
+            user_timeout: USER_TIMEOUT,
+            time_wait: TIME_WAIT,
+        };
+        let first = Endpoint::accept(settings(new.mtu[0], limits.half_open), FIRST, masked, syn, now);
+        let offer = match first.peer() {
+            Some((_, offer)) => offer,
+            None => Offer { mss: MIN_MSS, window_scale: None, sack: false, timestamp: None },
+        };
+        let path = new.mtu[0].min(new.mtu[1]);
+        let second = Endpoint::connect(
+            settings(new.mtu[1], limits.connect),
+            SECOND,
+            masked,
+            syn.seq,
+            clamp(offer, path),
+            now,
+        );
+        let mut tally = Tally::default();
+        tally.packet(Side::First);
+        Self {
+            flow,
+            masked,
+            limits,
+            phase: Phase::Connecting,
+            path,
+            first,
+            second,
+            chain: Some(chain),
+            syn: (quote, syn.seq),
+            finished: [false; 2],
+            tally,
+            last_seen: now,
+        }
+    }
+
+    /// Moves on where a handshake has come through. Answers how long the server took, when it has just answered.
+    pub(super) fn advance(&mut self, now: Instant) -> Option<Duration> {
+        let mut connected = None;
+        if self.phase == Phase::Connecting
+            && !matches!(self.second.state(), State::SynSent | State::SynReceived | State::Closed)
+            && let Some((iss, offer)) = self.second.peer()
+        {
+            self.first.answer(iss, clamp(offer, self.path), now);
+            self.phase = Phase::Accepting(now);
+            let took = now.since(self.flow.opened);
+            self.tally.connected(took);
+            connected = Some(took);
+        }
+        if matches!(self.phase, Phase::Accepting(_))
+            && !matches!(self.first.state(), State::SynHeld | State::SynReceived | State::Closed)
+        {
+            self.phase = Phase::Open;
+        }
+        connected
+    }
+
+    /// An ICMP error about a segment that the socket of `side` sent. Answers whether it changed anything: an open
+    /// connection does not end by one (RFC 5461, RFC 5927), but a path's MTU is believed where the quoted segment is in
+    /// flight. [`Pair::pump`] is to follow.
+    pub(crate) fn on_complaint<P: FramePool<F>>(
+        &mut self,
+        side: Side,
+        complaint: &Complaint,
+        visit: &mut Visit<'_, F, P>,
+    ) -> bool {
+        let Some(seq) = complaint.seq else { return false };
+        let error = &complaint.error;
+        if icmp::is_too_long(error) {
+            self.socket(side).on_mtu(seq, error.next_hop_mtu(), visit.now);
+            return true;
+        }
+        let (quote, iss) = self.syn;
+        let answers_syn = self.phase == Phase::Connecting && side == Side::Second && seq == iss;
+        if !answers_syn || !icmp::is_refusal(error) {
+            return false;
+        }
+        visit.frames.extend(quote.complain(visit.pool, Side::First, self.masked, error.kind, error.code, 0));
+        self.vanish(StreamError { side: Side::Second, kind: ErrorKind::Unreachable }.reason());
+        true
+    }
+}
+
+/// What one leg's peer offered, as the other leg repeats it: all the same, but no segment may outgrow either leg's MTU.
+fn clamp(offer: Offer, path: u16) -> Offer {
+    let most = path.saturating_sub(HEADERS);
+    Offer { mss: offer.mss.max(MIN_MSS).min(most), ..offer }
+}

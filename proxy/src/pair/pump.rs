@@ -1,0 +1,86 @@
+//! Bytes on their way: out of one socket, through the chain, into the other; then segments.
+
+use pnat_shared::flow::{Side, Stream};
+use pnat_shared::frame::{Frame, FramePool};
+use pnat_shared::verdict::DropReason;
+
+use super::Pair;
+use crate::filter::Outcome;
+use crate::reactor::{Progress, Visit};
+
+/// Most segments that one socket sends in one visit, so that one pair cannot starve the others.
+const SEGMENTS: usize = 64;
+/// Most chunks that one stream moves in one visit: a filled hole may set a whole window free at once.
+const CHUNKS: usize = 128;
+
+impl<F: Frame> Pair<F> {
+    /// Carries one stream as far as it goes. Answers whether it stopped only at the visit's bound.
+    pub(super) fn carry<P: FramePool<F>>(&mut self, stream: Stream, visit: &mut Visit<'_, F, P>) -> bool {
+        let window = self.limits.window as usize;
+        let (mut bytes, mut chunks) = (0, 0);
+        while chunks < CHUNKS && self.downstream(stream) < window {
+            let Some(chunk) = self.socket(stream.enters()).receive() else { break };
+            chunks += 1;
+            bytes += chunk.len();
+            // Without a chain the flow has its record: what still comes is taken, so that FIN can come, and dropped.
+            if let Some(chain) = &mut self.chain {
+                chain.push(&mut visit.turn(&mut self.flow), stream, chunk);
+                self.pass(visit);
+            }
+        }
+        if bytes > 0 {
+            self.tally.received(stream, bytes);
+            visit.stats.bytes[stream as usize].add(bytes as u64);
+        }
+        if !self.finished[stream as usize] && self.socket(stream.enters()).is_receive_finished() {
+            self.finished[stream as usize] = true;
+            if let Some(chain) = &mut self.chain {
+                chain.finish(&mut visit.turn(&mut self.flow), stream);
+                self.pass(visit);
+            }
+        }
+        let waiting = self.downstream(stream);
+        self.socket(stream.enters()).set_downstream(waiting);
+        chunks == CHUNKS
+    }
+
+    /// Wakes the filters whose time has come.
+    pub(super) fn wake_chain<P: FramePool<F>>(&mut self, visit: &mut Visit<'_, F, P>) {
+        let Some(chain) = self.chain.as_mut().filter(|chain| chain.deadline() <= visit.now) else { return };
+        chain.on_timer(&mut visit.turn(&mut self.flow));
+        self.pass(visit);
+    }
+
+    /// Gives what the chain let out to the sockets by which it leaves: bytes first, then ends, then the chain's word on the
+    /// flow.
+    fn pass<P: FramePool<F>>(&mut self, visit: &mut Visit<'_, F, P>) {
+        let age = visit.now.since(self.flow.opened);
+        for (stream, leaving) in [(Stream::First, &mut self.second), (Stream::Second, &mut self.first)] {
+            for chunk in visit.passed.stream(stream).drain(..) {
+                self.tally.sent(stream, chunk.len(), age);
+                leaving.send(chunk);
+            }
+            if std::mem::take(&mut visit.passed.ended[stream as usize]) {
+                leaving.shutdown();
+            }
+        }
+        match visit.passed.outcome.take() {
+            None => {}
+            Some(Outcome::Reset(reason)) => self.close(reason, visit.now),
+            Some(Outcome::Answer { to, reason }) => self.close_with_answer(to, reason, visit.now),
+        }
+    }
+
+    /// Lets both sockets send.
+    pub(super) fn transmit<P: FramePool<F>>(&mut self, visit: &mut Visit<'_, F, P>, progress: &mut Progress) {
+        for side in [Side::Second, Side::First] {
+            let before = visit.frames.len();
+            let fed = self.socket(side).transmit(visit.pool, visit.now, SEGMENTS, visit.frames);
+            progress.more |= visit.frames.len() - before >= SEGMENTS;
+            if !fed {
+                progress.dry = true;
+                visit.stats.drops.add(DropReason::NoFrame, 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! New flows: refused with a counted reason, or opened as a pair.
+
+use pnat_shared::flow::{NewFlow, Protocol, Side};
+use pnat_shared::frame::{Frame, FramePool};
+use pnat_shared::time::Instant;
+use pnat_shared::verdict::{CloseReason, DropReason};
+
+use super::demux::{self, Arrival, Body};
+use super::pairs::{Conversation, Slot, contain};
+use super::residence::Cause;
+use super::{Outputs, Reactor};
+use crate::filter::Flow;
+use crate::icmp::Quote;
+use crate::pair::{Opening, Pair, is_opening};
+use crate::udp::Association;
+
+impl<F: Frame> Reactor<F> {
+    /// A flow's first packet. A refused flow is not told to the client: its worker is, and the client tries again.
+    pub(super) fn open<P: FramePool<F>>(
+        &mut self,
+        frame: F,
+        at: Instant,
+        new: &NewFlow,
+        pool: &mut P,
+        now: Instant,
+        out: &mut Outputs<F>,
+    ) {
+        if self.find(new.handle).is_some() {
+            return self.packet(frame, at, pool, now, out);
+        }
+        if let Some(key) = self.index.find(new.handle) {
+            // The worker uses the slot again, so the flow that had it is gone, and the word of that was lost.
+            self.close(key, CloseReason::Resources, pool, now, out);
+            if self.slots.contains(key) {
+                self.remove(key, CloseReason::Resources, out);
+            }
+        }
+        let opened = self.check(frame.data(), new).and_then(|arrival| {
+            let opened = contain(|| self.converse(&arrival, frame.data(), new, now));
+            let conversation = opened.unwrap_or_else(|| {
+                self.stats.panics.add(1);
+                tracing::error!(flow = ?new, "a pair panicked as it was opened");
+                Err((DropReason::Internal, CloseReason::Internal))
+            })?;
+            Ok((arrival, conversation))
+        });
+        let (arrival, conversation) = match opened {
+            Ok(opened) => opened,
+            Err((dropped, closed)) => {
+                self.stats.drops.add(dropped, 1);
+                self.stats.closes.add(closed, 1);
+                return out.closed(new.handle, closed);
+            }
+        };
+        let is_datagram = matches!(conversation, Conversation::Udp(_));
+        let cause = Some(Cause { at, taken: now });
+        let key = self.slots.insert(Slot {
+            handle: new.handle,
+            policy: new.policy,
+            conversation,
+            armed: Instant::FAR,
+            touched: false,
+            cause,
+        });
+        self.index.insert(new.handle, key);
+        self.policies.retain(new.policy);
+        self.stats.opened(new.protocol);
+        if is_datagram {
+            self.deliver(arrival, frame, at, pool, now, out);
+        } else {
+            self.stats.packets[Side::First as usize].add(1);
+            self.touch(key);
+        }
+    }
+
+    /// Whether a flow may open: what its first packet is, or why it is refused.
+    fn check(&self, frame: &[u8], new: &NewFlow) -> Result<Arrival, (DropReason, CloseReason)> {
+        if self.drain.is_some() {
+            return Err((DropReason::Draining, CloseReason::Shutdown));
+        }
+        if self.slots.len() >= self.max_pairs || !self.index.knows(new.handle) {
+            return Err((DropReason::PairLimit, CloseReason::Resources));
+        }
+        if self.policies.find(new.policy).is_none() {
+            self.stats.unknown_policy.add(1);
+            return Err((DropReason::Internal, CloseReason::Reload));
+        }
+        let malformed = |reason| (reason, CloseReason::Malformed);
+        let arrival = demux::read(frame).map_err(malformed)?;
+        let opens = match &arrival.body {
+            Body::Segment { header, .. } => new.protocol == Protocol::Tcp && is_opening(header),
+            Body::Datagram { .. } => new.protocol == Protocol::Udp,
+            Body::Icmp(_) => false,
+        };
+        if !opens || arrival.handle != new.handle || arrival.side != Side::First {
+            return Err(malformed(DropReason::Unacceptable));
+        }
+        Ok(arrival)
+    }
+
+    /// The pair for a first packet that may open one.
+    fn converse(
+        &mut self,
+        arrival: &Arrival,
+        frame: &[u8],
+        new: &NewFlow,
+        now: Instant,
+    ) -> Result<Conversation<F>, (DropReason, CloseReason)> {
+        let refused = (DropReason::Internal, CloseReason::Internal);
+        let snapshot = self.policies.find(new.policy).ok_or(refused)?;
+        self.next_id += 1;
+        let flow = Flow {
+            id: self.next_id,
+            protocol: new.protocol,
+            client: new.client,
+            server: new.server,
+            public: new.public,
+            rule: snapshot.rule(new.rule),
+            opened: new.opened,
+            name: None,
+            verdict: None,
+        };
+        let Body::Segment { header: syn, .. } = &arrival.body else {
+            let chain = snapshot.chains.datagram(new.rule);
+            let association = Association::open(new, flow, chain, self.udp_timeout, now);
+            return Ok(Conversation::Udp(Box::new(association)));
+        };
+        let quote = Quote::of(frame).ok_or(refused)?;
+        let opening = Opening { new, flow, chain: snapshot.chains.stream(new.rule), syn, quote };
+        Ok(Conversation::Tcp(Box::new(Pair::open(opening, self.limits, now))))
+    }
+}

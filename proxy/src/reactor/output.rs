@@ -1,0 +1,46 @@
+//! What a reactor hands to the workers, and how long it had what caused it.
+
+use pnat_shared::flow::{Handle, WorkerId};
+use pnat_shared::loopback::FromProxy;
+use pnat_shared::time::Instant;
+use pnat_shared::verdict::CloseReason;
+
+/// What waits for each worker, in order: the loop moves it into the rings after every visit.
+#[derive(Debug)]
+pub struct Outputs<F> {
+    workers: Vec<Vec<FromProxy<F>>>,
+}
+
+impl<F> Outputs<F> {
+    /// Outputs for `workers` workers.
+    pub fn new(workers: usize) -> Self {
+        Self { workers: (0..workers).map(|_| Vec::new()).collect() }
+    }
+
+    /// What waits for one worker; to be drained into its ring. What a full ring leaves behind may stay: packets may be
+    /// dropped then (TCP recovers), [`FromProxy::Closed`] may not.
+    ///
+    /// # Panics
+    /// Where the worker is not one of those that the outputs were made for.
+    pub fn worker(&mut self, worker: WorkerId) -> &mut Vec<FromProxy<F>> {
+        &mut self.workers[usize::from(worker.0)]
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.workers.iter().all(Vec::is_empty)
+    }
+
+    pub(super) fn packets(&mut self, to: Handle, frames: &mut Vec<F>, at: Instant) {
+        if let Some(waiting) = self.workers.get_mut(usize::from(to.worker.0)) {
+            waiting.extend(frames.drain(..).map(|frame| FromProxy::Packet { frame, at }));
+        }
+        frames.clear();
+    }
+
+    pub(super) fn closed(&mut self, handle: Handle, reason: CloseReason) {
+        if let Some(waiting) = self.workers.get_mut(usize::from(handle.worker.0)) {
+            waiting.push(FromProxy::Closed { handle, reason });
+        }
+    }
+}

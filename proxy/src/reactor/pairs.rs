@@ -1,0 +1,157 @@
+//! What stands in the reactor's slab: pairs of both protocols behind one face.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use pnat_shared::flow::{Handle, Side};
+use pnat_shared::frame::{Frame, FramePool};
+use pnat_shared::time::{Duration, Instant};
+use pnat_shared::verdict::{CloseReason, DropReason};
+
+use super::demux::Body;
+use super::residence::Cause;
+use super::visit::{Progress, Visit};
+use crate::chunk::Chunk;
+use crate::filter::Flow;
+use crate::pair::Pair;
+use crate::tcp::State;
+use crate::udp::Association;
+
+/// One pair and what the reactor knows about it.
+#[derive(Debug)]
+pub(super) struct Slot<F> {
+    pub(super) handle: Handle,
+    /// Generation of its policy snapshot.
+    pub(super) policy: u32,
+    pub(super) conversation: Conversation<F>,
+    /// When its timer fires; [`Instant::FAR`] where it is not armed.
+    pub(super) armed: Instant,
+    /// Whether its key waits for a visit.
+    pub(super) touched: bool,
+    /// The packet that the next frames are due to; `None` where time is.
+    pub(super) cause: Option<Cause>,
+}
+
+/// A pair by its protocol.
+#[derive(Debug)]
+pub(super) enum Conversation<F> {
+    Tcp(Box<Pair<F>>),
+    Udp(Box<Association<F>>),
+}
+
+/// A pair as it may be shown.
+#[derive(Copy, Clone, Debug)]
+pub struct PairView<'a> {
+    pub handle: Handle,
+    /// Whose it is, and what it is called.
+    pub flow: &'a Flow,
+    /// State of the client's and of the server's socket; `None` for UDP.
+    pub states: Option<[State; 2]>,
+    /// Payload bytes received from the client and from the server.
+    pub bytes: [u64; 2],
+    pub packets: [u64; 2],
+    /// Bytes inside the pair: with filters, and in send queues.
+    pub held: usize,
+    pub age: Duration,
+}
+
+impl<F: Frame> Slot<F> {
+    pub(super) fn view(&self, now: Instant) -> PairView<'_> {
+        let flow = self.conversation.flow();
+        let (states, held, tally) = match &self.conversation {
+            Conversation::Tcp(pair) => (Some(pair.states()), pair.held(), pair.tally()),
+            Conversation::Udp(association) => (None, 0, association.tally()),
+        };
+        PairView {
+            handle: self.handle,
+            flow,
+            states,
+            bytes: tally.bytes(),
+            packets: tally.packets(),
+            held,
+            age: now.since(flow.opened),
+        }
+    }
+}
+
+impl<F: Frame> Conversation<F> {
+    /// Hands on what arrived for the socket of `side`.
+    pub(super) fn deliver<P: FramePool<F>>(
+        &mut self,
+        side: Side,
+        body: Body,
+        frame: F,
+        visit: &mut Visit<'_, F, P>,
+    ) -> Result<(), DropReason> {
+        match (self, body) {
+            (Self::Tcp(pair), Body::Segment { header, payload }) => {
+                visit.stats.packets[side as usize].add(1);
+                let payload = Chunk::from_frame(frame, payload.start, payload.end);
+                pair.on_segment(side, &header, payload, visit)
+            }
+            (Self::Udp(association), Body::Datagram { payload }) => {
+                visit.stats.packets[side as usize].add(1);
+                association.on_datagram(side, frame, payload, visit)
+            }
+            (conversation, Body::Icmp(complaint)) => {
+                let of_use = match conversation {
+                    Self::Tcp(pair) => pair.on_complaint(side, &complaint, visit),
+                    Self::Udp(association) => association.on_complaint(side, &complaint, visit),
+                };
+                visit.stats.icmp_soft.add(u64::from(!of_use));
+                Ok(())
+            }
+            _ => Err(DropReason::NoBinding),
+        }
+    }
+
+    pub(super) fn on_timer<P: FramePool<F>>(&mut self, visit: &mut Visit<'_, F, P>) {
+        match self {
+            Self::Tcp(pair) => pair.on_timer(visit),
+            Self::Udp(association) => association.on_timer(visit),
+        }
+    }
+
+    /// Goes on with what arrived. Datagrams went on at once.
+    pub(super) fn pump<P: FramePool<F>>(&mut self, visit: &mut Visit<'_, F, P>) -> Progress {
+        match self {
+            Self::Tcp(pair) => pair.pump(visit),
+            Self::Udp(_) => Progress::default(),
+        }
+    }
+
+    /// Ends the pair; [`Conversation::pump`] is to follow.
+    pub(super) fn close<P: FramePool<F>>(&mut self, reason: CloseReason, visit: &mut Visit<'_, F, P>) {
+        match self {
+            Self::Tcp(pair) => pair.close(reason, visit.now),
+            Self::Udp(association) => association.close(reason, visit),
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        match self {
+            Self::Tcp(pair) => pair.deadline(),
+            Self::Udp(association) => association.deadline(),
+        }
+    }
+
+    /// Why it ended, once it has.
+    pub(super) fn over(&self) -> Option<CloseReason> {
+        match self {
+            Self::Tcp(pair) => pair.over(),
+            Self::Udp(association) => association.over(),
+        }
+    }
+
+    pub(super) fn flow(&self) -> &Flow {
+        match self {
+            Self::Tcp(pair) => pair.flow(),
+            Self::Udp(association) => association.flow(),
+        }
+    }
+}
+
+/// Does something for one pair; `None` where that panicked. What the pair looks like then is anybody's guess: it has to go.
+/// Nothing else is touched by it, since a pair owns what it works on and the reactor's queues are cleared.
+pub(super) fn contain<T>(work: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(work)).ok()
+}

@@ -1,0 +1,71 @@
+//! How long packets wait in the ring, and how long the reactor keeps what they bring.
+//!
+//! Runs on: proxy cores. Allocates: never. Blocks: never.
+//!
+//! The clock is read once per burst, so most packets of a burst give equal measurements: these are counted first and
+//! recorded together.
+
+use pnat_shared::stats::{Latency, Stage};
+use pnat_shared::time::Instant;
+
+/// The packet that frames are due to.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Cause {
+    /// When its worker put it into the ring.
+    pub(super) at: Instant,
+    /// When the reactor took it out.
+    pub(super) taken: Instant,
+}
+
+/// Measurements in progress.
+#[derive(Debug, Default)]
+pub(super) struct Residence {
+    /// When the burst was taken.
+    now: Instant,
+    /// Packets of the burst that entered the ring at the same time.
+    waiting: (Instant, u64),
+    /// Frames due to the burst, not yet handed on.
+    leaving: u64,
+}
+
+impl Residence {
+    /// A burst was taken from the ring.
+    pub(super) fn begin(&mut self, now: Instant, latency: &mut Latency) {
+        self.end(now, latency);
+        self.now = now;
+    }
+
+    /// The burst holds a packet that entered the ring at this time.
+    pub(super) fn arrived(&mut self, at: Instant, latency: &mut Latency) {
+        if self.waiting.0 != at {
+            self.waited(latency);
+            self.waiting.0 = at;
+        }
+        self.waiting.1 += 1;
+    }
+
+    /// The burst holds no more packets.
+    pub(super) fn waited(&mut self, latency: &mut Latency) {
+        let (at, count) = std::mem::take(&mut self.waiting);
+        if count > 0 {
+            latency.record(Stage::RingWait, self.now.since(at), count);
+        }
+    }
+
+    /// Frames were put out. Those that no packet caused reside nowhere.
+    pub(super) fn leaving(&mut self, cause: Option<Cause>, count: u64, latency: &mut Latency) {
+        match cause {
+            Some(cause) if cause.taken == self.now => self.leaving += count,
+            Some(cause) => latency.record(Stage::Proxy, self.now.since(cause.taken), count),
+            None => {}
+        }
+    }
+
+    /// What was put out has been handed on.
+    pub(super) fn end(&mut self, now: Instant, latency: &mut Latency) {
+        let count = std::mem::take(&mut self.leaving);
+        if count > 0 {
+            latency.record(Stage::Proxy, now.since(self.now), count);
+        }
+    }
+}

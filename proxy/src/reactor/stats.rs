@@ -1,0 +1,47 @@
+//! What a reactor counts. It writes, anybody may read.
+
+use pnat_shared::flow::Protocol;
+use pnat_shared::stats::{Closes, Counter, Drops};
+
+/// Counters and gauges of one proxy core.
+#[derive(Debug, Default)]
+pub struct ReactorStats {
+    /// TCP pairs alive.
+    pub open_tcp: Counter,
+    /// UDP pairs alive.
+    pub open_udp: Counter,
+    pub opened_tcp: Counter,
+    pub opened_udp: Counter,
+    /// Pairs and refused flows, by why they ended.
+    pub closes: Closes,
+    pub drops: Drops,
+    /// Payload bytes that entered by the first and by the second stream.
+    pub bytes: [Counter; 2],
+    /// Packets that came from clients and from servers.
+    pub packets: [Counter; 2],
+    /// ICMP errors that changed nothing: soft ones, and those that quote what is not in flight.
+    pub icmp_soft: Counter,
+    /// New flows refused because their policy snapshot is not (or no longer) known.
+    pub unknown_policy: Counter,
+    /// Pairs that panicked. Each is a fault of the gateway.
+    pub panics: Counter,
+}
+
+impl ReactorStats {
+    pub(super) fn opened(&self, protocol: Protocol) {
+        let (open, opened) = match protocol {
+            Protocol::Udp => (&self.open_udp, &self.opened_udp),
+            Protocol::Tcp | Protocol::Icmp => (&self.open_tcp, &self.opened_tcp),
+        };
+        open.set(open.value() + 1);
+        opened.add(1);
+    }
+
+    pub(super) fn ended(&self, protocol: Protocol) {
+        let open = match protocol {
+            Protocol::Udp => &self.open_udp,
+            Protocol::Tcp | Protocol::Icmp => &self.open_tcp,
+        };
+        open.set(open.value().saturating_sub(1));
+    }
+}
