@@ -61,6 +61,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ],
         frames: arguments.frames,
         frame_cache: 256,
+        hugepages: true,
         eal_args: arguments.eal,
     };
     let idle = match arguments.idle {

@@ -197,9 +197,10 @@ impl Cli {
 }
 
 fn run(file: &Path) -> Result<(), CliError> {
-    let config = Config::load(file, cpus_of_this_machine())?;
+    let cpus = cpus_of_this_machine();
+    let config = Config::load(file, cpus)?;
     start_log(&config.log);
-    Ok(launch::run(config, file)?)
+    Ok(launch::run(config, file, cpus)?)
 }
 
 /// Sends events to standard error, as text or as JSON.
@@ -363,6 +364,6 @@ mod tests {
         assert_eq!(code(config.into()), format!("{:?}", ExitCode::from(2)));
         let pipe = io::Error::from(io::ErrorKind::BrokenPipe);
         assert_eq!(code(pipe.into()), format!("{:?}", ExitCode::SUCCESS));
-        assert_eq!(code(LaunchError::NoDataPath.into()), format!("{:?}", ExitCode::FAILURE));
+        assert_eq!(code(LaunchError::Filter(String::new()).into()), format!("{:?}", ExitCode::FAILURE));
     }
 }

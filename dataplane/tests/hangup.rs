@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use crossbeam_channel::bounded;
 use pnat_dataplane::control::{self, Core, CoreMessage, Gateway, Role};
+use pnat_dataplane::launch::Filters;
 use pnat_shared::config::Config;
 use pnat_shared::stats::Counters;
 
@@ -38,6 +39,7 @@ fn sighup_hands_the_cores_a_new_policy() {
         cores: vec![Core { role: Role::Worker, index: 0, cpu: 0, messages, counters: Arc::new(NoCounters) }],
         gauges: Vec::new(),
         ready: Arc::default(),
+        filters: Filters::start(65_535).unwrap().0,
     })
     .expect("control starts");
     std::fs::write(&config_file, text + "[[rule]]\nname = \"mail\"\naction = \"deny\"\n").expect("written");

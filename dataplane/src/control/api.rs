@@ -87,7 +87,7 @@ impl From<CoreError> for Refusal {
 impl From<ReloadError> for Refusal {
     fn from(error: ReloadError) -> Self {
         let status = match &error {
-            ReloadError::Config(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            ReloadError::Config(_) | ReloadError::Filter(_) => StatusCode::UNPROCESSABLE_ENTITY,
             ReloadError::NeedsRestart(_) => StatusCode::CONFLICT,
             ReloadError::Core(_) | ReloadError::Cancelled => StatusCode::SERVICE_UNAVAILABLE,
         };

@@ -23,6 +23,8 @@ use pnat_shared::config::{Config, Policy};
 use pnat_shared::report::{FlowPage, FlowQuery};
 use pnat_shared::stats::{Counters, Latency};
 use pnat_shared::time::Duration;
+
+use crate::launch::{Compiled, Filters};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
@@ -54,20 +56,24 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// What control tells or asks a core. A core takes at most one between two bursts.
 #[derive(Debug)]
 pub enum CoreMessage {
-    /// A new policy. A worker decides by it from now on; a proxy core gets it before any worker does, and makes its
-    /// filters. Snapshots of a generation below `oldest` decide nothing any more and may go as their pairs end. An
-    /// error refuses the policy, and the core stays as it was.
-    Policy { generation: u32, oldest: u32, policy: Arc<Policy>, reply: Reply<Result<(), String>> },
+    /// A new policy. A worker decides by it from now on; a proxy core gets it before any worker does, and makes the filters
+    /// of new flows by `chains`. Snapshots of a generation below `oldest` decide nothing any more and may go as their pairs
+    /// end. An error refuses the policy, and the core stays as it was.
+    Policy {
+        generation: u32,
+        oldest: u32,
+        policy: Arc<Policy>,
+        chains: Compiled,
+        reply: Reply<Result<(), String>>,
+    },
     /// A copy of the core's histograms.
     Latency(Reply<Box<Latency>>),
     /// Live flows: bindings of a worker, pairs of a proxy core.
     Flows { query: FlowQuery, reply: Reply<FlowPage> },
     /// Starts (or with `None` ends) copying packets.
     Capture(Option<Tap>),
-    /// Opens no new flow, carries on with those that live.
-    Drain,
-    /// Leaves the loop.
-    Stop,
+    /// Opens no new flow, and ends those that still live after this time.
+    Drain(Duration),
 }
 
 /// What a core is for. A CPU that runs a worker and a reactor has two [`Core`]s, one for each.
@@ -120,6 +126,8 @@ pub struct Gateway {
     pub started: SystemTime,
     pub cores: Vec<Core>,
     pub gauges: Vec<Gauge>,
+    /// Makes a policy's chains, and opens log files anew.
+    pub filters: Filters,
     /// Whether traffic is carried.
     pub ready: Arc<AtomicBool>,
 }

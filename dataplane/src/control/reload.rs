@@ -11,6 +11,7 @@ use tracing::{info, warn};
 use super::answer::Reloaded;
 use super::server::{Live, Server};
 use super::{CoreError, CoreMessage, Role};
+use crate::launch::Compiled;
 
 /// Why everything stays as it was.
 #[derive(Debug, Error)]
@@ -19,6 +20,8 @@ pub(super) enum ReloadError {
     Config(#[from] ConfigError),
     #[error("these keys changed and need a restart: {}; a reload changes policy, rules and filters only", .0.join(", "))]
     NeedsRestart(Vec<&'static str>),
+    #[error("{0}")]
+    Filter(String),
     #[error("{0}")]
     Core(#[from] CoreError),
     #[error("reading the configuration was cancelled")]
@@ -30,8 +33,13 @@ pub(super) async fn reload(server: &Server) -> Result<Reloaded, ReloadError> {
     let mut last_generation = server.reloading.lock().await;
     let gateway = &server.gateway;
     let (file, cpus) = (gateway.config_file.clone(), gateway.cpus);
-    let read = tokio::task::spawn_blocking(move || Config::load(&file, cpus));
-    let config = read.await.map_err(|_| ReloadError::Cancelled)??;
+    let filters = gateway.filters.clone();
+    let read = tokio::task::spawn_blocking(move || {
+        let config = Config::load(&file, cpus)?;
+        let chains = filters.compile(&config.policy).map_err(ReloadError::Filter)?;
+        Ok::<_, ReloadError>((config, chains))
+    });
+    let (config, chains) = read.await.map_err(|_| ReloadError::Cancelled)??;
     let live = server.live.borrow().clone();
     let keys = restart_keys(&live.config, &config);
     if !keys.is_empty() {
@@ -41,14 +49,15 @@ pub(super) async fn reload(server: &Server) -> Result<Reloaded, ReloadError> {
     // Proxy cores may keep a generation that came to nothing, so its number is never used again.
     *last_generation = last_generation.wrapping_add(1);
     let generation = *last_generation;
-    hand_over(server, Role::Proxy, generation, &live, &config).await?;
-    if let Err(error) = hand_over(server, Role::Worker, generation, &live, &config).await {
-        take_back(server, &live);
+    hand_over(server, Role::Proxy, generation, &live, &config, &chains).await?;
+    if let Err(error) = hand_over(server, Role::Worker, generation, &live, &config, &chains).await {
+        take_back(server, &live, &chains);
         return Err(error.into());
     }
     let reloaded =
         Reloaded { generation, rules: config.policy.rules.len(), filters: config.policy.filters.len() };
     server.live.send_replace(live.succeed(generation, config).into());
+    gateway.filters.reopen_logs();
     info!(generation, rules = reloaded.rules, filters = reloaded.filters, "policy reloaded");
     Ok(reloaded)
 }
@@ -60,11 +69,17 @@ async fn hand_over(
     generation: u32,
     live: &Live,
     config: &Config,
+    chains: &Compiled,
 ) -> Result<(), CoreError> {
     let ask = |core: &super::Core| {
-        let policy = config.policy.clone();
-        let asked =
-            core.ask(|reply| CoreMessage::Policy { generation, oldest: live.generation, policy, reply });
+        let (policy, chains) = (config.policy.clone(), chains.clone());
+        let asked = core.ask(|reply| CoreMessage::Policy {
+            generation,
+            oldest: live.generation,
+            policy,
+            chains,
+            reply,
+        });
         (core.name(), asked)
     };
     let asked: Vec<_> = server.gateway.role(role).map(ask).collect();
@@ -74,11 +89,13 @@ async fn hand_over(
     Ok(())
 }
 
-fn take_back(server: &Server, live: &Live) {
+/// Gives workers, which do not look at chains, the old policy again.
+fn take_back(server: &Server, live: &Live, chains: &Compiled) {
     let generation = live.generation;
     for worker in server.gateway.role(Role::Worker) {
-        let policy = live.config.policy.clone();
-        let asked = worker.ask(|reply| CoreMessage::Policy { generation, oldest: generation, policy, reply });
+        let (policy, chains) = (live.config.policy.clone(), chains.clone());
+        let asked =
+            worker.ask(|reply| CoreMessage::Policy { generation, oldest: generation, policy, chains, reply });
         if let Err(error) = asked.answer {
             warn!(%error, "the old policy could not be given back");
         }

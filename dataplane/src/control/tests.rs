@@ -45,6 +45,11 @@ action = "proxy"
 
 const MORE_RULES: &str = "[[rule]]\nname = \"mail\"\nmatch = { dst_port = 25 }\naction = \"deny\"\n";
 
+/// Makes chains; nothing is logged.
+fn filters() -> Filters {
+    Filters::start(65_535).expect("a thread").0
+}
+
 /// What a core was told, in order over all cores.
 #[derive(Clone, Debug, PartialEq)]
 enum Told {
@@ -142,6 +147,7 @@ impl Rig {
             cores,
             gauges: vec![Gauge { kind: "ring", name: "to_proxy 0-1".to_owned(), counters: Arc::new(ring) }],
             ready: rig.ready.clone(),
+            filters: filters(),
         };
         rig.control = Some(start(gateway).expect("control starts"));
         rig
@@ -185,7 +191,7 @@ fn fake_core(
 ) {
     for message in inbox {
         match message {
-            CoreMessage::Policy { generation, oldest, policy, reply } => {
+            CoreMessage::Policy { generation, oldest, policy, reply, .. } => {
                 let rules = policy.rules.len();
                 let _ = told.send(Told::Policy { core: name.to_owned(), generation, oldest, rules });
                 let refused = refuses && generation > FIRST_GENERATION;
@@ -207,8 +213,7 @@ fn fake_core(
                     }
                 }
             }
-            CoreMessage::Drain => {}
-            CoreMessage::Stop => return,
+            CoreMessage::Drain(_) => return,
         }
     }
 }
@@ -368,7 +373,7 @@ fn the_report_merges_all_cores_and_names_one_that_has_stopped() {
 #[test]
 fn a_core_that_has_stopped_is_named_and_the_others_still_reported() {
     let mut rig = Rig::new("stopped");
-    rig.cores[3].tell(CoreMessage::Stop).expect("told");
+    rig.cores[3].tell(CoreMessage::Drain(Duration::ZERO)).expect("told");
     rig.threads.pop().expect("proxy 1").join().expect("stops");
     let report: Report = rig.client().get("/report").expect("report");
     assert_eq!((report.silent, report.stages[0].count), (vec!["proxy 1 has stopped".to_owned()], 15));
@@ -377,7 +382,7 @@ fn a_core_that_has_stopped_is_named_and_the_others_still_reported() {
 #[test]
 fn launch_can_tell_all_cores_to_stop() {
     let mut rig = Rig::new("stop");
-    rig.control.as_ref().expect("runs").tell_all(|| CoreMessage::Stop);
+    rig.control.as_ref().expect("runs").tell_all(|| CoreMessage::Drain(Duration::ZERO));
     for thread in rig.threads.drain(..) {
         thread.join().expect("stops");
     }
@@ -554,6 +559,7 @@ fn a_socket_left_behind_is_replaced_but_nothing_else_is() {
             cores: Vec::new(),
             gauges: Vec::new(),
             ready: Arc::default(),
+            filters: filters(),
         }
     };
     drop(UnixListener::bind(&path).expect("bound"));

@@ -157,6 +157,11 @@ impl<K: Copy + Eq + Hash, V: Copy> Table<K, V> {
         self.len
     }
 
+    /// Slots of live entries are below this.
+    pub fn slots(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

@@ -88,7 +88,7 @@ impl Frame for MbufFrame {
 }
 
 /// The frame pool of the core that it is used on. Cannot leave that core.
-#[derive(Debug)]
+#[derive(Copy, Clone, Debug)]
 pub struct MbufPool {
     core_bound: PhantomData<*const ()>,
 }
@@ -202,7 +202,8 @@ impl Runtime {
         let mut nodes: Vec<_> = plan.cores.iter().chain([&main_core]).map(|&core| numa_node(core)).collect();
         nodes.sort_unstable();
         nodes.dedup();
-        let memory = Memory::choose(plan.memory_needed(nodes.len()), Memory::free_hugepages());
+        let free = if plan.hugepages { Memory::free_hugepages() } else { 0 };
+        let memory = Memory::choose(plan.memory_needed(nodes.len()), free);
 
         let config = configuration(plan, main_core, &memory)?;
         let capsule = ::capsule::Runtime::build(config).map_err(StartError::when("cannot start DPDK"))?;

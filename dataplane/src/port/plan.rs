@@ -24,6 +24,8 @@ pub struct Plan {
     pub frames: u32,
     /// Frame buffers that each core keeps in a cache of its own, 0 to 512.
     pub frame_cache: u32,
+    /// Whether hugepages may be used where enough are free.
+    pub hugepages: bool,
     /// Further arguments for DPDK's environment layer.
     pub eal_args: Vec<String>,
 }
@@ -256,6 +258,7 @@ mod tests {
             ports,
             frames: 65_535,
             frame_cache: 256,
+            hugepages: true,
             eal_args: Vec::new(),
         }
     }

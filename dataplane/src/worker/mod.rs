@@ -123,9 +123,9 @@ pub struct Worker<F, P> {
 }
 
 impl<F: Frame, P: FramePool<F>> Worker<F, P> {
-    pub fn new(setup: Setup, pool: P, now: Instant) -> Self {
+    /// A worker that counts in `stats`, which must have been made for as many ports.
+    pub fn new(setup: Setup, pool: P, stats: Arc<WorkerStats>, now: Instant) -> Self {
         let Setup { me, shards, ports, nat, policy, proxied_idle, secret } = setup;
-        let stats = Arc::new(WorkerStats::new(ports.len()));
         Self {
             me,
             nat: Nat::new(&nat, me, shards.workers(), proxied_idle, secret, now),
@@ -259,16 +259,31 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         true
     }
 
+    /// Slots of flows are below this.
+    pub fn slots(&self) -> u32 {
+        self.nat.flows().slots()
+    }
+
+    /// The flow in a slot, if there is one.
+    pub fn binding(&self, slot: u32) -> Option<BindingView<'_>> {
+        let (keys, binding) = self.nat.flows().entry(slot)?;
+        Some(self.view(slot, keys, binding))
+    }
+
     /// The flows that are open.
     pub fn bindings(&self) -> impl Iterator<Item = BindingView<'_>> {
-        self.nat.flows().iter().map(|(slot, keys, binding)| BindingView {
+        self.nat.flows().iter().map(|(slot, keys, binding)| self.view(slot, keys, binding))
+    }
+
+    fn view<'a>(&self, slot: u32, keys: &Keys, binding: &'a Binding) -> BindingView<'a> {
+        BindingView {
             handle: self.nat.handle(slot),
             protocol: keys[0].protocol(),
             client: keys[0].src(),
             server: keys[0].dst(),
             public: keys[1].dst(),
             binding,
-        })
+        }
     }
 
     pub fn stats(&self) -> &Arc<WorkerStats> {
