@@ -24,7 +24,7 @@ ended() {
         kill -TERM -- "-$step" 2>/dev/null || true
         wait "$step" || true
     fi
-    clean_up
+    clean_up || code=$((code > 0 ? code : 1))
     exit "$code"
 }
 

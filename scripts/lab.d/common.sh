@@ -63,7 +63,7 @@ wait_until() {
 # end_process PID SECONDS: SIGTERM, then SIGKILL when it has not gone by then; false if it had to be killed.
 end_process() {
     alive "$1" || return 0
-    kill -TERM "$1"
+    kill -TERM "$1" 2>/dev/null || return 0
     wait_until "$2" gone "$1" && return 0
     kill -KILL "$1" 2>/dev/null || true
     wait_until 5 gone "$1" || true

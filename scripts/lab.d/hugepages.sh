@@ -7,7 +7,8 @@ hugepages_control=/sys/kernel/mm/hugepages/hugepages-2048kB
 hugepages_reserve() {
     ((hugepages > 0)) && [[ -w $hugepages_control/nr_hugepages ]] || return 0
     local before free
-    before=$(<"$hugepages_control/nr_hugepages")
+    # Surplus pages are somebody's who was left with them; they go when he does, so they are not to be restored.
+    before=$(($(<"$hugepages_control/nr_hugepages") - $(<"$hugepages_control/surplus_hugepages")))
     free=$(<"$hugepages_control/free_hugepages")
     if ((free < hugepages)); then
         echo "$before" >"$state/hugepages.before"
@@ -21,9 +22,12 @@ hugepages_reserve() {
 }
 
 hugepages_restore() {
-    if [[ -e $state/hugepages.mounted ]]; then
-        umount /dev/hugepages || true
-        [[ $(<"$state/hugepages.mounted") == made ]] && rmdir /dev/hugepages
+    local former
+    if former=$(cat "$state/hugepages.mounted" 2>/dev/null); then
+        umount /dev/hugepages 2>/dev/null || true
+        [[ $former == kept ]] || rmdir /dev/hugepages 2>/dev/null || true
     fi
-    [[ ! -e $state/hugepages.before ]] || cat "$state/hugepages.before" >"$hugepages_control/nr_hugepages"
+    if former=$(cat "$state/hugepages.before" 2>/dev/null); then
+        echo "$former" >"$hugepages_control/nr_hugepages"
+    fi
 }

@@ -28,10 +28,11 @@ network_down() {
     local pid
     for name in client gateway server; do
         [[ -e /run/netns/$lab-$name ]] || continue
-        for pid in $(ip netns pids "$lab-$name"); do
+        for pid in $(ip netns pids "$lab-$name" 2>/dev/null); do
             end_process "$pid" 2 || true
         done
-        ip netns del "$lab-$name"
+        # An interrupted `up` may be on its own way down at the same time.
+        ip netns del "$lab-$name" 2>/dev/null || true
     done
     rm -rf "/etc/netns/$lab-client"
     rmdir --ignore-fail-on-non-empty /etc/netns 2>/dev/null || true
