@@ -252,6 +252,12 @@ impl<F: Frame> Receiver<F> {
         }
     }
 
+    /// Memory held, in bytes.
+    pub(super) fn footprint(&self) -> usize {
+        let ready: usize = self.ready.iter().map(Chunk::footprint).sum();
+        ready + self.ready.capacity() * size_of::<Chunk<F>>() + self.reassembly.footprint()
+    }
+
     pub(super) fn clear(&mut self) {
         self.ready = VecDeque::new();
         self.ready_bytes = 0;
