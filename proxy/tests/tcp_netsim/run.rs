@@ -84,17 +84,21 @@ impl Run {
         let only = std::env::var("PNAT_SEED").ok().and_then(|seed| seed.parse().ok());
         let seeds = only.map_or_else(|| 0..self.seeds, |seed: u64| seed..seed + 1);
         for seed in seeds {
-            let mut pcap = Pcap::default();
-            if let Err(problem) = self.simulate(seed, &mut pcap) {
-                let path = format!("{}/{}-{seed}.pcap", env!("CARGO_TARGET_TMPDIR"), self.name);
-                std::fs::write(&path, pcap.bytes()).expect("a place for the pcap");
-                panic!("{}: {problem}\nPNAT_SEED={seed}\npcap: {path}\n{self:?}", self.name);
-            }
+            self.measure(seed);
         }
     }
 
     /// One run; answers how long it took until all bytes had arrived.
-    pub(crate) fn simulate(&self, seed: u64, pcap: &mut Pcap) -> Result<Duration, String> {
+    pub(crate) fn measure(&self, seed: u64) -> Duration {
+        let mut pcap = Pcap::default();
+        self.simulate(seed, &mut pcap).unwrap_or_else(|problem| {
+            let path = format!("{}/{}-{seed}.pcap", env!("CARGO_TARGET_TMPDIR"), self.name);
+            std::fs::write(&path, pcap.bytes()).expect("a place for the pcap");
+            panic!("{}: {problem}\nPNAT_SEED={seed}\npcap: {path}\n{self:?}", self.name);
+        })
+    }
+
+    fn simulate(&self, seed: u64, pcap: &mut Pcap) -> Result<Duration, String> {
         let start = Instant::from_secs(1);
         let mut now = start;
         let mut random = Random::new(seed ^ 0x5eed);
@@ -110,7 +114,6 @@ impl Run {
                     pcap.record(frame.data(), now);
                     end.peer.arrive(frame, now);
                 }
-                end.peer.transmit(now, &mut out)?;
                 end.work(self, side, now, &mut random);
                 end.peer.transmit(now, &mut out)?;
                 for frame in out.drain(..) {

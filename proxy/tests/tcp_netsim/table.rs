@@ -1,6 +1,5 @@
 //! Goodput over loss and round-trip time: a text table to look at, and wide bounds that a stall would break.
 
-use pnat_shared::testkit::Pcap;
 use pnat_shared::time::Duration;
 
 use crate::run::Run;
@@ -18,9 +17,7 @@ fn goodput(loss: f64, rtt: Duration) -> f64 {
     run.link.queue = 500;
     run.window = 4 << 20;
     let seeds = 3;
-    let seconds: f64 = (0..seeds)
-        .map(|seed| run.simulate(seed, &mut Pcap::default()).expect("all bytes arrive").as_secs_f64())
-        .sum();
+    let seconds: f64 = (0..seeds).map(|seed| run.measure(seed).as_secs_f64()).sum();
     run.bytes[0] as f64 * 8.0 * seeds as f64 / seconds / 1e6
 }
 
