@@ -35,7 +35,7 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 use std::collections::HashMap;
 
 use foldhash::SharedSeed;
-use foldhash::fast::SeedableRandomState;
+use foldhash::quality::SeedableRandomState;
 use pnat_shared::config;
 use pnat_shared::flow::{Handle, Protocol, Stream, WorkerId};
 use pnat_shared::time::{Duration, Instant};

@@ -362,6 +362,34 @@ mod tests {
     }
 
     #[test]
+    fn flows_that_differ_little_are_spread_well() {
+        use crate::nat::tuple::Tuple;
+        use core::net::SocketAddrV4;
+        let mut table: Table<Tuple, ()> = Table::new(8192, 3);
+        let keys: Vec<Tuple> = (0..8192u32)
+            .map(|n| {
+                let client = SocketAddrV4::new((0x0a00_0000 + n / 64).into(), 4000 + (n % 64) as u16);
+                Tuple::new(
+                    pnat_shared::flow::Protocol::Tcp,
+                    client,
+                    SocketAddrV4::new([9, 9, 9, 9].into(), 443),
+                )
+            })
+            .collect();
+        for key in &keys {
+            table.insert([*key, key.reversed()], ()).unwrap();
+        }
+        for by in [Stream::First, Stream::Second] {
+            let named = |key: &Tuple| if by == Stream::First { *key } else { key.reversed() };
+            let direct = keys
+                .iter()
+                .map(named)
+                .filter(|key| table.holds(table.candidate(by, table.hash(key)), by, key));
+            assert!(direct.count() > 7900, "{by:?}");
+        }
+    }
+
+    #[test]
     fn a_bucket_is_one_cache_line() {
         assert_eq!(size_of::<Bucket>(), 64);
     }

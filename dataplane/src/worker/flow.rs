@@ -342,8 +342,10 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         let (addr, generation) = (*received.src().ip(), received.src().port());
         let handle = loopback::unmask(addr, generation).ok_or(DropReason::Internal)?;
         let slot = self.nat.slot(handle).ok_or(DropReason::StaleHandle)?;
-        let is_proxied = self.flow(slot).is_some_and(|(_, binding)| binding.path != Path::Nat);
-        if is_proxied { Ok((slot, side)) } else { Err(DropReason::StaleHandle) }
+        let is_its_own = self.flow(slot).is_some_and(|(keys, binding)| {
+            binding.path != Path::Nat && keys[0].protocol() == received.protocol()
+        });
+        if is_its_own { Ok((slot, side)) } else { Err(DropReason::StaleHandle) }
     }
 
     #[inline]
