@@ -5,7 +5,7 @@
 //!   policy nat|proxy|deny-reset|deny-icmp|deny-silent [proto]     default nat; with a protocol: a rule before the default
 //!   ports A-B, flows N, client-flows N, mtu INSIDE OUTSIDE, pool N, no-gateway, dead ADDRESS, show arp
 //!   in inside|outside|proxy PACKET [* N]     as crate::text builds it, N times; `in proxy closed MASKED REASON`
-//!   out inside|outside|proxy PACKET          every word must be in what came out; `$x` at a word's end binds or compares
+//!   out inside|outside|proxy PACKET [* N]    every word must be in what came out; `$x` at a word's end binds or compares
 //!   drop REASON [N]
 //!   after SECONDS
 //! ```
@@ -115,7 +115,7 @@ impl<'a> Case<'a> {
                     let masked: std::net::SocketAddrV4 = masked.parse().unwrap();
                     let handle = unmask(*masked.ip(), masked.port()).unwrap();
                     let reason = *CloseReason::ALL.iter().find(|r| r.key() == reason).unwrap();
-                    gateway.from_proxy(FromProxy::Closed { handle, reason })
+                    gateway.receive_from_proxy(FromProxy::Closed { handle, reason })
                 }
                 _ => gateway.packet_from_proxy(&text::build_ip(packet)),
             });
@@ -126,6 +126,10 @@ impl<'a> Case<'a> {
     /// Every expected line must match one that came, and all that came must be expected.
     fn compare(&mut self, step: &str, expected: &[&str], mut told: Vec<String>) -> Result<(), String> {
         let all = told.clone();
+        let expected = expected.iter().flat_map(|line| {
+            let (line, times) = line.split_once(" * ").unwrap_or((line, "1"));
+            core::iter::repeat_n(line, times.parse().unwrap())
+        });
         for line in expected {
             let found = told.iter().position(|line_told| self.matches(line, line_told));
             match found {
@@ -146,7 +150,8 @@ impl<'a> Case<'a> {
         let mut names = self.names.clone();
         // Words up to ">" and one behind it stand where they stand; the rest may be anywhere, in any number.
         let pattern: Vec<&str> = pattern.split_whitespace().collect();
-        let fixed = pattern.iter().position(|word| *word == ">").map_or(pattern.len().min(3), |at| at + 2);
+        let fixed =
+            pattern.iter().position(|word| *word == ">").map_or_else(|| pattern.len().min(3), |at| at + 2);
         let is_match = pattern.iter().enumerate().all(|(at, word)| {
             if at < fixed {
                 told.get(at).is_some_and(|told| word_matches(word, told, &mut names))

@@ -4,4 +4,5 @@ mod text;
 mod world;
 mod cases;
 mod shards;
+mod control;
 mod property;

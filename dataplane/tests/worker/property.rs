@@ -52,7 +52,7 @@ fn packet(src: &str, dst: &str, what: usize) -> String {
         7 | 8 => format!("udp {src} > {dst} len={}", what % 50),
         9 => format!(
             "icmp {src_ip} > {dst_ip} {} id={} seq=1",
-            if what % 2 == 0 { "echo" } else { "reply" },
+            if what.is_multiple_of(2) { "echo" } else { "reply" },
             what % 5
         ),
         10 => format!("icmp {src_ip} > {dst_ip} unreachable/{} about udp {dst} > {src} len=20", what % 5),
@@ -114,7 +114,7 @@ impl Run {
             }
             Event::Closed { flow } => {
                 let handle = self.handle(flow);
-                self.gateway.from_proxy(FromProxy::Closed { handle, reason: CloseReason::Finished })
+                self.gateway.receive_from_proxy(FromProxy::Closed { handle, reason: CloseReason::Finished })
             }
             Event::Raw { inside, bytes } => {
                 self.gateway.receive(if inside { INSIDE } else { OUTSIDE }, &bytes)
@@ -128,7 +128,7 @@ impl Run {
                     frame.truncate(cut);
                 }
                 // Right checksums let the bent header come further.
-                if what % 2 == 0 && frame.len() >= 34 {
+                if what.is_multiple_of(2) && frame.len() >= 34 {
                     frame[24..26].fill(0);
                     let sum = pnat_shared::wire::checksum::Sum::ZERO.bytes(&frame[L2_LEN..34]).finish();
                     frame[24..26].copy_from_slice(&sum.to_be_bytes());

@@ -151,14 +151,14 @@ impl Gateway {
         self.collect()
     }
 
-    pub(crate) fn from_proxy(&mut self, message: FromProxy<VecFrame>) -> Vec<Out> {
+    pub(crate) fn receive_from_proxy(&mut self, message: FromProxy<VecFrame>) -> Vec<Out> {
         self.worker.on_proxy_burst(&mut vec![message], self.now, &mut self.outputs);
         self.collect()
     }
 
     pub(crate) fn packet_from_proxy(&mut self, packet: &[u8]) -> Vec<Out> {
         let frame = VecFrame::new(&[&[0; L2_LEN], packet].concat());
-        self.from_proxy(FromProxy::Packet { frame, at: self.now })
+        self.receive_from_proxy(FromProxy::Packet { frame, at: self.now })
     }
 
     /// Lets time pass, timers running.
