@@ -7,14 +7,14 @@
 //! ```
 //!
 //! A lookup reads one bucket and, where a tag matches, one slot. Buckets are at most half full, so a key rarely has to go
-//! past its own bucket; [`Bucket::passed`] says when to look further, so that removal needs no tombstones and nothing is
+//! past its own bucket; its count of passed keys says when to look further, so that removal needs no tombstones and nothing is
 //! ever rehashed. A burst is looked up in stages ([`Table::candidate`] for all, then [`Table::holds`] for all): the
 //! cache misses of independent packets overlap.
 
 use core::hash::{BuildHasher, Hash};
 
 use foldhash::SharedSeed;
-use foldhash::fast::SeedableRandomState;
+use foldhash::quality::SeedableRandomState;
 use pnat_shared::flow::Stream;
 
 /// No slot.
