@@ -10,7 +10,7 @@ use core::hash::BuildHasher;
 use core::net::Ipv4Addr;
 
 use foldhash::SharedSeed;
-use foldhash::fast::SeedableRandomState;
+use foldhash::quality::SeedableRandomState;
 use pnat_shared::flow::{ProxyId, WorkerId};
 use pnat_shared::wire::arp;
 

@@ -132,7 +132,7 @@ impl Routes {
 
     /// Whether `addr` is a neighbor's on this port.
     pub fn is_on_link(&self, port: u8, addr: Ipv4Addr) -> bool {
-        self.prefixes.iter().any(|prefix| prefix.port == port && prefix.contains(addr))
+        self.prefix(addr).is_some_and(|prefix| prefix.port == port)
     }
 
     /// Whether a packet with these addresses can be real on this port (RFC 1812 section 5.3.7, RFC 2827).
@@ -142,24 +142,19 @@ impl Routes {
         if is_reserved(src) || is_reserved(dst) || self.is_own(src) {
             return Err(DropReason::Martian);
         }
-        let mut src_here = false;
-        for prefix in &self.prefixes {
-            let edge = prefix.is_edge(src) || prefix.is_edge(dst);
-            let is_elsewhere = prefix.port != port && prefix.contains(src);
-            let is_leak = info.outside && !prefix.outside && prefix.contains(dst) && !self.is_own(dst);
-            if edge || is_elsewhere || is_leak {
-                return Err(DropReason::Martian);
-            }
-            src_here |= prefix.port == port && prefix.contains(src);
-        }
+        let (from, to) = (self.prefix(src), self.prefix(dst));
+        let is_elsewhere = from.is_some_and(|prefix| prefix.port != port || prefix.is_edge(src));
+        let is_leak = info.outside && to.is_some_and(|prefix| !prefix.outside) && !self.is_own(dst);
+        let is_broadcast = to.is_some_and(|prefix| prefix.is_edge(dst));
         // Inside, the configuration says where clients may be: on-link, or behind a router that it names. Outside is the
         // whole Internet.
-        if src_here || info.outside || info.gateway.is_some() { Ok(()) } else { Err(DropReason::Martian) }
+        let is_stranger = from.is_none() && !info.outside && info.gateway.is_none();
+        if is_elsewhere || is_leak || is_broadcast || is_stranger { Err(DropReason::Martian) } else { Ok(()) }
     }
 
     /// The outside port that leads to `dst`; `None` where none does, or where `dst` is inside.
     pub fn outward(&self, dst: Ipv4Addr) -> Option<u8> {
-        if let Some(prefix) = self.prefixes.iter().find(|prefix| prefix.contains(dst)) {
+        if let Some(prefix) = self.prefix(dst) {
             return prefix.outside.then_some(prefix.port);
         }
         let default = self.ports.iter().position(|info| info.outside && info.gateway.is_some())?;
@@ -168,7 +163,7 @@ impl Routes {
 
     /// The inside port behind which a client lives.
     pub fn inward(&self, client: Ipv4Addr) -> Option<u8> {
-        if let Some(prefix) = self.prefixes.iter().find(|prefix| prefix.contains(client)) {
+        if let Some(prefix) = self.prefix(client) {
             return (!prefix.outside).then_some(prefix.port);
         }
         let default = self.ports.iter().position(|info| !info.outside && info.gateway.is_some())?;
@@ -179,6 +174,12 @@ impl Routes {
     #[inline]
     pub fn next_hop(&self, port: u8, dst: Ipv4Addr) -> Option<Ipv4Addr> {
         if self.is_on_link(port, dst) { Some(dst) } else { self.port(port)?.gateway }
+    }
+
+    /// The longest prefix that holds `addr`.
+    #[inline]
+    fn prefix(&self, addr: Ipv4Addr) -> Option<&Prefix> {
+        self.prefixes.iter().find(|prefix| prefix.contains(addr))
     }
 }
 
@@ -251,6 +252,20 @@ mod tests {
         assert_eq!(routes.next_hop(OUTSIDE, far), Some(Ipv4Addr::new(198, 18, 0, 254)));
         assert_eq!(routes.outward(Ipv4Addr::new(10, 77, 1, 9)), None);
         assert_eq!(routes.next_hop(INSIDE, far), None);
+    }
+
+    #[test]
+    fn the_longest_prefix_says_where_an_address_is() {
+        let Routes { mut ports, .. } = routes();
+        ports[0].addresses = vec![(Ipv4Addr::new(198, 0, 0, 1), 8)];
+        let routes = Routes::new(ports, &[]);
+        let near = Ipv4Addr::new(198, 18, 0, 7);
+        assert_eq!(routes.check(OUTSIDE, near, Ipv4Addr::new(198, 18, 0, 1)), Ok(()));
+        assert_eq!(routes.check(INSIDE, near, Ipv4Addr::new(9, 9, 9, 9)), Err(DropReason::Martian));
+        assert_eq!(
+            (routes.outward(near), routes.inward(Ipv4Addr::new(198, 7, 7, 7))),
+            (Some(OUTSIDE), Some(INSIDE))
+        );
     }
 
     #[test]

@@ -150,7 +150,11 @@ impl Ports {
         let parity = usize::from(port & 1);
         let low = 0..1024 / 64;
         let high = 1024 / 64..BLOCKS;
-        let kept = if port < 1024 { pool.take(parity, low, random) } else { None };
+        let kept = if port < 1024 {
+            pool.take(parity, low.clone(), random).or_else(|| pool.take(1 - parity, low, random))
+        } else {
+            None
+        };
         let port = kept
             .or_else(|| pool.take(parity, high.clone(), random))
             .or_else(|| pool.take(1 - parity, high, random))?;

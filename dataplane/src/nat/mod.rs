@@ -5,12 +5,12 @@
 //! ```text
 //!   mapping  (protocol, client address and port) <-> (public address and port)     one per client port, whatever the
 //!      ^                                                                           destination (RFC 4787 REQ-1)
-//!      | many                                                                      [endpoint-independent mapping]
+//!      | many                                                                      (endpoint-independent mapping)
 //!   binding  client tuple <-> public tuple, path, timers, counters                 one per flow, found by both tuples
 //! ```
 //!
 //! Packets are found by their binding alone; mappings are asked when a flow opens. While a mapping carries a flow on the
-//! `nat` path, anyone outside may open a flow to it ([endpoint-independent filtering], RFC 4787 REQ-8, RFC 6888 REQ-7),
+//! `nat` path, anyone outside may open a flow to it (endpoint-independent filtering, RFC 4787 REQ-8, RFC 6888 REQ-7),
 //! unless a rule denies it or the client has used up half of its flows; a mapping that carries proxied flows only lets
 //! in nothing but their answers.
 //!
@@ -18,8 +18,6 @@
 //! the transitory time, and a proxied pair has done its TIME-WAIT before it is [closed]; the next owner of the port is
 //! drawn at random.
 //!
-//! [endpoint-independent mapping]: Mapping
-//! [endpoint-independent filtering]: Nat::client_of
 //! [closed]: pnat_shared::loopback::FromProxy::Closed
 
 pub mod policy;
@@ -35,7 +33,7 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 use std::collections::HashMap;
 
 use foldhash::SharedSeed;
-use foldhash::fast::SeedableRandomState;
+use foldhash::quality::SeedableRandomState;
 use pnat_shared::config;
 use pnat_shared::flow::{Handle, Protocol, Stream, WorkerId};
 use pnat_shared::time::{Duration, Instant};

@@ -7,14 +7,14 @@
 //! ```
 //!
 //! A lookup reads one bucket and, where a tag matches, one slot. Buckets are at most half full, so a key rarely has to go
-//! past its own bucket; [`Bucket::passed`] says when to look further, so that removal needs no tombstones and nothing is
+//! past its own bucket; its count of passed keys says when to look further, so that removal needs no tombstones and nothing is
 //! ever rehashed. A burst is looked up in stages ([`Table::candidate`] for all, then [`Table::holds`] for all): the
 //! cache misses of independent packets overlap.
 
 use core::hash::{BuildHasher, Hash};
 
 use foldhash::SharedSeed;
-use foldhash::fast::SeedableRandomState;
+use foldhash::quality::SeedableRandomState;
 use pnat_shared::flow::Stream;
 
 /// No slot.
@@ -364,6 +364,34 @@ mod tests {
         let direct = (0..1000u32)
             .filter(|n| table.holds(table.candidate(Stream::First, table.hash(n)), Stream::First, n));
         assert!(direct.count() > 990);
+    }
+
+    #[test]
+    fn flows_that_differ_little_are_spread_well() {
+        use crate::nat::tuple::Tuple;
+        use core::net::SocketAddrV4;
+        let mut table: Table<Tuple, ()> = Table::new(8192, 3);
+        let keys: Vec<Tuple> = (0..8192u32)
+            .map(|n| {
+                let client = SocketAddrV4::new((0x0a00_0000 + n / 64).into(), 4000 + (n % 64) as u16);
+                Tuple::new(
+                    pnat_shared::flow::Protocol::Tcp,
+                    client,
+                    SocketAddrV4::new([9, 9, 9, 9].into(), 443),
+                )
+            })
+            .collect();
+        for key in &keys {
+            table.insert([*key, key.reversed()], ()).unwrap();
+        }
+        for by in [Stream::First, Stream::Second] {
+            let named = |key: &Tuple| if by == Stream::First { *key } else { key.reversed() };
+            let direct = keys
+                .iter()
+                .map(named)
+                .filter(|key| table.holds(table.candidate(by, table.hash(key)), by, key));
+            assert!(direct.count() > 7900, "{by:?}");
+        }
     }
 
     #[test]

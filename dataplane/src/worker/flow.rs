@@ -71,7 +71,9 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         match binding.path {
             Path::Nat => {
                 if let Some(mtu) = self.too_big_for(egress, bytes) {
-                    return self.refuse_oversized(frame, port, mtu, now, out);
+                    let header = ip::Header::read_quoted(&frame.data()[L2_LEN..]);
+                    let answer = header.map_or(Answer::Silence, |header| too_big(&header, mtu));
+                    return self.refuse_packet(frame, port, DropReason::Oversized, answer, now, out);
                 }
                 let (to, change) = match stream {
                     Stream::First => (keys[1].reversed(), binding.changes[0]),
@@ -263,6 +265,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         let to = keys[side as usize].reversed();
         let change = binding.changes[side as usize].reversed();
         rewrite::translate(&mut frame.data_mut()[L2_LEN..], &to, change);
+        // What leaves by the first socket is the second stream, and the other way round.
         let stream = !Stream::entering(side);
         if let Some((_, binding)) = self.nat.flow_mut(slot) {
             binding.last_seen = now;
@@ -270,7 +273,11 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
                 binding.track.see(stream, flags);
             }
         }
-        // What leaves by the first socket is the second stream, and the other way round.
+        let egress = binding.egress[stream as usize];
+        if let Some(mtu) = self.too_big_for(egress, header.total_len) {
+            self.fail(frame, egress, DropReason::Oversized, too_big(&header, mtu), now, out);
+            return Ok(());
+        }
         self.send_on(frame, slot, stream, *to.dst().ip(), now, out);
         Ok(())
     }
@@ -342,8 +349,10 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         let (addr, generation) = (*received.src().ip(), received.src().port());
         let handle = loopback::unmask(addr, generation).ok_or(DropReason::Internal)?;
         let slot = self.nat.slot(handle).ok_or(DropReason::StaleHandle)?;
-        let is_proxied = self.flow(slot).is_some_and(|(_, binding)| binding.path != Path::Nat);
-        if is_proxied { Ok((slot, side)) } else { Err(DropReason::StaleHandle) }
+        let is_its_own = self.flow(slot).is_some_and(|(keys, binding)| {
+            binding.path != Path::Nat && keys[0].protocol() == received.protocol()
+        });
+        if is_its_own { Ok((slot, side)) } else { Err(DropReason::StaleHandle) }
     }
 
     #[inline]
@@ -387,14 +396,6 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         (bytes > usize::from(mtu)).then_some(mtu)
     }
 
-    /// RFC 4787 REQ-13; without "don't fragment" it is dropped until fragments are carried.
-    fn refuse_oversized(&mut self, frame: F, port: u8, mtu: u16, now: Instant, out: &mut Outputs<F>) {
-        let header = ip::Header::read_quoted(&frame.data()[L2_LEN..]);
-        let is_whole = header.is_ok_and(|header| header.dont_fragment());
-        let answer = if is_whole { Answer::TooBig(mtu) } else { Answer::Silence };
-        self.refuse_packet(frame, port, DropReason::Oversized, answer, now, out);
-    }
-
     fn count_opened(&self) {
         self.stats.opened.add(1);
         self.stats.active.set(self.nat.flows().len() as u64);
@@ -404,4 +405,10 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
 /// Whether a segment may open a connection: SYN and nothing that answers.
 const fn is_first_segment(flags: Flags) -> bool {
     flags.has(Flags::SYN) && !flags.has(Flags::ACK)
+}
+
+/// What the sender of a packet that exceeds an MTU is told (RFC 4787 REQ-13). Without "don't fragment" it is dropped in
+/// silence until fragments are carried.
+fn too_big(header: &ip::Header, mtu: u16) -> Answer {
+    if header.dont_fragment() { Answer::TooBig(mtu) } else { Answer::Silence }
 }

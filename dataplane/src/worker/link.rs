@@ -43,16 +43,30 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
                     self.stats.drops.add(DropReason::ResolveQueueFull, 1);
                 }
             }
-            Hop::Failed => self.unreachable(port, frame, now, out),
+            Hop::Failed => self.unreachable(frame, port, now, out),
             Hop::NoRoom => self.stats.drops.add(DropReason::Unresolved, 1),
         }
         hint
     }
 
-    /// Drops a packet whose next hop on `port` does not answer. One for a server is reported as a router outside would:
-    /// by an ICMP error to the public address, which finds its way to the client or the pair as any other does.
-    pub(super) fn unreachable(&mut self, port: u8, mut frame: F, now: Instant, out: &mut Outputs<F>) {
-        self.stats.drops.add(DropReason::Unresolved, 1);
+    /// Drops a packet whose next hop on `port` does not answer.
+    pub(super) fn unreachable(&mut self, frame: F, port: u8, now: Instant, out: &mut Outputs<F>) {
+        self.fail(frame, port, DropReason::Unresolved, Answer::HOST_UNREACHABLE, now, out);
+    }
+
+    /// Drops a packet that was translated already and cannot leave by `port`. One for a server is reported as a router
+    /// outside would: by an ICMP error to the public address, which finds its way to the client or the pair as any other
+    /// does.
+    pub(super) fn fail(
+        &mut self,
+        mut frame: F,
+        port: u8,
+        reason: DropReason,
+        answer: Answer,
+        now: Instant,
+        out: &mut Outputs<F>,
+    ) {
+        self.stats.drops.add(reason, 1);
         let is_outside = self.routes.port(port).is_some_and(|info| info.outside);
         let Ok(header) = ip::Header::read_quoted(&frame.data()[L2_LEN..]) else { return };
         // Nobody is told about an error (RFC 1122 section 3.2.2).
@@ -60,7 +74,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
             return;
         }
         let Some(from) = self.routes.address_toward(port, header.dst) else { return };
-        if !reply::error(&mut frame, from, Answer::HOST_UNREACHABLE) {
+        if !reply::error(&mut frame, from, answer) {
             return;
         }
         if let Ok(quote) = Quote::read(&frame.data()[L2_LEN..]) {
@@ -97,7 +111,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         }
     }
 
-    pub(super) fn on_echo(&mut self, mut frame: F, port: u8, out: &mut Outputs<F>) {
+    pub(super) fn on_echo(&self, mut frame: F, port: u8, out: &mut Outputs<F>) {
         if reply::echo(&mut frame) {
             self.transmit(frame, port, out);
         } else {

@@ -214,7 +214,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         let mut failed = core::mem::take(&mut self.failed);
         self.neighbors.on_timer(now, &mut failed);
         for (port, frame) in failed.drain(..) {
-            self.unreachable(port, frame, now, out);
+            self.unreachable(frame, port, now, out);
         }
         self.failed = failed;
         self.send_asks(out);
