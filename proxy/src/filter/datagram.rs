@@ -250,3 +250,94 @@ impl<F: Frame> DatagramChain<F> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pnat_shared::flow::Protocol;
+    use pnat_shared::testkit::VecFrame;
+
+    use super::*;
+
+    /// Says the same of every datagram.
+    struct Always(DatagramVerdict);
+
+    impl DatagramFilter for Always {
+        fn datagram(&mut self, _: &mut Call<'_>, _: Stream, _: &[u8]) -> DatagramVerdict {
+            self.0
+        }
+    }
+
+    const NOW: Instant = Instant::from_secs(1);
+
+    /// Pushes so many datagrams at [`NOW`], wakes the chain at `later`, and answers what came of it.
+    fn run(
+        verdicts: &[DatagramVerdict],
+        count: usize,
+        later: Instant,
+    ) -> (DatagramChain<VecFrame>, Datagrams<VecFrame>) {
+        let named = verdicts
+            .iter()
+            .map(|&verdict| (Arc::from("f"), Box::new(Always(verdict)) as Box<dyn DatagramFilter>));
+        let mut chain = DatagramChain::new(named);
+        let address = "192.0.2.1:1".parse().unwrap();
+        let mut flow = Flow {
+            id: 1,
+            protocol: Protocol::Udp,
+            client: address,
+            server: address,
+            public: address,
+            rule: None,
+            opened: NOW,
+            name: None,
+            verdict: None,
+        };
+        let (mut services, mut out) = (Services::default(), Datagrams::default());
+        let mut turn = Turn { now: NOW, flow: &mut flow, services: &mut services, out: &mut out };
+        for _ in 0..count {
+            chain.push(&mut turn, Stream::First, Chunk::from_vec(b"x".to_vec()));
+        }
+        turn.now = later;
+        chain.on_timer(&mut turn);
+        (chain, out)
+    }
+
+    #[test]
+    fn no_more_than_so_many_datagrams_wait_and_the_rest_are_counted() {
+        let until = NOW + Duration::from_millis(1);
+        let (chain, out) = run(&[DatagramVerdict::Delay(until)], DELAYED + 5, NOW);
+        assert_eq!((out.to_server.len(), out.overflowed, out.filtered), (0, 5, 0));
+        assert_eq!(chain.deadline(), until);
+    }
+
+    #[test]
+    fn a_delay_until_the_past_is_put_off_so_the_reactor_cannot_spin() {
+        let (chain, out) = run(&[DatagramVerdict::Delay(Instant::ZERO)], 3, NOW + SHORTEST_DELAY);
+        assert!(out.to_server.is_empty());
+        assert_eq!(chain.deadline(), NOW + SHORTEST_DELAY + SHORTEST_DELAY);
+    }
+
+    #[test]
+    fn dropped_datagrams_are_counted_and_reach_no_further_stage() {
+        let (chain, out) =
+            run(&[DatagramVerdict::Drop, DatagramVerdict::Close(CloseReason::Blocked)], 3, NOW);
+        assert_eq!((out.to_server.len(), out.filtered, out.closed), (0, 3, None));
+        assert!(!chain.is_released());
+    }
+
+    #[test]
+    fn a_released_stream_passes_unseen_and_in_order() {
+        let (chain, out) = run(&[DatagramVerdict::Release], 3, NOW);
+        assert_eq!(out.to_server.len(), 3);
+        assert!(!chain.stages[0].halves[0].watching && chain.stages[0].halves[1].watching);
+    }
+
+    #[test]
+    fn closing_drops_and_counts_what_waits() {
+        let until = NOW + Duration::from_millis(1);
+        let mut chain = run(&[DatagramVerdict::Pass, DatagramVerdict::Delay(until)], 4, NOW).0;
+        let mut out = Datagrams::default();
+        chain.stop(&mut out);
+        assert_eq!(out.filtered, 4);
+        assert_eq!(chain.deadline(), Instant::FAR);
+    }
+}

@@ -18,23 +18,24 @@ use pnat_shared::flow::{Protocol, Stream};
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::verdict::CloseReason;
 
-mod chain;
-mod datagram;
-mod held;
 mod registry;
+mod chain;
+mod stage;
+mod held;
+mod datagram;
 mod services;
-mod sniff;
-mod http;
-mod tls;
 mod log;
 pub mod log_writer;
 mod block;
 mod replace;
 mod limit;
+mod sniff;
+mod http;
+mod tls;
 
 pub use chain::{Outcome, Output, StreamChain};
 pub use datagram::{DatagramChain, Datagrams};
-pub use registry::{Chains, CompileError};
+pub use registry::{Chains, CompileError, Named};
 pub use services::Services;
 
 /// What a filter may know of its flow, and what it may leave for others.
