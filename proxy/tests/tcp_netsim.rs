@@ -24,7 +24,7 @@ fn all_orders_of_closing_end_both_ends() {
 
 #[test]
 fn lossy_links_lose_no_byte() {
-    for loss in [0.01, 0.05, 0.2] {
+    for loss in [0.01, 0.05, 0.1, 0.2] {
         let mut run = Run::new("loss");
         run.seeds = 20;
         run.link.loss = loss;

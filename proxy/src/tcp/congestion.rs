@@ -21,8 +21,8 @@ pub(super) trait Congestion: Debug {
     /// Loss was detected while `flight` bytes were unacknowledged: once per recovery.
     fn on_loss(&mut self, flight: u32);
 
-    /// The retransmission timer has run out.
-    fn on_timeout(&mut self, flight: u32);
+    /// The retransmission timer has run out. `first`: not for data that it ran out for before (RFC 5681 section 3.1).
+    fn on_timeout(&mut self, flight: u32, first: bool);
 
     /// Nothing was sent for longer than the retransmission timeout (RFC 5681 section 4.1).
     fn on_idle(&mut self);

@@ -131,8 +131,11 @@ impl Congestion for Cubic {
         self.window = self.ssthresh;
     }
 
-    fn on_timeout(&mut self, flight: u32) {
-        self.reduce(flight);
+    fn on_timeout(&mut self, flight: u32, first: bool) {
+        if first {
+            self.reduce(flight);
+        }
+        self.epoch = None;
         self.window = self.mss;
     }
 

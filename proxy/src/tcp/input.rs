@@ -85,12 +85,27 @@ impl<F: Frame> Endpoint<F> {
             return Ok(());
         }
         if !flags.has(Flags::RST) {
+            self.remember_repeated(header, now);
             self.acknowledge_stray(len, now);
             if flags.has(Flags::FIN) && self.state == State::TimeWait {
                 self.timers.life = now + self.settings.time_wait;
             }
         }
         Err(if fit == Fit::Beyond { DropReason::OutOfWindow } else { DropReason::Unacceptable })
+    }
+
+    /// A retransmission of what we have: our ACK was lost. Its answer must not echo a stamp from before it, or the peer
+    /// measures the time that losses took. RFC 7323 section 5.3 leaves such segments out; so close below the window, and
+    /// with a plausible ACK, it is no guess from afar.
+    fn remember_repeated(&mut self, header: &Header, now: Instant) {
+        let just_below = (0..=0xffff).contains(&self.recv.nxt.distance(header.seq));
+        if let Some((value, _)) = header.options.timestamps
+            && self.clock.on
+            && just_below
+            && (0..=0xffff).contains(&self.send.nxt.distance(header.ack))
+        {
+            self.clock.remember(value, now);
+        }
     }
 
     /// Answers a segment outside the window. Text and FIN are answered at once: our ACK for them was lost. Anything

@@ -184,10 +184,8 @@ impl<F: Frame> Sender<F> {
             self.probe = true;
             return;
         }
-        // A second time-out for the same data is no second sign of congestion (RFC 5681 section 3.1).
-        if !matches!(self.phase, Phase::Timeout { .. }) {
-            self.congestion.on_timeout(self.flight());
-        }
+        let first = !matches!(self.phase, Phase::Timeout { .. });
+        self.congestion.on_timeout(self.flight(), first);
         self.phase = Phase::Timeout { until: self.nxt };
         self.dup_acks = 0;
         self.scoreboard.mark_all_lost(self.una, self.nxt);

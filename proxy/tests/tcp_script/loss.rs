@@ -1,0 +1,297 @@
+//! Loss: what is said about gaps, and how they are repaired.
+
+use crate::runner::play;
+
+/// Established with SACK, segments of 1000 bytes, ours from 101, theirs from 301; a round trip of 100 ms was measured, so
+/// the timeout is 300 ms.
+const OPEN: &str = "
+    connect iss 100 mss 1000 sackok
+    << S 100
+    @0.1
+    >> S. 300 ack 101 win 60000 mss 1000 sackok
+    << . 101 ack 301
+";
+
+fn play_open(script: &str) {
+    play(&format!("{OPEN}{script}"));
+}
+
+#[test]
+fn rfc5681_4_2_a_gap_is_reported_at_once_and_so_is_its_end() {
+    play_open(
+        "
+        >> . 1301+1000 ack 101
+        << . 101 ack 301 sack 1301-2301
+        >> . 3301+1000 ack 101
+        << . 101 ack 301 sack 3301-4301,1301-2301
+        >> . 2301+1000 ack 101
+        << . 101 ack 301 sack 1301-4301
+        >> . 301+1000 ack 101
+        << . 101 ack 4301 win 61535 only
+        read
+        << . 101 ack 4301 win 65535
+        got 4000
+        ",
+    );
+}
+
+#[test]
+fn what_came_first_wins_where_segments_overlap() {
+    play_open(
+        "
+        >> . 401+100 ack 101
+        << . 101 ack 301 sack 401-501
+        >> . 301+300 ack 101
+        << . 101 ack 601 only
+        >> . 501+200 ack 101                    # half of it is new
+        @0.2
+        << . 101 ack 701
+        read
+        got 400
+        ",
+    );
+}
+
+#[test]
+fn rfc6298_5_the_timer_repeats_the_first_segment_and_doubles() {
+    play_open(
+        "
+        send 2000
+        << . 101+1000 ack 301
+        << P. 1101+1000 ack 301
+        @1.05
+        << @0.4 . 101+1000 ack 301
+        << @1 . 101+1000 ack 301
+        >> . 301 ack 1101
+        << P. 1101+1000 ack 301
+        >> . 301 ack 2101
+        queued 0
+        @50
+        << -
+        ",
+    );
+}
+
+#[test]
+fn rfc6298_5_3_progress_restarts_the_timer() {
+    play_open(
+        "
+        send 2000
+        << . 101+1000 ack 301
+        << P. 1101+1000 ack 301
+        @0.2
+        >> . 301 ack 1101                       # a second measurement of 100 ms: 250 ms
+        @0.449
+        << -
+        @0.451
+        << @0.45 P. 1101+1000 ack 301
+        ",
+    );
+}
+
+#[test]
+fn rfc6675_three_sacked_segments_prove_a_loss() {
+    play_open(
+        "
+        send 10000
+        << . 101+1000 ack 301
+        << . 1101+1000 ack 301
+        << . 2101+1000 ack 301
+        << . 3101+1000 ack 301
+        << . 4101+1000 ack 301
+        << . 5101+1000 ack 301
+        << . 6101+1000 ack 301
+        << . 7101+1000 ack 301
+        << . 8101+1000 ack 301
+        << P. 9101+1000 ack 301
+        send 3000
+        << -                                    # ten segments are the initial window
+        >> . 301 ack 101 sack 1101-2101
+        << . 10101+1000 ack 301                 # limited transmit (RFC 3042)
+        >> . 301 ack 101 sack 1101-3101
+        << . 11101+1000 ack 301
+        >> . 301 ack 101 sack 1101-4101
+        << . 101+1000 ack 301                   # lost; the window is 0.7 * 10 from here on
+        >> . 301 ack 101 sack 1101-5101
+        << -
+        >> . 301 ack 101 sack 1101-6101
+        << -
+        >> . 301 ack 101 sack 1101-7101
+        << P. 12101+1000 ack 301
+        >> . 301 ack 12101
+        << -
+        >> . 301 ack 13101
+        queued 0
+        ",
+    );
+}
+
+#[test]
+fn rfc6675_all_holes_are_filled_in_one_round_trip() {
+    play_open(
+        "
+        send 9000
+        << . 101+1000 ack 301
+        << . 1101+1000 ack 301
+        << . 2101+1000 ack 301
+        << . 3101+1000 ack 301
+        << . 4101+1000 ack 301
+        << . 5101+1000 ack 301
+        << . 6101+1000 ack 301
+        << . 7101+1000 ack 301
+        << P. 8101+1000 ack 301
+        # segments 1, 3 and 5 are lost
+        >> . 301 ack 101 sack 1101-2101
+        << -
+        >> . 301 ack 101 sack 3101-4101,1101-2101
+        << -
+        >> . 301 ack 101 sack 5101-6101,3101-4101,1101-2101
+        << . 101+1000 ack 301
+        >> . 301 ack 101 sack 5101-7101,3101-4101,1101-2101
+        << . 2101+1000 ack 301
+        << . 4101+1000 ack 301                  # not yet proven lost, but there is nothing new to send (rule 3)
+        >> . 301 ack 101 sack 5101-8101,3101-4101,1101-2101
+        << -
+        >> . 301 ack 101 sack 5101-9101,3101-4101,1101-2101
+        << -
+        >> . 301 ack 9101
+        queued 0
+        ",
+    );
+}
+
+#[test]
+fn rfc5827_with_little_in_flight_fewer_duplicates_suffice() {
+    play_open(
+        "
+        send 3000
+        << . 101+1000 ack 301
+        << . 1101+1000 ack 301
+        << P. 2101+1000 ack 301
+        >> . 301 ack 101 sack 1101-2101
+        << -
+        >> . 301 ack 101 sack 1101-3101
+        << . 101+1000 ack 301
+        ",
+    );
+}
+
+#[test]
+fn rfc6582_without_sack_a_partial_acknowledgment_shows_the_next_hole() {
+    play(
+        "
+        connect iss 100 mss 1000
+        << S 100
+        @0.1
+        >> S. 300 ack 101 win 60000 mss 1000
+        << . 101 ack 301
+        send 6000
+        << . 101+1000 ack 301
+        << . 1101+1000 ack 301
+        << . 2101+1000 ack 301
+        << . 3101+1000 ack 301
+        << . 4101+1000 ack 301
+        << P. 5101+1000 ack 301
+        # segments 1 and 3 are lost
+        >> . 301 ack 101 win 60000
+        >> . 301 ack 101 win 60000
+        << -
+        >> . 301 ack 101 win 60000
+        << . 101+1000 ack 301
+        >> . 301 ack 101 win 60000
+        << -
+        >> . 301 ack 2101 win 60000
+        << . 2101+1000 ack 301
+        >> . 301 ack 6101 win 60000
+        queued 0
+        ",
+    );
+}
+
+#[test]
+fn rfc2883_blocks_below_the_acknowledgment_mean_no_loss() {
+    play_open(
+        "
+        send 5000
+        << . 101+1000 ack 301
+        << . 1101+1000 ack 301
+        << . 2101+1000 ack 301
+        << . 3101+1000 ack 301
+        << P. 4101+1000 ack 301
+        >> . 301 ack 3101 sack 101-3101
+        >> . 301 ack 3101 sack 99999-200000
+        << -
+        @0.3
+        << -
+        ",
+    );
+}
+
+#[test]
+fn rfc2018_8_after_the_timer_only_what_is_not_sacked_is_repeated() {
+    play_open(
+        "
+        send 4000
+        << . 101+1000 ack 301
+        << . 1101+1000 ack 301
+        << . 2101+1000 ack 301
+        << P. 3101+1000 ack 301
+        >> . 301 ack 101 sack 1101-2101
+        @0.41
+        << @0.4 . 101+1000 ack 301
+        >> . 301 ack 2101
+        << . 2101+1000 ack 301
+        << P. 3101+1000 ack 301
+        ",
+    );
+}
+
+#[test]
+fn a_peer_that_is_gone_is_given_up_at_the_user_timeout() {
+    play_open(
+        "
+        send 10
+        << P. 101+10 ack 301
+        @60
+        << @0.4 P. 101+10 ack 301
+        << @1 P. 101+10 ack 301
+        << @2.2 P. 101+10 ack 301
+        << @4.6 P. 101+10 ack 301
+        << @9.4 P. 101+10 ack 301
+        << @19 P. 101+10 ack 301
+        << @38.2 P. 101+10 ack 301
+        @61
+        << @60.1 R. 111 ack 301
+        error Timeout
+        over
+        ",
+    );
+}
+
+#[test]
+fn rfc5681_4_1_after_a_pause_the_initial_window_applies_again() {
+    play(
+        "
+        connect iss 100 mss 1000
+        << S 100
+        @0.01
+        >> S. 300 ack 101 win 60000 mss 1000
+        << . 101 ack 301
+        send 20
+        << P. 101+20 ack 301
+        >> . 301 ack 121 win 60000
+        @30
+        send 11000
+        << . 121+1000 ack 301
+        << . 1121+1000 ack 301
+        << . 2121+1000 ack 301
+        << . 3121+1000 ack 301
+        << . 4121+1000 ack 301
+        << . 5121+1000 ack 301
+        << . 6121+1000 ack 301
+        << . 7121+1000 ack 301
+        << . 8121+1000 ack 301
+        << . 9121+1000 ack 301
+        ",
+    );
+}

@@ -1,0 +1,8 @@
+//! Transcripts of the TCP engine: segments in and out at virtual times, named by what the RFCs ask for.
+
+mod runner;
+mod open;
+mod transfer;
+mod loss;
+mod close;
+mod hostile;

@@ -1,0 +1,354 @@
+//! The language of the transcripts, one step a line, in virtual time.
+//!
+//! ```text
+//! connect iss 100 mss 1460 ws 7 sackok ts 1000     an endpoint opens actively with this offer
+//! answer iss 300 mss 1460                          answers the SYN that a `>>` line before has opened the endpoint with
+//! >> S. 300 ack 101 win 65535 mss 1460             a segment comes; 300+10 is one with ten bytes
+//! << . 101 ack 301                                 exactly this segment must have been sent by now, next in order
+//! << @1.5 PF. 101+10 ack 301                       the same, sent at 1.5 s
+//! @2.5                                             time goes on to 2.5 s; timers fire on the way
+//! drop paws                                        the last `>>` was not used, for this reason
+//! send N | shutdown | abort | read | downstream N | mtu SEQ SIZE | pool N
+//! state S | error E | got N | queued N | over
+//! ```
+//!
+//! Flags are `S F R P .`(ACK). Fields of a `<<` line that are not written are not compared, except sequence number, length
+//! and acknowledgment. What was sent must have been expected before the next `>>`, `@` or call. `#` begins a comment.
+//! Each byte is a function of its sequence number, so every payload is checked.
+
+use std::collections::VecDeque;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use pnat_proxy::chunk::Chunk;
+use pnat_proxy::tcp::{Endpoint, Offer, Settings};
+use pnat_shared::frame::{Frame, L2_LEN};
+use pnat_shared::testkit::{VecFrame, VecPool};
+use pnat_shared::time::{Duration, Instant};
+use pnat_shared::verdict::DropReason;
+use pnat_shared::wire::ip;
+use pnat_shared::wire::tcp::{self, Flags, Header, Options, Seq};
+
+const LOCAL: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 80);
+const PEER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 2), 4000);
+
+/// The byte that stands at a sequence number.
+fn byte_at(seq: Seq) -> u8 {
+    (seq.0.wrapping_mul(0x9e37_79b1) >> 24) as u8
+}
+
+fn text(seq: Seq, len: usize) -> Vec<u8> {
+    (0..len as u32).map(|n| byte_at(seq + n)).collect()
+}
+
+/// What a `>>` or `<<` line says.
+#[derive(Debug)]
+struct Segment {
+    at: Option<Instant>,
+    header: Header,
+    len: usize,
+    /// Names of the optional fields that the line has.
+    named: Vec<String>,
+}
+
+struct Sent {
+    at: Instant,
+    header: Header,
+    payload: Vec<u8>,
+}
+
+/// A transcript being played.
+struct Bench {
+    settings: Settings,
+    now: Instant,
+    endpoint: Option<Endpoint<VecFrame>>,
+    pool: VecPool,
+    sent: VecDeque<Sent>,
+    last: Result<(), DropReason>,
+    /// Next sequence number to be sent and to be read.
+    send_at: Seq,
+    read_at: Seq,
+    got: usize,
+}
+
+/// Plays a transcript; panics at the line that does not hold.
+pub(crate) fn play(script: &str) {
+    let mut bench = Bench {
+        settings: Settings {
+            window: 65_535,
+            mtu: 1500,
+            open_timeout: Duration::from_secs(20),
+            user_timeout: Duration::from_secs(60),
+            time_wait: Duration::from_secs(10),
+        },
+        now: Instant::from_secs(100),
+        endpoint: None,
+        pool: VecPool::endless(),
+        sent: VecDeque::new(),
+        last: Ok(()),
+        send_at: Seq(0),
+        read_at: Seq(0),
+        got: 0,
+    };
+    for (number, line) in script.lines().enumerate() {
+        let line = line.split('#').next().unwrap_or("").trim();
+        if !line.is_empty()
+            && let Err(problem) = bench.step(line)
+        {
+            panic!("line {}: `{line}`: {problem}\n{:#?}", number + 1, bench.endpoint);
+        }
+    }
+    if let Some(sent) = bench.sent.front() {
+        panic!("at the end: unexpected {}", show(sent));
+    }
+}
+
+fn show(sent: &Sent) -> String {
+    let after = sent.at.since(Instant::from_secs(100)).as_secs_f64();
+    format!("@{after} {:?} +{} bytes", sent.header, sent.payload.len())
+}
+
+fn number(words: &mut VecDeque<&str>) -> Result<u32, String> {
+    let word = words.pop_front().ok_or("a number is missing")?;
+    word.parse().map_err(|_| format!("`{word}` is no number"))
+}
+
+fn time(word: &str) -> Result<Instant, String> {
+    let secs: f64 = word.parse().map_err(|_| format!("`{word}` is no time"))?;
+    Ok(Instant::from_secs(100) + Duration::from_micros((secs * 1e6).round() as u64))
+}
+
+fn pair(word: Option<&str>, by: char) -> Result<(u32, u32), String> {
+    let (a, b) = word.and_then(|word| word.split_once(by)).ok_or("a pair of numbers is missing")?;
+    Ok((a.parse().map_err(|_| "no number")?, b.parse().map_err(|_| "no number")?))
+}
+
+impl Segment {
+    fn read(line: &str) -> Result<Self, String> {
+        let mut words: VecDeque<&str> = line.split_whitespace().collect();
+        let mut at = None;
+        if let Some(word) = words.front().and_then(|word| word.strip_prefix('@')) {
+            at = Some(time(word)?);
+            words.pop_front();
+        }
+        let mut header = Header { window: 65_535, ..Header::default() };
+        for letter in words.pop_front().ok_or("flags are missing")?.chars() {
+            let flag = match letter {
+                'S' => Flags::SYN,
+                'F' => Flags::FIN,
+                'R' => Flags::RST,
+                'P' => Flags::PSH,
+                'U' => Flags::URG,
+                '.' => Flags::ACK,
+                '-' => Flags(0),
+                _ => return Err(format!("no flag `{letter}`")),
+            };
+            header.flags = header.flags.with(flag);
+        }
+        let place = words.pop_front().ok_or("the sequence number is missing")?;
+        let (seq, len) = match place.split_once('+') {
+            Some(_) => pair(Some(place), '+')?,
+            None => (place.parse().map_err(|_| "no sequence number")?, 0),
+        };
+        header.seq = Seq(seq);
+        let mut named = Vec::new();
+        while let Some(word) = words.pop_front() {
+            named.push(word.to_owned());
+            let options = &mut header.options;
+            match word {
+                "ack" => header.ack = Seq(number(&mut words)?),
+                "win" => header.window = number(&mut words)? as u16,
+                "mss" => options.mss = Some(number(&mut words)? as u16),
+                "ws" => options.window_scale = Some(number(&mut words)? as u8),
+                "sackok" => options.sack_permitted = true,
+                "ts" => options.timestamps = Some(pair(words.pop_front(), '/')?),
+                "sack" => {
+                    for block in words.pop_front().ok_or("blocks are missing")?.split(',') {
+                        let (left, right) = pair(Some(block), '-')?;
+                        options.sack.push(Seq(left), Seq(right));
+                    }
+                }
+                // The line lists all options: others than named must not be there.
+                "only" => {}
+                _ => return Err(format!("no field `{word}`")),
+            }
+        }
+        Ok(Self { at, header, len: len as usize, named })
+    }
+}
+
+/// An offer, and `iss` before it.
+fn offer(words: &mut VecDeque<&str>) -> Result<(Seq, Offer), String> {
+    let mut iss = 0;
+    let mut offer = Offer { mss: 1460, window_scale: None, sack: false, timestamp: None };
+    while let Some(word) = words.pop_front() {
+        match word {
+            "iss" => iss = number(words)?,
+            "mss" => offer.mss = number(words)? as u16,
+            "ws" => offer.window_scale = Some(number(words)? as u8),
+            "sackok" => offer.sack = true,
+            "ts" => offer.timestamp = Some(number(words)?),
+            _ => return Err(format!("no field `{word}`")),
+        }
+    }
+    Ok((Seq(iss), offer))
+}
+
+impl Bench {
+    fn step(&mut self, line: &str) -> Result<(), String> {
+        let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let mut words: VecDeque<&str> = rest.split_whitespace().collect();
+        match verb {
+            "<<" => return self.expect(rest),
+            "drop" => return same(&self.last.map_err(|reason| reason.key()), &Err(rest)),
+            "state" => return same(&format!("{:?}", self.endpoint()?.state()).as_str(), &rest),
+            "error" => return same(&format!("{:?}", self.endpoint()?.error()), &format!("Some({rest})")),
+            "over" => return same(&self.endpoint()?.is_over(), &true),
+            "got" => return same(&self.got, &(number(&mut words)? as usize)),
+            "queued" => {
+                let queued = number(&mut words)? as usize;
+                return same(&self.endpoint()?.queued(), &queued);
+            }
+            "finished" => return same(&self.endpoint()?.is_receive_finished(), &true),
+            _ => {}
+        }
+        if let Some(sent) = self.sent.front() {
+            return Err(format!("before it, unexpected {}", show(sent)));
+        }
+        match verb {
+            ">>" => self.arrive(rest)?,
+            "connect" => {
+                let (iss, offer) = offer(&mut words)?;
+                self.send_at = iss + 1;
+                self.endpoint = Some(Endpoint::connect(self.settings, LOCAL, PEER, iss, offer, self.now));
+            }
+            "answer" => {
+                let (iss, offer) = offer(&mut words)?;
+                self.send_at = iss + 1;
+                let now = self.now;
+                self.endpoint()?.answer(iss, offer, now);
+            }
+            "window" => self.settings.window = number(&mut words)?,
+            "send" => {
+                let len = number(&mut words)? as usize;
+                let bytes = text(self.send_at, len);
+                self.send_at += len as u32;
+                self.endpoint()?.send(Chunk::from_vec(bytes));
+            }
+            "shutdown" => self.endpoint()?.shutdown(),
+            "abort" => self.endpoint()?.abort(),
+            "read" => self.read()?,
+            "downstream" => {
+                let bytes = number(&mut words)? as usize;
+                self.endpoint()?.set_downstream(bytes);
+            }
+            "mtu" => {
+                let (seq, mtu) = (number(&mut words)?, number(&mut words)?);
+                let now = self.now;
+                self.endpoint()?.on_mtu(Seq(seq), mtu as u16, now);
+            }
+            "pool" => self.pool.left = number(&mut words)? as usize,
+            _ => match verb.strip_prefix('@') {
+                Some(until) => return self.wait(time(until)?),
+                None => return Err("no such step".into()),
+            },
+        }
+        self.transmit();
+        Ok(())
+    }
+
+    fn endpoint(&mut self) -> Result<&mut Endpoint<VecFrame>, String> {
+        self.endpoint.as_mut().ok_or_else(|| "nothing is open".into())
+    }
+
+    fn arrive(&mut self, line: &str) -> Result<(), String> {
+        let segment = Segment::read(line)?;
+        let (header, now) = (segment.header, self.now);
+        if self.endpoint.is_none() {
+            self.endpoint = Some(Endpoint::accept(self.settings, LOCAL, PEER, &header, now));
+            self.read_at = header.seq + 1;
+            return Ok(());
+        }
+        if header.flags.has(Flags::SYN) && self.endpoint()?.peer().is_none() {
+            self.read_at = header.seq + 1;
+        }
+        let bytes = text(header.seq, segment.len);
+        let payload = Chunk::from_frame(VecFrame::new(&bytes), 0, bytes.len());
+        self.last = self.endpoint()?.on_segment(&header, payload, now);
+        Ok(())
+    }
+
+    fn read(&mut self) -> Result<(), String> {
+        while let Some(chunk) = self.endpoint()?.receive() {
+            same(&chunk.bytes(), &text(self.read_at, chunk.len()).as_slice())?;
+            self.read_at += chunk.len() as u32;
+            self.got += chunk.len();
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, until: Instant) -> Result<(), String> {
+        while self.endpoint()?.deadline() <= until {
+            let due = self.endpoint()?.deadline();
+            self.now = self.now.max(due);
+            let now = self.now;
+            self.endpoint()?.on_timer(now);
+            if self.endpoint()?.deadline() <= due {
+                return Err(format!("the timer of {due:?} was not worked off"));
+            }
+            self.transmit();
+        }
+        self.now = until;
+        Ok(())
+    }
+
+    fn transmit(&mut self) {
+        let Some(endpoint) = &mut self.endpoint else { return };
+        let mut out = Vec::new();
+        endpoint.transmit(&mut self.pool, self.now, usize::MAX, &mut out);
+        for frame in out {
+            let packet = ip::Header::read(&frame.data()[L2_LEN..]).expect("a sound IPv4 header");
+            assert_eq!((packet.src, packet.dst, packet.ttl, packet.id), (*LOCAL.ip(), *PEER.ip(), 64, 0));
+            assert!(packet.dont_fragment() && packet.total_len <= usize::from(self.settings.mtu));
+            assert_eq!(frame.data().len(), L2_LEN + packet.total_len);
+            let segment = &frame.data()[L2_LEN + packet.header_len..];
+            assert!(tcp::is_intact(segment, packet.src, packet.dst), "a sound TCP checksum");
+            let (header, len) = Header::read(segment).expect("a sound TCP header");
+            assert!(!header.flags.has(Flags::ECE) && !header.flags.has(Flags::CWR));
+            self.sent.push_back(Sent { at: self.now, header, payload: segment[len..].to_vec() });
+        }
+    }
+
+    fn expect(&mut self, line: &str) -> Result<(), String> {
+        if line == "-" {
+            return self.sent.front().map_or(Ok(()), |sent| Err(format!("got {}", show(sent))));
+        }
+        let expected = Segment::read(line)?;
+        let sent = self.sent.pop_front().ok_or("nothing was sent")?;
+        let (want, has) = (&expected.header, &sent.header);
+        let named = |name: &str| expected.named.iter().any(|field| field == name);
+        let right = expected.at.is_none_or(|at| at == sent.at)
+            && want.flags == has.flags
+            && want.seq == has.seq
+            && want.ack == has.ack
+            && expected.len == sent.payload.len()
+            && (!named("win") || want.window == has.window)
+            && (!named("only") || want.options == has.options)
+            && option_fits(&named, &want.options, &has.options);
+        if !right {
+            return Err(format!("got {}", show(&sent)));
+        }
+        same(&sent.payload, &text(has.seq, sent.payload.len()))
+    }
+}
+
+fn option_fits(named: &impl Fn(&str) -> bool, want: &Options, has: &Options) -> bool {
+    (!named("mss") || want.mss == has.mss)
+        && (!named("ws") || want.window_scale == has.window_scale)
+        && (!named("sackok") || has.sack_permitted)
+        && (!named("ts") || want.timestamps == has.timestamps)
+        && (!named("sack") || want.sack == has.sack)
+}
+
+fn same<T: PartialEq + std::fmt::Debug>(has: &T, want: &T) -> Result<(), String> {
+    if has == want { Ok(()) } else { Err(format!("it is {has:?}")) }
+}
