@@ -410,7 +410,12 @@ impl<F: Frame> Reactor<F> {
         self.index.remove(slot.handle);
         self.wheel.cancel(u32::try_from(key).unwrap_or(u32::MAX));
         self.policies.release(slot.policy);
-        self.stats.ended(slot.conversation.flow().protocol);
+        let flow = slot.conversation.flow();
+        self.stats.ended(flow.protocol);
+        tracing::debug!(
+            protocol = %flow.protocol, client = %flow.client, server = %flow.server, %reason,
+            verdict = flow.verdict.as_deref(), "flow closed"
+        );
         self.stats.closes.add(reason, 1);
         out.closed(slot.handle, reason);
         let _ = contain(|| drop(slot));

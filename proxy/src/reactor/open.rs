@@ -65,6 +65,9 @@ impl<F: Frame> Reactor<F> {
         self.index.insert(new.handle, key);
         self.policies.retain(new.policy);
         self.stats.opened(new.protocol);
+        tracing::debug!(
+            protocol = %new.protocol, client = %new.client, server = %new.server, public = %new.public, "flow opened"
+        );
         if is_datagram {
             self.deliver(arrival, frame, at, pool, now, out);
         } else {
