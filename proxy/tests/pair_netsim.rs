@@ -2,8 +2,7 @@
 //! byte, and in the end every pair and every frame is free. A failure names the seed.
 
 mod relay;
-#[path = "support/filters.rs"]
-mod filters;
+mod support;
 
 use pnat_shared::testkit::{LinkSpec, Random};
 use pnat_shared::time::Duration;
@@ -140,7 +139,7 @@ proptest! {
         let mut run = Run::new(vec![[client, server]]);
         run.link.loss = loss;
         if filtered {
-            run.filters = vec![filters::obedient().0];
+            run.filters = vec![support::filters::obedient().0];
         }
         check(&run, seed);
     }

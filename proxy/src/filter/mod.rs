@@ -23,10 +23,18 @@ mod datagram;
 mod held;
 mod registry;
 mod services;
+mod sniff;
+mod http;
+mod tls;
+mod log;
+pub mod log_writer;
+mod block;
+mod replace;
+mod limit;
 
 pub use chain::{Outcome, Output, StreamChain};
 pub use datagram::{DatagramChain, Datagrams};
-pub use registry::Chains;
+pub use registry::{Chains, CompileError, Named};
 pub use services::Services;
 
 /// What a filter may know of its flow, and what it may leave for others.

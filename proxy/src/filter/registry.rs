@@ -2,59 +2,82 @@
 
 use std::sync::Arc;
 
-use pnat_shared::config::{Filter, Policy};
+use aho_corasick::BuildError;
+use pnat_shared::config::{Filter, FilterKind, Policy};
 use pnat_shared::frame::Frame;
 
+use super::block::BlockFactory;
+use super::limit::LimitFactory;
+use super::log::LogFactory;
+use super::replace::ReplaceFactory;
 use super::{DatagramChain, Factory, StreamChain};
 
 /// The filter kinds. A new filter adds its line here.
-const fn factory(_filter: &Filter) -> Option<Arc<dyn Factory>> {
-    None
+fn factory(filter: &Filter) -> Result<Arc<dyn Factory>, BuildError> {
+    Ok(match &filter.kind {
+        FilterKind::Log(config) => Arc::new(LogFactory::new(config)),
+        FilterKind::Block(config) => Arc::new(BlockFactory::new(config)?),
+        FilterKind::Replace(config) => Arc::new(ReplaceFactory::new(config)),
+        FilterKind::Limit(config) => Arc::new(LimitFactory::new(&filter.name, config)),
+    })
+}
+
+/// A filter cannot be made as configured.
+#[derive(Debug, thiserror::Error)]
+#[error("filter {filter}: the patterns cannot be searched for")]
+pub struct CompileError {
+    pub filter: String,
+    pub source: BuildError,
 }
 
 /// The chains of one policy snapshot, compiled once and shared by all proxy cores.
 #[derive(Debug)]
 pub struct Chains {
-    /// Per rule: its filters with their names, in chain order.
-    rules: Vec<Vec<(Arc<str>, Arc<dyn Factory>)>>,
+    /// The filters of each rule, in chain order.
+    rules: Vec<Vec<Named>>,
     window: u32,
 }
 
+/// A filter by the name that the operator gave it.
+#[derive(Clone, Debug)]
+pub struct Named {
+    pub name: Arc<str>,
+    pub factory: Arc<dyn Factory>,
+}
+
 impl Chains {
-    /// Compiles what the filters need (search automata, name lists). `window` is the largest receive window of a pair's
-    /// socket, in bytes.
-    pub fn compile(policy: &Policy, window: u32) -> Self {
-        let named = |filter: &Filter| Some((Arc::from(filter.name.as_str()), factory(filter)?));
-        let filters: Vec<Option<(Arc<str>, Arc<dyn Factory>)>> = policy.filters.iter().map(named).collect();
-        let rules = policy
-            .rules
-            .iter()
-            .map(|rule| {
-                rule.filters.iter().filter_map(|&index| filters.get(index).cloned().flatten()).collect()
-            })
-            .collect();
-        Self::new(rules, window)
+    /// Compiles what the filters need (search automata, name lists): not for a hot core. `window` is the largest receive
+    /// window of a pair's socket, in bytes.
+    pub fn compile(policy: &Policy, window: u32) -> Result<Self, CompileError> {
+        let named = |filter: &Filter| match factory(filter) {
+            Ok(factory) => Ok(Named { name: Arc::from(&*filter.name), factory }),
+            Err(source) => Err(CompileError { filter: filter.name.clone(), source }),
+        };
+        let filters = policy.filters.iter().map(named).collect::<Result<Vec<_>, _>>()?;
+        let chain =
+            |indices: &[usize]| indices.iter().filter_map(|&index| filters.get(index).cloned()).collect();
+        let rules = policy.rules.iter().map(|rule| chain(&rule.filters)).collect();
+        Ok(Self::new(rules, window))
     }
 
-    /// Chains of these filters, per rule, with their names and in chain order.
-    pub const fn new(rules: Vec<Vec<(Arc<str>, Arc<dyn Factory>)>>, window: u32) -> Self {
+    /// Chains of these filters, per rule and in chain order.
+    pub const fn new(rules: Vec<Vec<Named>>, window: u32) -> Self {
         Self { rules, window }
     }
 
-    /// A chain for a TCP flow; without filters where no rule, or none of this snapshot, chose the flow.
+    /// A chain for a TCP flow that this rule of the snapshot chose; without filters where the default action did.
     pub fn stream(&self, rule: Option<u16>) -> StreamChain {
-        let filters = self.filters(rule).iter().map(|(name, factory)| (name.clone(), factory.stream()));
+        let filters = self.filters(rule).iter().map(|named| (named.name.clone(), named.factory.stream()));
         StreamChain::new(filters, self.window)
     }
 
     /// A chain for a UDP flow.
     pub fn datagram<F: Frame>(&self, rule: Option<u16>) -> DatagramChain<F> {
-        DatagramChain::new(
-            self.filters(rule).iter().map(|(name, factory)| (name.clone(), factory.datagram())),
-        )
+        let filters = self.filters(rule).iter();
+        DatagramChain::new(filters.map(|named| (named.name.clone(), named.factory.datagram())))
     }
 
-    fn filters(&self, rule: Option<u16>) -> &[(Arc<str>, Arc<dyn Factory>)] {
+    fn filters(&self, rule: Option<u16>) -> &[Named] {
         rule.and_then(|rule| self.rules.get(usize::from(rule))).map_or(&[], Vec::as_slice)
     }
 }

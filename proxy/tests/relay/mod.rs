@@ -16,7 +16,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use pnat_proxy::filter::{Chains, Factory, Services};
+use pnat_proxy::filter::{Chains, Factory, Named, Services};
 use pnat_proxy::reactor::{Outputs, Reactor, Snapshot};
 use pnat_shared::config::Proxy;
 use pnat_shared::flow::{Handle, NewFlow, Protocol, Side, WorkerId};
@@ -120,8 +120,9 @@ impl World {
             window: WINDOW,
             ring: 1024,
         };
-        let named = run.filters.iter().map(|filter| (Arc::from("filter"), Arc::clone(filter)));
-        let chains = Chains::new(vec![named.collect()], WINDOW);
+        let named =
+            |factory: &Arc<dyn Factory>| Named { name: Arc::from("filter"), factory: Arc::clone(factory) };
+        let chains = Chains::new(vec![run.filters.iter().map(named).collect()], WINDOW);
         let mut reactor = Reactor::new(&settings, 1, Services::default(), now);
         reactor.set_policy(Snapshot {
             generation: 1,

@@ -5,6 +5,8 @@ use pnat_shared::flow::Protocol;
 use pnat_shared::testkit::VecFrame;
 use proptest::prelude::*;
 
+use super::Stream::{First, Second};
+use super::Verdict::{Answer, Edit, Pass, Release, Reset};
 use super::*;
 
 const NOW: Instant = Instant::from_secs(1);
@@ -30,7 +32,7 @@ impl Scripted {
     }
 
     fn first(verdicts: &[Verdict]) -> Self {
-        Self::on(Stream::First, &verdicts.iter().map(|&verdict| (verdict, "")).collect::<Vec<_>>())
+        Self::on(First, &verdicts.iter().map(|&verdict| (verdict, "")).collect::<Vec<_>>())
     }
 }
 
@@ -41,8 +43,7 @@ impl StreamFilter for Scripted {
         assert!(call.output.is_empty());
         assert!(held < bytes.len() || end || self.wake.is_some(), "called with nothing new");
         *call.wake = self.wake.filter(|&wake| wake > call.now);
-        let (verdict, output) =
-            self.verdicts[stream as usize].pop_front().unwrap_or((Verdict::Pass(usize::MAX), ""));
+        let (verdict, output) = self.verdicts[stream as usize].pop_front().unwrap_or((Pass(usize::MAX), ""));
         call.output.extend_from_slice(output.as_bytes());
         verdict
     }
@@ -119,9 +120,6 @@ impl Bench {
         String::from_utf8(bytes).unwrap()
     }
 }
-
-use Stream::{First, Second};
-use Verdict::{Answer, Edit, Pass, Release, Reset};
 
 #[test]
 fn a_chunk_that_passes_every_stage_is_the_chunk_that_came_in() {
