@@ -33,7 +33,7 @@ fn tasks(seed: u64, flows: usize, most: u64) -> Vec<[Task; 2]> {
 
 /// Runs, and compares what was read with what was written.
 fn check(run: &Run, seed: u64) {
-    for (flow, outcome) in run.simulate(seed).into_iter().enumerate() {
+    for (flow, outcome) in run.simulate(seed).outcomes.into_iter().enumerate() {
         let [client, server] = &run.tasks[flow];
         assert!(outcome.read[1] == client.text, "flow {flow}: the first stream differs (seed {seed})");
         assert!(outcome.read[0] == server.text, "flow {flow}: the second stream differs (seed {seed})");
@@ -86,6 +86,21 @@ fn a_pool_that_runs_dry_delays_but_loses_nothing() {
 }
 
 #[test]
+fn slow_readers_cannot_keep_the_frames_of_all() {
+    let mut random = Random::new(6);
+    let mut pair = || {
+        let client = Task { text: text(&mut random, 200_000), ..Task::default() };
+        [client, Task { reads: 2000, window: 8000, closes_last: true, ..Task::default() }]
+    };
+    let mut run = Run::new((0..10).map(|_| pair()).collect());
+    let freely = run.simulate(6).most_frames;
+    run.keep_in_frames = 40_000;
+    let thriftily = run.simulate(6).most_frames;
+    assert!(thriftily * 3 < freely, "{thriftily} frames instead of {freely}");
+    check(&run, 6);
+}
+
+#[test]
 fn an_aborting_end_is_mirrored_and_leaves_nothing_behind() {
     for seed in 0..10 {
         let mut tasks = tasks(seed, 20, 100_000);
@@ -98,7 +113,7 @@ fn an_aborting_end_is_mirrored_and_leaves_nothing_behind() {
         }
         let mut run = Run::new(tasks);
         run.link.loss = 0.01;
-        let outcomes = run.simulate(seed);
+        let outcomes = run.simulate(seed).outcomes;
         for (outcome, pair) in outcomes.iter().zip(&run.tasks) {
             assert!(
                 pair[0].text.starts_with(&outcome.read[1]),
@@ -132,7 +147,7 @@ proptest! {
     ) {
         let mut random = Random::new(seed);
         let task = |random: &mut Random, len, closes_last, reads| {
-            Task { text: text(random, len), closes_last, aborts_after: None, reads }
+            Task { text: text(random, len), closes_last, reads, ..Task::default() }
         };
         let client = task(&mut random, first, last == 1, reads[0]);
         let server = task(&mut random, second, last == 2, reads[1]);

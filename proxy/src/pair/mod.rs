@@ -189,6 +189,11 @@ impl<F: Frame> Pair<F> {
         self.downstream(Stream::First) + self.downstream(Stream::Second)
     }
 
+    /// Bytes in send queues.
+    pub(crate) fn queued(&self) -> usize {
+        self.first.queued() + self.second.queued()
+    }
+
     /// Bytes of a stream that wait between its two sockets, and in the queue of the one by which it leaves.
     fn downstream(&self, stream: Stream) -> usize {
         let leaving = match stream {

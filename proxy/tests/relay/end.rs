@@ -23,6 +23,8 @@ pub(crate) struct Task {
     pub(crate) aborts_after: Option<usize>,
     /// Reads at most this much every 10 ms; 0: everything at once.
     pub(crate) reads: usize,
+    /// Largest receive window, in bytes; 0: as large as hosts have it.
+    pub(crate) window: u32,
 }
 
 /// One end of a flow with its application.
@@ -39,9 +41,9 @@ pub(crate) struct End {
 /// What hosts in these tests offer.
 pub(crate) const OFFER: Offer = Offer { mss: 1460, window_scale: Some(7), sack: true, timestamp: Some(5) };
 
-const fn settings() -> Settings {
+const fn settings(task: &Task) -> Settings {
     Settings {
-        window: 256 * 1024,
+        window: if task.window == 0 { 256 * 1024 } else { task.window },
         mtu: 1500,
         open_timeout: Duration::from_secs(120),
         user_timeout: Duration::from_secs(300),
@@ -69,7 +71,7 @@ impl End {
         task: Task,
         now: Instant,
     ) -> Self {
-        Self::new(Endpoint::connect(settings(), local, peer, Seq(iss), OFFER, now), task, now)
+        Self::new(Endpoint::connect(settings(&task), local, peer, Seq(iss), OFFER, now), task, now)
     }
 
     /// A server that meets a first segment; `None` where it is no SYN.
@@ -85,7 +87,7 @@ impl End {
         if !syn.flags.has(tcp::Flags::SYN) || syn.flags.has(tcp::Flags::ACK) {
             return None;
         }
-        let mut socket = Endpoint::accept(settings(), local, peer, &syn, now);
+        let mut socket = Endpoint::accept(settings(&task), local, peer, &syn, now);
         socket.answer(Seq(iss), OFFER, now);
         Some(Self::new(socket, task, now))
     }

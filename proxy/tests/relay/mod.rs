@@ -36,11 +36,22 @@ pub(crate) struct Run {
     pub(crate) link: LinkSpec,
     /// Frames that clients, servers and reactor share.
     pub(crate) frames: usize,
+    /// Bytes that the reactor may keep in frames.
+    pub(crate) keep_in_frames: usize,
     pub(crate) filters: Vec<Arc<dyn Factory>>,
     /// What each flow's client and server do.
     pub(crate) tasks: Vec<[Task; 2]>,
     /// A flow starts this long after the one before.
     pub(crate) stagger: Duration,
+}
+
+/// What came of it all.
+#[derive(Debug)]
+pub(crate) struct Report {
+    /// By flow.
+    pub(crate) outcomes: Vec<Outcome>,
+    /// Most frames that lived at a time.
+    pub(crate) most_frames: usize,
 }
 
 /// What came of one flow.
@@ -66,6 +77,7 @@ struct World {
     /// Flows that the worker has a binding for.
     bindings: BTreeSet<u32>,
     closed: HashMap<u32, Vec<CloseReason>>,
+    most_frames: usize,
 }
 
 const fn handle(slot: u32) -> Handle {
@@ -77,6 +89,7 @@ impl Run {
         Self {
             link: LinkSpec::default(),
             frames: usize::MAX,
+            keep_in_frames: usize::MAX,
             filters: Vec::new(),
             tasks,
             stagger: Duration::from_millis(1),
@@ -84,7 +97,7 @@ impl Run {
     }
 
     /// Runs until nothing will ever happen; panics where that takes longer than an hour of simulated time, or a frame is lost.
-    pub(crate) fn simulate(&self, seed: u64) -> Vec<Outcome> {
+    pub(crate) fn simulate(&self, seed: u64) -> Report {
         let mut world = World::new(self, seed);
         let start = world.now;
         let mut started = 0;
@@ -124,6 +137,7 @@ impl World {
             |factory: &Arc<dyn Factory>| Named { name: Arc::from("filter"), factory: Arc::clone(factory) };
         let chains = Chains::new(vec![run.filters.iter().map(named).collect()], WINDOW);
         let mut reactor = Reactor::new(&settings, 1, Services::default(), now);
+        reactor.keep_in_frames(run.keep_in_frames);
         reactor.set_policy(Snapshot {
             generation: 1,
             rules: vec![Arc::from("rule")],
@@ -141,6 +155,7 @@ impl World {
             ends: HashMap::new(),
             bindings: BTreeSet::new(),
             closed: HashMap::new(),
+            most_frames: 0,
         }
     }
 
@@ -181,6 +196,7 @@ impl World {
         }
         self.reactor.on_burst(&mut input, &mut self.pool, self.now, &mut self.out);
         self.reactor.on_timer(&mut self.pool, self.now, &mut self.out);
+        self.most_frames = self.most_frames.max(self.pool.living());
         for view in self.reactor.pairs(self.now).take(20) {
             // A window per stream, and the chunk that reached it.
             assert!(view.held <= 2 * (WINDOW as usize + 4096), "{view:?}");
@@ -267,7 +283,7 @@ impl World {
     }
 
     /// Everything has ended: no pair, no frame may be left.
-    fn conclude(mut self, flows: u32) -> Vec<Outcome> {
+    fn conclude(mut self, flows: u32) -> Report {
         let stats = self.reactor.stats();
         assert!(self.reactor.is_empty(), "nothing will ever happen, but it is not over: {:#?}", self.stuck());
         assert_eq!((stats.open_tcp.value(), stats.panics.value()), (0, 0));
@@ -280,6 +296,6 @@ impl World {
             .collect();
         drop((self.ends, self.inward, self.outward, self.reactor, self.out));
         assert_eq!(self.pool.living(), 0, "frames that never came back");
-        outcomes
+        Report { outcomes, most_frames: self.most_frames }
     }
 }
