@@ -7,14 +7,14 @@ use crate::tcp;
 
 /// What went wrong on one side of a pair.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct StreamError {
-    pub side: Side,
-    pub kind: ErrorKind,
+pub(crate) struct StreamError {
+    pub(crate) side: Side,
+    pub(crate) kind: ErrorKind,
 }
 
 /// What a side did.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum ErrorKind {
+pub(crate) enum ErrorKind {
     /// It answered the SYN with RST.
     Refused,
     /// It answered the SYN with nothing, or the SYN-ACK with nothing.
@@ -30,7 +30,7 @@ pub enum ErrorKind {
 impl StreamError {
     /// Of an endpoint that gave up; `open` where the handshake of that side was through. `None` where we ended it
     /// ourselves: then the reason is known already.
-    pub fn of(side: Side, error: tcp::Error, open: bool) -> Option<Self> {
+    pub(crate) fn of(side: Side, error: tcp::Error, open: bool) -> Option<Self> {
         let kind = match error {
             tcp::Error::Refused => ErrorKind::Refused,
             tcp::Error::Reset => ErrorKind::Reset,
@@ -42,7 +42,7 @@ impl StreamError {
     }
 
     /// The reason in logs and counters.
-    pub const fn reason(self) -> CloseReason {
+    pub(crate) const fn reason(self) -> CloseReason {
         match (self.side, self.kind) {
             (Side::Second, ErrorKind::Refused) => CloseReason::Refused,
             (Side::Second, ErrorKind::Unreachable) => CloseReason::Unreachable,

@@ -6,12 +6,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod chunk;
 pub mod reactor;
 mod pair;
-mod udp;
-pub mod chunk;
 pub mod tcp;
+mod udp;
 pub mod filter;
-pub mod error;
 mod icmp;
 mod tally;
+mod error;

@@ -91,7 +91,7 @@ impl<F: Frame> Association<F> {
     /// An ICMP error about a datagram that the socket of `side` sent: the other side gets it, about the datagram that it
     /// sent last. An association takes no error for its end (RFC 4787 REQ-12). Answers whether it could be passed on.
     pub(crate) fn on_complaint<P: FramePool<F>>(
-        &mut self,
+        &self,
         side: Side,
         complaint: &Complaint,
         visit: &mut Visit<'_, F, P>,

@@ -284,6 +284,23 @@ fn the_client_may_end_its_stream_first() {
 }
 
 #[test]
+fn a_client_that_uses_its_port_again_is_not_refused_by_the_old_pair() {
+    open().play(
+        "
+        >> client FIN ACK seq=101 ack=901
+        << server FIN ACK seq=101
+        << client ACK ack=102
+        >> server FIN ACK seq=901 ack=102
+        << server ACK seq=102 ack=902
+        << client FIN ACK seq=901 ack=102
+        >> client ACK seq=102 ack=902
+        >> client SYN seq=5000 mss=1460
+        << closed finished
+        ",
+    );
+}
+
+#[test]
 fn the_server_may_end_its_stream_first() {
     open().play(
         "

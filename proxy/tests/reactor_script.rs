@@ -297,3 +297,9 @@ fn one_call_visits_a_bounded_number_of_pairs_and_the_next_calls_the_rest() {
     assert_eq!(out.worker(WorkerId(0)).len(), count as usize);
     assert!(rig.reactor.deadline() > rig.now);
 }
+
+#[test]
+fn a_reactor_may_move_to_its_core() {
+    fn moves<T: Send>(_: &T) {}
+    moves(&Rig::new(vec![]).reactor);
+}

@@ -61,13 +61,6 @@ impl Chains {
         Self { rules, window }
     }
 
-    /// Chains of these filters, per rule, with their names and in chain order: for filters that no configuration names.
-    pub fn new(rules: Vec<Vec<(Arc<str>, Arc<dyn Factory>)>>, window: u32) -> Self {
-        let named =
-            |filters: Vec<_>| filters.into_iter().map(|(name, factory)| Named { name, factory }).collect();
-        Self { rules: rules.into_iter().map(named).collect(), window }
-    }
-
     /// A chain for a TCP flow that this rule of the snapshot chose; without filters where the default action did.
     pub fn stream(&self, rule: Option<u16>) -> StreamChain {
         let filters = self.filters(rule).iter().map(|(name, factory)| (name.clone(), factory.stream()));

@@ -9,7 +9,6 @@ use super::open::TIME_WAIT;
 use super::{Pair, Phase};
 use crate::error::{ErrorKind, StreamError};
 use crate::reactor::Visit;
-use crate::tcp::State;
 
 /// How long the last words of a pair may take: an answer's bytes and FIN, repeated where they are lost.
 const LINGER: Duration = Duration::from_secs(10);
@@ -102,8 +101,7 @@ impl<F: Frame> Pair<F> {
     /// Writes the record once both conversations are through, and lets go once the sockets have nothing left to say. A
     /// socket in TIME-WAIT holds back the latter, not the former.
     pub(super) fn conclude<P: FramePool<F>>(&mut self, visit: &mut Visit<'_, F, P>) {
-        let through = |state| matches!(state, State::Closed | State::TimeWait);
-        let through = self.states().into_iter().all(through);
+        let through = self.is_through();
         match self.phase {
             Phase::Open if through => {
                 self.phase = Phase::Ending(CloseReason::Finished, visit.now + 2 * TIME_WAIT);

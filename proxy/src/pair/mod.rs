@@ -100,6 +100,12 @@ impl<F: Frame> Pair<F> {
         payload: Chunk<F>,
         visit: &mut Visit<'_, F, P>,
     ) -> Result<(), DropReason> {
+        if side == Side::First && is_opening(header) && (self.is_through() || !self.is_alive()) {
+            // The client uses its port again. What is left of the old conversation makes way, and the repeated SYN opens
+            // the new one; the sockets would refuse it.
+            self.close(CloseReason::Finished, visit.now);
+            return Err(DropReason::Unacceptable);
+        }
         self.tally.packet(side);
         if header.flags.has(Flags::RST) && self.is_alive() {
             // A reset clears the socket's queue, but what came before it belongs to the other side, also in one burst.
@@ -146,6 +152,11 @@ impl<F: Frame> Pair<F> {
         !matches!(self.phase, Phase::Ending(..) | Phase::Gone(_))
     }
 
+    /// Whether both conversations are through, in whatever way.
+    fn is_through(&self) -> bool {
+        self.states().into_iter().all(|state| matches!(state, State::Closed | State::TimeWait))
+    }
+
     /// When [`Pair::on_timer`] is to be called next; [`Instant::FAR`] for never.
     pub(crate) fn deadline(&self) -> Instant {
         let chain = self.chain.as_ref().map_or(Instant::FAR, StreamChain::deadline);
@@ -181,6 +192,11 @@ impl<F: Frame> Pair<F> {
     /// Bytes inside the pair: with the filters, and in send queues.
     pub(crate) fn held(&self) -> usize {
         self.downstream(Stream::First) + self.downstream(Stream::Second)
+    }
+
+    /// Bytes in send queues.
+    pub(crate) fn queued(&self) -> usize {
+        self.first.queued() + self.second.queued()
     }
 
     /// Bytes of a stream that wait between its two sockets, and in the queue of the one by which it leaves.

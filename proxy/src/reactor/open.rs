@@ -5,10 +5,11 @@ use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::time::Instant;
 use pnat_shared::verdict::{CloseReason, DropReason};
 
+use super::Reactor;
 use super::demux::{self, Arrival, Body};
 use super::pairs::{Conversation, Slot, contain};
 use super::residence::Cause;
-use super::{Outputs, Reactor};
+use super::visit::Round;
 use crate::filter::Flow;
 use crate::icmp::Quote;
 use crate::pair::{Opening, Pair, is_opening};
@@ -21,22 +22,20 @@ impl<F: Frame> Reactor<F> {
         frame: F,
         at: Instant,
         new: &NewFlow,
-        pool: &mut P,
-        now: Instant,
-        out: &mut Outputs<F>,
+        round: &mut Round<'_, F, P>,
     ) {
         if self.find(new.handle).is_some() {
-            return self.packet(frame, at, pool, now, out);
+            return self.packet(frame, at, round);
         }
         if let Some(key) = self.index.find(new.handle) {
             // The worker uses the slot again, so the flow that had it is gone, and the word of that was lost.
-            self.close(key, CloseReason::Resources, pool, now, out);
+            self.close(key, CloseReason::Resources, round);
             if self.slots.contains(key) {
-                self.remove(key, CloseReason::Resources, out);
+                self.remove(key, CloseReason::Resources, round.out);
             }
         }
         let opened = self.check(frame.data(), new).and_then(|arrival| {
-            let opened = contain(|| self.converse(&arrival, frame.data(), new, now));
+            let opened = contain(|| self.converse(&arrival, frame.data(), new, round.now));
             let conversation = opened.unwrap_or_else(|| {
                 self.stats.panics.add(1);
                 tracing::error!(flow = ?new, "a pair panicked as it was opened");
@@ -49,24 +48,28 @@ impl<F: Frame> Reactor<F> {
             Err((dropped, closed)) => {
                 self.stats.drops.add(dropped, 1);
                 self.stats.closes.add(closed, 1);
-                return out.closed(new.handle, closed);
+                return round.out.closed(new.handle, closed);
             }
         };
         let is_datagram = matches!(conversation, Conversation::Udp(_));
-        let cause = Some(Cause { at, taken: now });
+        let cause = Some(Cause { at, taken: round.now });
         let key = self.slots.insert(Slot {
             handle: new.handle,
             policy: new.policy,
             conversation,
             armed: Instant::FAR,
             touched: false,
+            kept: 0,
             cause,
         });
         self.index.insert(new.handle, key);
         self.policies.retain(new.policy);
         self.stats.opened(new.protocol);
+        tracing::debug!(
+            protocol = %new.protocol, client = %new.client, server = %new.server, public = %new.public, "flow opened"
+        );
         if is_datagram {
-            self.deliver(arrival, frame, at, pool, now, out);
+            self.deliver(arrival, frame, at, round);
         } else {
             self.stats.packets[Side::First as usize].add(1);
             self.touch(key);

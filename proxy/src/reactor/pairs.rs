@@ -27,6 +27,8 @@ pub(super) struct Slot<F> {
     pub(super) armed: Instant,
     /// Whether its key waits for a visit.
     pub(super) touched: bool,
+    /// Bytes in its send queues, as of its last visit.
+    pub(super) kept: usize,
     /// The packet that the next frames are due to; `None` where time is.
     pub(super) cause: Option<Cause>,
 }
@@ -145,6 +147,14 @@ impl<F: Frame> Conversation<F> {
         match self {
             Self::Tcp(pair) => pair.over(),
             Self::Udp(association) => association.over(),
+        }
+    }
+
+    /// Bytes in send queues.
+    pub(super) fn kept(&self) -> usize {
+        match self {
+            Self::Tcp(pair) => pair.queued(),
+            Self::Udp(_) => 0,
         }
     }
 

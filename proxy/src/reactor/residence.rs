@@ -29,10 +29,12 @@ pub(super) struct Residence {
 }
 
 impl Residence {
-    /// A burst was taken from the ring.
+    /// The reactor was called, with a burst or for its timers.
     pub(super) fn begin(&mut self, now: Instant, latency: &mut Latency) {
-        self.end(now, latency);
-        self.now = now;
+        if now != self.now {
+            self.end(now, latency);
+            self.now = now;
+        }
     }
 
     /// The burst holds a packet that entered the ring at this time.

@@ -17,6 +17,8 @@ pub struct ReactorStats {
     pub drops: Drops,
     /// Payload bytes that entered by the first and by the second stream.
     pub bytes: [Counter; 2],
+    /// Payload bytes in send queues, not acknowledged yet.
+    pub kept: Counter,
     /// Packets that came from clients and from servers.
     pub packets: [Counter; 2],
     /// ICMP errors that changed nothing: soft ones, and those that quote what is not in flight.

@@ -1,13 +1,36 @@
 //! One visit of the reactor to one pair: what the pair may use, and what it did.
 
+use std::sync::Arc;
+
 use pnat_shared::frame::FramePool;
 use pnat_shared::time::{Duration, Instant};
 
-use super::ReactorStats;
+use super::{Outputs, ReactorStats};
 use crate::filter::{Datagrams, Flow, Output, Services, Turn};
 
-/// What the reactor lends to the pair that it visits. The queues are empty before and after each use: they are kept only so
-/// that no packet allocates.
+/// What one call of the reactor works with.
+#[derive(Debug)]
+pub(super) struct Round<'a, F, P> {
+    pub(super) now: Instant,
+    pub(super) pool: &'a mut P,
+    pub(super) out: &'a mut Outputs<F>,
+}
+
+/// What the reactor lends to one pair after the other. The queues are empty between visits: they are kept only so that no
+/// packet allocates.
+#[derive(Debug)]
+pub(super) struct Workbench<F> {
+    services: Services,
+    stats: Arc<ReactorStats>,
+    passed: Output<F>,
+    datagrams: Datagrams<F>,
+    pub(super) frames: Vec<F>,
+    /// Bytes that all pairs keep in frames, and how many that may be.
+    kept: usize,
+    pub(super) keep_in_frames: usize,
+}
+
+/// The workbench in one pair's hands.
 #[derive(Debug)]
 pub(crate) struct Visit<'a, F, P> {
     pub(crate) now: Instant,
@@ -20,18 +43,8 @@ pub(crate) struct Visit<'a, F, P> {
     pub(crate) datagrams: &'a mut Datagrams<F>,
     /// What the pair sends.
     pub(crate) frames: &'a mut Vec<F>,
-}
-
-impl<F, P: FramePool<F>> Visit<'_, F, P> {
-    /// A turn of a stream chain.
-    pub(crate) fn turn<'t>(&'t mut self, flow: &'t mut Flow) -> Turn<'t, Output<F>> {
-        Turn { now: self.now, flow, services: self.services, out: self.passed }
-    }
-
-    /// A turn of a datagram chain.
-    pub(crate) fn datagram_turn<'t>(&'t mut self, flow: &'t mut Flow) -> Turn<'t, Datagrams<F>> {
-        Turn { now: self.now, flow, services: self.services, out: self.datagrams }
-    }
+    /// Frames are scarce: bytes that will wait are to be copied out of theirs.
+    pub(crate) is_thrifty: bool,
 }
 
 /// What one visit did.
@@ -43,4 +56,57 @@ pub(crate) struct Progress {
     pub(crate) dry: bool,
     /// The server has just answered, this long after the client's SYN.
     pub(crate) connected: Option<Duration>,
+}
+
+impl<F> Workbench<F> {
+    pub(super) fn new(services: Services, stats: Arc<ReactorStats>) -> Self {
+        Self {
+            services,
+            stats,
+            passed: Output::default(),
+            datagrams: Datagrams::default(),
+            frames: Vec::new(),
+            kept: 0,
+            keep_in_frames: usize::MAX,
+        }
+    }
+
+    pub(super) fn visit<'a, P>(&'a mut self, round: &'a mut Round<'_, F, P>) -> Visit<'a, F, P> {
+        Visit {
+            now: round.now,
+            pool: round.pool,
+            services: &mut self.services,
+            stats: &self.stats,
+            passed: &mut self.passed,
+            datagrams: &mut self.datagrams,
+            frames: &mut self.frames,
+            is_thrifty: self.kept > self.keep_in_frames,
+        }
+    }
+
+    /// Throws away what a visit that did not come to its end left behind.
+    pub(super) fn clear(&mut self) {
+        self.passed = Output::default();
+        self.datagrams = Datagrams::default();
+        self.frames.clear();
+    }
+
+    /// Takes note of what a pair keeps now, in bytes; `noted` is what was noted before.
+    pub(super) fn keep(&mut self, noted: &mut usize, now: usize) {
+        self.kept = self.kept.saturating_sub(*noted) + now;
+        *noted = now;
+        self.stats.kept.set(self.kept as u64);
+    }
+}
+
+impl<F, P: FramePool<F>> Visit<'_, F, P> {
+    /// A turn of a stream chain.
+    pub(crate) const fn turn<'t>(&'t mut self, flow: &'t mut Flow) -> Turn<'t, Output<F>> {
+        Turn { now: self.now, flow, services: self.services, out: self.passed }
+    }
+
+    /// A turn of a datagram chain.
+    pub(crate) const fn datagram_turn<'t>(&'t mut self, flow: &'t mut Flow) -> Turn<'t, Datagrams<F>> {
+        Turn { now: self.now, flow, services: self.services, out: self.datagrams }
+    }
 }

@@ -135,7 +135,13 @@ impl<F: Frame> Endpoint<F> {
             self.challenge(now);
             return Err(DropReason::Unacceptable);
         }
-        self.close(Some(Error::Reset));
+        match self.state {
+            // Not to be cut short (RFC 1337): a duplicate that met a closed peer may have caused it.
+            State::TimeWait => return Err(DropReason::Unacceptable),
+            // Both streams have arrived, so nobody is owed an error (RFC 9293 section 3.10.7.4).
+            State::Closing | State::LastAck if self.send.queue.len() == 0 => self.close(None),
+            _ => self.close(Some(Error::Reset)),
+        }
         Ok(())
     }
 

@@ -9,7 +9,7 @@ pub mod script;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 
-use pnat_proxy::filter::{Chains, Factory, Services};
+use pnat_proxy::filter::{Chains, Factory, Named, Services};
 use pnat_proxy::reactor::{Outputs, Reactor, Snapshot};
 use pnat_shared::config::Proxy;
 use pnat_shared::flow::{Handle, NewFlow, Protocol, WorkerId};
@@ -56,8 +56,8 @@ pub fn new_flow(handle: Handle, protocol: Protocol, opened: Instant) -> Box<NewF
 
 /// A policy with one rule, named `rule`, and these filters.
 pub fn policy(filters: Vec<Arc<dyn Factory>>) -> Snapshot {
-    let named = filters.into_iter().enumerate().map(|(n, filter)| (Arc::from(format!("filter-{n}")), filter));
-    let chains = Chains::new(vec![named.collect()], WINDOW);
+    let named = |(n, factory)| -> Named { (Arc::from(format!("filter-{n}")), factory) };
+    let chains = Chains::new(vec![filters.into_iter().enumerate().map(named).collect()], WINDOW);
     Snapshot { generation: POLICY, rules: vec![Arc::from("rule")], chains: Arc::new(chains) }
 }
 

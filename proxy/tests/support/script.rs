@@ -81,7 +81,7 @@ impl Script {
             self.server_seen = self.server_seen.max(field(told, "seq") + field(told, "len"));
         }
         let told = self.told.drain(..).filter(|told| told.starts_with("client ACK"));
-        let right_edge = told.map(|told| field(&told, "ack") + field(&told, "win")).last();
+        let right_edge = told.map(|told| field(&told, "ack") + field(&told, "win")).next_back();
         right_edge.map_or(0, |edge| edge.saturating_sub(end))
     }
 
@@ -188,7 +188,7 @@ impl Script {
         }
     }
 
-    fn nothing_left(&mut self, number: usize, line: &str) {
+    fn nothing_left(&self, number: usize, line: &str) {
         if !self.pending {
             assert!(self.told.is_empty(), "before line {number} ({line}): unexpected {:?}", self.told);
         }

@@ -1,0 +1,171 @@
+//! A packet's way through the reactor, and a pair's visit.
+
+use pnat_shared::flow::Handle;
+use pnat_shared::frame::{Frame, FramePool};
+use pnat_shared::stats::Stage;
+use pnat_shared::time::{Duration, Instant};
+use pnat_shared::verdict::{CloseReason, DropReason};
+
+use super::demux::{self, Arrival};
+use super::pairs::contain;
+use super::residence::Cause;
+use super::visit::Round;
+use super::{Outputs, Progress, Reactor, TICK};
+
+/// How soon a pair that found the pool dry tries again.
+const DRY_RETRY: Duration = TICK;
+
+impl<F: Frame> Reactor<F> {
+    pub(super) fn find(&self, handle: Handle) -> Option<usize> {
+        let key = self.index.find(handle)?;
+        self.slots.get(key).filter(|slot| slot.handle == handle).map(|_| key)
+    }
+
+    pub(super) fn packet<P: FramePool<F>>(&mut self, frame: F, at: Instant, round: &mut Round<'_, F, P>) {
+        match demux::read(frame.data()) {
+            Ok(arrival) => self.deliver(arrival, frame, at, round),
+            Err(reason) => self.stats.drops.add(reason, 1),
+        }
+    }
+
+    /// Hands a packet to its pair's socket; datagrams and ICMP errors go on at once, segments when the pair is visited.
+    pub(super) fn deliver<P: FramePool<F>>(
+        &mut self,
+        arrival: Arrival,
+        frame: F,
+        at: Instant,
+        round: &mut Round<'_, F, P>,
+    ) {
+        let Some(key) = self.find(arrival.handle) else {
+            return self.stats.drops.add(DropReason::StaleHandle, 1);
+        };
+        let slot = &mut self.slots[key];
+        let visit = &mut self.bench.visit(round);
+        let delivered = contain(|| slot.conversation.deliver(arrival.side, arrival.body, frame, visit));
+        slot.cause = Some(Cause { at, taken: round.now });
+        match delivered {
+            Some(Ok(())) => {}
+            Some(Err(reason)) => self.stats.drops.add(reason, 1),
+            None => return self.bury(key, round),
+        }
+        self.emit(key, round);
+        self.touch(key);
+    }
+
+    /// Notes a pair for a visit, once.
+    pub(super) fn touch(&mut self, key: usize) {
+        let slot = &mut self.slots[key];
+        if !std::mem::replace(&mut slot.touched, true) {
+            self.ready.push_back(key);
+        }
+    }
+
+    /// Lets a pair do what there is to do.
+    pub(super) fn visit<P: FramePool<F>>(&mut self, key: usize, fired: bool, round: &mut Round<'_, F, P>) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        if fired {
+            slot.armed = Instant::FAR;
+        } else {
+            slot.touched = false;
+        }
+        let visit = &mut self.bench.visit(round);
+        let Some(progress) = contain(|| {
+            if fired && slot.conversation.deadline() <= visit.now {
+                slot.conversation.on_timer(visit);
+            }
+            slot.conversation.pump(visit)
+        }) else {
+            return self.bury(key, round);
+        };
+        self.emit(key, round);
+        self.after_visit(key, progress, round);
+    }
+
+    /// Sees to a pair's next visit, or to its end.
+    fn after_visit<P>(&mut self, key: usize, progress: Progress, round: &mut Round<'_, F, P>) {
+        if let Some(took) = progress.connected {
+            self.latency.record(Stage::Connect, took, 1);
+        }
+        let slot = &mut self.slots[key];
+        self.bench.keep(&mut slot.kept, slot.conversation.kept());
+        if let Some(reason) = slot.conversation.over() {
+            return self.remove(key, reason, round.out);
+        }
+        let mut deadline = slot.conversation.deadline();
+        if progress.dry {
+            deadline = deadline.min(round.now + DRY_RETRY);
+        }
+        if deadline < slot.armed {
+            slot.armed = deadline;
+            self.wheel.arm(u32::try_from(key).unwrap_or(u32::MAX), deadline);
+        }
+        if progress.more {
+            self.touch(key);
+        } else {
+            slot.cause = None;
+        }
+    }
+
+    /// Hands a pair's frames to its worker.
+    fn emit<P>(&mut self, key: usize, round: &mut Round<'_, F, P>) {
+        let frames = &mut self.bench.frames;
+        if frames.is_empty() {
+            return;
+        }
+        let slot = &self.slots[key];
+        self.residence.leaving(slot.cause, frames.len() as u64, &mut self.latency);
+        round.out.packets(slot.handle, frames, slot.cause.map_or(round.now, |cause| cause.at));
+    }
+
+    /// Ends a pair on somebody's word.
+    pub(super) fn close<P: FramePool<F>>(
+        &mut self,
+        key: usize,
+        reason: CloseReason,
+        round: &mut Round<'_, F, P>,
+    ) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        let visit = &mut self.bench.visit(round);
+        let Some(progress) = contain(|| {
+            slot.conversation.close(reason, visit);
+            slot.conversation.pump(visit)
+        }) else {
+            return self.bury(key, round);
+        };
+        self.emit(key, round);
+        self.after_visit(key, progress, round);
+    }
+
+    /// Takes out a pair that panicked: both sides get RST as far as that still works, and its filters are told.
+    fn bury<P: FramePool<F>>(&mut self, key: usize, round: &mut Round<'_, F, P>) {
+        self.bench.clear();
+        self.stats.panics.add(1);
+        let slot = &mut self.slots[key];
+        tracing::error!(handle = ?slot.handle, flow = ?slot.conversation.flow(), "a pair panicked and was reset");
+        let visit = &mut self.bench.visit(round);
+        let _ = contain(|| {
+            slot.conversation.close(CloseReason::Internal, visit);
+            let _ = slot.conversation.pump(visit);
+        });
+        self.emit(key, round);
+        self.bench.clear();
+        self.remove(key, CloseReason::Internal, round.out);
+    }
+
+    pub(super) fn remove(&mut self, key: usize, reason: CloseReason, out: &mut Outputs<F>) {
+        let mut slot = self.slots.remove(key);
+        self.bench.keep(&mut slot.kept, 0);
+        self.index.remove(slot.handle);
+        self.wheel.cancel(u32::try_from(key).unwrap_or(u32::MAX));
+        self.policies.release(slot.policy);
+        let flow = slot.conversation.flow();
+        self.stats.ended(flow.protocol);
+        tracing::debug!(
+            protocol = %flow.protocol, client = %flow.client, server = %flow.server, %reason,
+            verdict = flow.verdict.as_deref(), "flow closed"
+        );
+        self.stats.closes.add(reason, 1);
+        out.closed(slot.handle, reason);
+        let _ = contain(|| drop(slot));
+    }
+}
