@@ -7,7 +7,7 @@
 //! meets them first to last, the second last to first, and each sees what the one before let out. A filter never blocks
 //! and never sees a socket.
 //!
-//! To add one: a file here that implements both traits and [`Factory`], a line in [`registry`], a section of
+//! To add one: a file here that implements both traits and [`Factory`], a line in `registry`, a section of
 //! configuration, a transcript in `tests/filter_script.rs` and a perf scenario. `limit` is the one to read first.
 
 use std::fmt::Debug;
