@@ -63,7 +63,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
     ) {
         let Packet { stream, flags, .. } = *packet;
         let Some((keys, binding)) = self.flow(slot) else { return };
-        if stream == Stream::First && is_first_segment(flags) && binding.track.is_closing() {
+        if stream == Stream::First && is_first_segment(flags) && binding.is_over() {
             return self.reopen(frame, port, slot, packet, now, out);
         }
         let bytes = frame.data().len() - L2_LEN;
@@ -188,17 +188,17 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
     }
 
     /// A fresh SYN on a connection that is over: the client has chosen the same port again. The flow is opened anew, by
-    /// today's policy, and keeps its public port.
+    /// today's policy, and keeps its public port. (While a pair still has a leg to finish, it gets the SYN, and decides.)
     fn reopen(&mut self, frame: F, port: u8, slot: u32, packet: &Packet, now: Instant, out: &mut Outputs<F>) {
         let mapping = self.nat.hold(slot);
-        if let Some(closed) = self.nat.close(slot) {
-            let reason = closed.binding.track.reason();
+        if let Some(closed) = self.nat.close(slot, now) {
+            let reason = closed.binding.tracks[0].reason();
             self.tell_proxy(&closed, reason, out);
             self.count_closed(reason);
         }
         self.on_miss(frame, port, packet, now, out);
         if let Some(mapping) = mapping {
-            self.nat.unhold(mapping);
+            self.nat.unhold(mapping, now);
         }
     }
 
@@ -267,12 +267,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         rewrite::translate(&mut frame.data_mut()[L2_LEN..], &to, change);
         // What leaves by the first socket is the second stream, and the other way round.
         let stream = !Stream::entering(side);
-        if let Some((_, binding)) = self.nat.flow_mut(slot) {
-            binding.last_seen = now;
-            if side == Side::First {
-                binding.track.see(stream, flags);
-            }
-        }
+        self.nat.pass_from_pair(slot, side, flags, now);
         let egress = binding.egress[stream as usize];
         if let Some(mtu) = self.too_big_for(egress, header.total_len) {
             self.fail(frame, egress, DropReason::Oversized, too_big(&header, mtu), now, out);
