@@ -161,8 +161,3 @@ fn a_handle_of_an_ended_flow_is_stale() {
     assert_eq!(nat.slot(handle), None);
     assert_eq!(nat.slot(Handle { worker: WorkerId(1), ..nat.handle(slot) }), None);
 }
-
-#[test]
-fn a_binding_is_two_cache_lines() {
-    assert!(size_of::<Binding>() <= 88, "{}", size_of::<Binding>());
-}
