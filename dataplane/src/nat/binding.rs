@@ -39,6 +39,17 @@ pub struct Binding {
     pub path: Path,
     /// The port by which each stream leaves.
     pub egress: [u8; 2],
-    /// On [`Path::Proxy`]: of the connection between the client and the first socket.
-    pub track: Track,
+    /// What was seen of TCP: on [`Path::Proxy`] by leg, client to first socket and second socket to server; on
+    /// [`Path::Nat`] there is one connection, and only the first is used.
+    pub tracks: [Track; 2],
+}
+
+impl Binding {
+    /// Whether the flow's TCP is over on every leg, as far as a translator can tell.
+    pub const fn is_over(&self) -> bool {
+        match self.path {
+            Path::Nat => self.tracks[0].is_closing(),
+            Path::Proxy(_) => self.tracks[0].is_closing() && self.tracks[1].is_closing(),
+        }
+    }
 }

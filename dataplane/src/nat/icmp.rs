@@ -4,7 +4,7 @@
 //!
 //! An error neither refreshes nor ends a flow (RFC 5508 REQ-6, RFC 5927).
 
-use core::net::Ipv4Addr;
+use core::net::{Ipv4Addr, SocketAddrV4};
 
 use pnat_shared::flow::Protocol;
 use pnat_shared::verdict::DropReason;
@@ -57,8 +57,8 @@ impl Quote {
         };
         let tuple = Tuple::new(
             protocol,
-            core::net::SocketAddrV4::new(header.src, src_port),
-            core::net::SocketAddrV4::new(header.dst, dst_port),
+            SocketAddrV4::new(header.src, src_port),
+            SocketAddrV4::new(header.dst, dst_port),
         );
         Ok(Self { tuple, transport })
     }
@@ -78,4 +78,57 @@ impl Quote {
 fn write_checksum(body: &mut [u8]) {
     let header = icmp::Header { kind: body[0], code: body[1], rest: [body[4], body[5], body[6], body[7]] };
     header.write(body);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pnat_shared::flow::WorkerId;
+    use proptest::prelude::*;
+
+    /// An error that quotes these bytes.
+    fn error(quoted: &[u8]) -> Vec<u8> {
+        let mut packet = vec![0; QUOTE];
+        packet.extend(quoted);
+        icmp::Header { kind: icmp::UNREACHABLE, code: 1, rest: [0; 4] }.write(&mut packet[ip::MIN_LEN..]);
+        let header = ip::Header {
+            header_len: ip::MIN_LEN,
+            total_len: packet.len(),
+            tos: 0,
+            id: 0,
+            fragment: 0,
+            ttl: 64,
+            protocol: 1,
+            src: Ipv4Addr::new(192, 0, 2, 1),
+            dst: Ipv4Addr::new(198, 18, 0, 1),
+        };
+        header.write(&mut packet);
+        packet
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_quoted_the_error_stays_whole(
+            mut quoted in prop::collection::vec(any::<u8>(), 0..80), words in 5u8..8, kind in 0usize..3, dst: u32
+        ) {
+            // Likely headers, so that most come through to be translated.
+            if quoted.len() >= 20 {
+                quoted[0] = 0x40 | words;
+                quoted[2..4].copy_from_slice(&[0, 100]);
+                quoted[6..8].fill(0);
+                quoted[9] = [1, 6, 17][kind];
+            }
+            let mut packet = error(&quoted);
+            let Ok(quote) = Quote::read(&packet) else { return Ok(()) };
+            let masked = pnat_shared::loopback::mask(pnat_shared::flow::Handle {
+                worker: WorkerId(1), slot: 77, generation: 5,
+            });
+            let end = |addr: SocketAddrV4, port| SocketAddrV4::new(*addr.ip(), if port == 0 { 0 } else { addr.port() });
+            let (src, dst_end) = (quote.tuple.src(), SocketAddrV4::new(dst.into(), quote.tuple.dst().port()));
+            let to = Tuple::new(quote.tuple.protocol(), end(masked, src.port()), dst_end);
+            quote.translate(&mut packet, Ipv4Addr::new(1, 1, 1, 1), *masked.ip(), &to);
+            prop_assert!(ip::Header::read(&packet).is_ok());
+            prop_assert_eq!(Quote::read(&packet).map(|quote| quote.tuple), Ok(to));
+        }
+    }
 }

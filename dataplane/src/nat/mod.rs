@@ -14,11 +14,7 @@
 //! unless a rule denies it or the client has used up half of its flows; a mapping that carries proxied flows only lets
 //! in nothing but their answers.
 //!
-//! A public port is free again as soon as its mapping's last flow has ended: bindings of TCP outlive their connection by
-//! the transitory time, and a proxied pair has done its TIME-WAIT before it is [closed]; the next owner of the port is
-//! drawn at random.
-//!
-//! [closed]: pnat_shared::loopback::FromProxy::Closed
+//! When a mapping's last flow has ended, its public port rests before it may serve another client ([`alloc`]).
 
 pub mod policy;
 pub mod tuple;
@@ -35,7 +31,7 @@ use std::collections::HashMap;
 use foldhash::SharedSeed;
 use foldhash::quality::SeedableRandomState;
 use pnat_shared::config;
-use pnat_shared::flow::{Handle, Protocol, Stream, WorkerId};
+use pnat_shared::flow::{Handle, Protocol, Side, Stream, WorkerId};
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::verdict::{CloseReason, DropReason};
 use pnat_shared::wheel::Wheel;
@@ -173,7 +169,7 @@ impl Nat {
         if self.flows.is_full() {
             return Err(DropReason::TableFull);
         }
-        let (mapping, public) = self.take_mapping(inside.protocol(), inside.src(), opening.client)?;
+        let (mapping, public) = self.take_mapping(inside.protocol(), inside.src(), opening.client, now)?;
         let outside = Tuple::new(inside.protocol(), inside.dst(), public);
         let binding = Binding {
             last_seen: now,
@@ -187,10 +183,10 @@ impl Nat {
             hops: [0; 2],
             path,
             egress,
-            track: Track::default(),
+            tracks: [Track::default(); 2],
         };
         let Ok(slot) = self.flows.insert([inside, outside], binding) else {
-            self.release_mapping(mapping);
+            self.release_mapping(mapping, now);
             return Err(DropReason::TableFull);
         };
         match path {
@@ -208,14 +204,14 @@ impl Nat {
     }
 
     /// Ends the flow in `slot`.
-    pub fn close(&mut self, slot: u32) -> Option<Closed> {
+    pub fn close(&mut self, slot: u32, now: Instant) -> Option<Closed> {
         let handle = self.handle(slot);
         let (keys, binding) = self.flows.remove(slot)?;
         self.wheel.cancel(slot);
         if binding.path == Path::Nat {
             self.count_translated(binding.mapping, -1);
         }
-        self.release_mapping(binding.mapping);
+        self.release_mapping(binding.mapping, now);
         let client = *keys[0].src().ip();
         if let Some(flows) = self.clients.get_mut(&client) {
             *flows -= 1;
@@ -236,10 +232,18 @@ impl Nat {
         if !flags.has(Flags::RST) {
             binding.last_seen = now;
         }
-        let is_tracked = binding.path == Path::Nat || stream == Stream::First;
-        if is_tracked && binding.track.see(stream, flags) && binding.path == Path::Nat {
+        let leg = if binding.path == Path::Nat { Side::First } else { stream.enters() };
+        if binding.tracks[leg as usize].see(stream, flags) && binding.path == Path::Nat {
             self.wheel.arm(slot, now + self.timeouts.tcp_transitory);
         }
+    }
+
+    /// Notes a packet that a pair's socket of `side` sent.
+    pub fn pass_from_pair(&mut self, slot: u32, side: Side, flags: Flags, now: Instant) {
+        let Some((_, binding)) = self.flows.entry_mut(slot) else { return };
+        binding.last_seen = now;
+        // What leaves by the first socket is the second stream, and the other way round.
+        binding.tracks[side as usize].see(!Stream::entering(side), flags);
     }
 
     /// The client that a mapping stands for, where a new flow from outside may be opened to it.
@@ -257,8 +261,8 @@ impl Nat {
         Some(mapping)
     }
 
-    pub fn unhold(&mut self, mapping: u32) {
-        self.release_mapping(mapping);
+    pub fn unhold(&mut self, mapping: u32, now: Instant) {
+        self.release_mapping(mapping, now);
     }
 
     /// Ends flows that were silent for too long and hands them to `ended`; at most some hundreds per call.
@@ -267,11 +271,11 @@ impl Nat {
         self.wheel.expire(now, EXPIRE_BUDGET, &mut fired);
         for slot in fired.drain(..) {
             let Some((keys, binding)) = self.flows.entry(slot) else { continue };
-            let track = binding.track;
+            let track = binding.tracks[0];
             let due = binding.last_seen + self.lifetime(keys[0].protocol(), binding.path, track);
             if now < due {
                 self.wheel.arm(slot, due);
-            } else if let Some(closed) = self.close(slot) {
+            } else if let Some(closed) = self.close(slot, now) {
                 ended(closed, track.reason());
             }
         }
@@ -300,6 +304,7 @@ impl Nat {
         protocol: Protocol,
         client: SocketAddrV4,
         choice: u64,
+        now: Instant,
     ) -> Result<(u32, SocketAddrV4), DropReason> {
         let key = Tuple::new(protocol, client, NOBODY);
         if let Some(slot) = self.mappings.find(Stream::First, self.mappings.hash(&key), &key)
@@ -308,24 +313,25 @@ impl Nat {
             mapping.users += 1;
             return Ok((slot, keys[1].dst()));
         }
-        let public = self.ports.take(protocol, choice, client.port()).ok_or(DropReason::PortsExhausted)?;
+        let public =
+            self.ports.take(protocol, choice, client.port(), now).ok_or(DropReason::PortsExhausted)?;
         let keys = [key, Tuple::new(protocol, NOBODY, public)];
         match self.mappings.insert(keys, Mapping { users: 1, translated: 0 }) {
             Ok(slot) => Ok((slot, public)),
             Err(table::Full) => {
-                self.ports.put(protocol, public);
+                self.ports.put(protocol, public, now);
                 Err(DropReason::TableFull)
             }
         }
     }
 
-    fn release_mapping(&mut self, slot: u32) {
+    fn release_mapping(&mut self, slot: u32, now: Instant) {
         let Some((_, mapping)) = self.mappings.entry_mut(slot) else { return };
         mapping.users -= 1;
         if mapping.users == 0
             && let Some((keys, _)) = self.mappings.remove(slot)
         {
-            self.ports.put(keys[1].protocol(), keys[1].dst());
+            self.ports.put(keys[1].protocol(), keys[1].dst(), now);
         }
     }
 

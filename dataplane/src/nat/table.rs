@@ -395,7 +395,10 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_is_one_cache_line() {
+    fn a_bucket_is_one_cache_line_and_a_flow_two() {
+        use crate::nat::binding::Binding;
+        use crate::nat::tuple::Tuple;
         assert_eq!(size_of::<Bucket>(), 64);
+        assert_eq!(size_of::<Slot<Tuple, Binding>>(), 128);
     }
 }

@@ -63,7 +63,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
     ) {
         let Packet { stream, flags, .. } = *packet;
         let Some((keys, binding)) = self.flow(slot) else { return };
-        if stream == Stream::First && is_first_segment(flags) && binding.track.is_closing() {
+        if stream == Stream::First && packet.is_syn() && binding.is_over() {
             return self.reopen(frame, port, slot, packet, now, out);
         }
         let bytes = frame.data().len() - L2_LEN;
@@ -95,16 +95,10 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
     }
 
     fn on_miss(&mut self, frame: F, port: u8, packet: &Packet, now: Instant, out: &mut Outputs<F>) {
-        let Packet { stream, tuple, flags, .. } = *packet;
         if !parse::is_intact(&frame.data()[L2_LEN..]) {
             return self.stats.drops.add(DropReason::L4Checksum, 1);
         }
-        if tuple.protocol() == Protocol::Tcp && !is_first_segment(flags) {
-            // A client whose flow was lost here learns it at once; outside it stays silent.
-            let answer = if stream == Stream::First { Answer::Reset } else { Answer::Silence };
-            return self.refuse_packet(frame, port, DropReason::NoBinding, answer, now, out);
-        }
-        match stream {
+        match packet.stream {
             Stream::First => self.open_outward(frame, port, packet, now, out),
             Stream::Second => self.open_inward(frame, port, packet, now, out),
         }
@@ -130,6 +124,10 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
                 return self.refuse_packet(frame, port, DropReason::Denied, answer, now, out);
             }
         };
+        if !packet.may_open() {
+            // A client whose flow was lost here learns it at once.
+            return self.refuse_packet(frame, port, DropReason::NoBinding, Answer::Reset, now, out);
+        }
         let Some(egress) = self.routes.outward(*inside.dst().ip()) else {
             return self.refuse_packet(frame, port, DropReason::NoRoute, Answer::HOST_UNREACHABLE, now, out);
         };
@@ -159,8 +157,8 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
     fn open_inward(&mut self, frame: F, port: u8, packet: &Packet, now: Instant, out: &mut Outputs<F>) {
         let (server, public) = (packet.tuple.src(), packet.tuple.dst());
         let protocol = packet.tuple.protocol();
-        let is_open = protocol != Protocol::Icmp;
-        let Some(client) = self.nat.client_of(protocol, public).filter(|_| is_open) else {
+        let may_open = protocol != Protocol::Icmp && packet.may_open();
+        let Some(client) = self.nat.client_of(protocol, public).filter(|_| may_open) else {
             return self.stats.drops.add(DropReason::NoBinding, 1);
         };
         let inside = Tuple::new(protocol, client, server);
@@ -188,17 +186,17 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
     }
 
     /// A fresh SYN on a connection that is over: the client has chosen the same port again. The flow is opened anew, by
-    /// today's policy, and keeps its public port.
+    /// today's policy, and keeps its public port. (While a pair still has a leg to finish, it gets the SYN, and decides.)
     fn reopen(&mut self, frame: F, port: u8, slot: u32, packet: &Packet, now: Instant, out: &mut Outputs<F>) {
         let mapping = self.nat.hold(slot);
-        if let Some(closed) = self.nat.close(slot) {
-            let reason = closed.binding.track.reason();
+        if let Some(closed) = self.nat.close(slot, now) {
+            let reason = closed.binding.tracks[0].reason();
             self.tell_proxy(&closed, reason, out);
             self.count_closed(reason);
         }
         self.on_miss(frame, port, packet, now, out);
         if let Some(mapping) = mapping {
-            self.nat.unhold(mapping);
+            self.nat.unhold(mapping, now);
         }
     }
 
@@ -267,12 +265,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         rewrite::translate(&mut frame.data_mut()[L2_LEN..], &to, change);
         // What leaves by the first socket is the second stream, and the other way round.
         let stream = !Stream::entering(side);
-        if let Some((_, binding)) = self.nat.flow_mut(slot) {
-            binding.last_seen = now;
-            if side == Side::First {
-                binding.track.see(stream, flags);
-            }
-        }
+        self.nat.pass_from_pair(slot, side, flags, now);
         let egress = binding.egress[stream as usize];
         if let Some(mtu) = self.too_big_for(egress, header.total_len) {
             self.fail(frame, egress, DropReason::Oversized, too_big(&header, mtu), now, out);
@@ -400,11 +393,6 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         self.stats.opened.add(1);
         self.stats.active.set(self.nat.flows().len() as u64);
     }
-}
-
-/// Whether a segment may open a connection: SYN and nothing that answers.
-const fn is_first_segment(flags: Flags) -> bool {
-    flags.has(Flags::SYN) && !flags.has(Flags::ACK)
 }
 
 /// What the sender of a packet that exceeds an MTU is told (RFC 4787 REQ-13). Without "don't fragment" it is dropped in

@@ -7,7 +7,7 @@ use pnat_shared::frame::{Frame, FramePool, L2_LEN};
 use pnat_shared::time::Instant;
 use pnat_shared::verdict::DropReason;
 use pnat_shared::wire::ethernet::{self, Mac};
-use pnat_shared::wire::{arp, ip};
+use pnat_shared::wire::{arp, icmp, ip};
 
 use super::reply::{self, Answer};
 use super::{Outputs, Worker};
@@ -244,8 +244,8 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
     }
 }
 
+/// Whether a packet, unlike a query, must not be answered by an ICMP error.
 fn is_icmp_error(header: &ip::Header, frame: &[u8]) -> bool {
-    use pnat_shared::wire::icmp;
     let kind = frame.get(L2_LEN + header.header_len);
     header.protocol == 1 && !matches!(kind, Some(&(icmp::ECHO | icmp::ECHO_REPLY)))
 }

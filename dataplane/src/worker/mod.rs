@@ -193,7 +193,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
                 // The worker may have ended the flow by itself in the meantime.
                 FromProxy::Closed { handle, reason } => {
                     if let Some(slot) = self.nat.slot(handle) {
-                        self.nat.close(slot);
+                        self.nat.close(slot, now);
                         self.count_closed(reason);
                     }
                 }
@@ -242,18 +242,18 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
     }
 
     /// Ends a flow whose first packet did not fit into the ring to its proxy core.
-    pub fn refuse(&mut self, handle: Handle) {
+    pub fn refuse(&mut self, handle: Handle, now: Instant) {
         if let Some(slot) = self.nat.slot(handle)
-            && self.nat.close(slot).is_some()
+            && self.nat.close(slot, now).is_some()
         {
             self.count_closed(CloseReason::Resources);
         }
     }
 
     /// Ends a flow by somebody's word. Answers whether there was one.
-    pub fn end(&mut self, handle: Handle, reason: CloseReason, out: &mut Outputs<F>) -> bool {
+    pub fn end(&mut self, handle: Handle, reason: CloseReason, now: Instant, out: &mut Outputs<F>) -> bool {
         let Some(slot) = self.nat.slot(handle) else { return false };
-        let Some(closed) = self.nat.close(slot) else { return false };
+        let Some(closed) = self.nat.close(slot, now) else { return false };
         self.tell_proxy(&closed, reason, out);
         self.count_closed(reason);
         true

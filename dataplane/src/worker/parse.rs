@@ -28,6 +28,19 @@ pub(super) struct Packet {
     pub(super) flags: Flags,
 }
 
+impl Packet {
+    /// Whether it is a SYN and answers nothing.
+    #[inline]
+    pub(super) const fn is_syn(&self) -> bool {
+        self.flags.has(Flags::SYN) && !self.flags.has(Flags::ACK)
+    }
+
+    /// Whether it may be a flow's first packet.
+    pub(super) fn may_open(&self) -> bool {
+        self.tuple.protocol() != Protocol::Tcp || self.is_syn()
+    }
+}
+
 /// What a frame is.
 #[derive(Copy, Clone, Debug)]
 pub(super) enum Kind {

@@ -63,7 +63,7 @@ fn every_reason_that_a_worker_gives_has_a_row() {
     let rows: Vec<String> = files.collect();
     for reason in DropReason::ALL.iter().filter(|reason| !ELSEWHERE.contains(reason)) {
         let row = format!("drop {}", reason.key());
-        let is_there = rows.iter().any(|rows| rows.lines().any(|line| line == row));
+        let is_there = rows.iter().any(|rows| rows.lines().any(|line| line.starts_with(&row)));
         assert!(is_there, "no case has \"{row}\"");
     }
 }

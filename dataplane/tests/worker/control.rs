@@ -46,9 +46,9 @@ fn a_flow_listed_can_be_ended_and_its_pair_is_told() {
     assert_eq!((view.client.port(), view.server.port(), view.binding.packets), (4000, 53, [1, 0]));
     let handle = view.handle;
     let mut out = Outputs::new(2, 1, 1);
-    assert!(gateway.worker.end(handle, CloseReason::Operator, &mut out));
+    assert!(gateway.worker.end(handle, CloseReason::Operator, gateway.now, &mut out));
     assert_eq!(out.to_proxy[0].len(), 1);
-    assert!(!gateway.worker.end(handle, CloseReason::Operator, &mut out));
+    assert!(!gateway.worker.end(handle, CloseReason::Operator, gateway.now, &mut out));
     assert_eq!(gateway.worker.stats().closes.value(CloseReason::Operator), 1);
 }
 
@@ -57,7 +57,7 @@ fn a_flow_that_the_ring_refused_leaves_nothing_behind() {
     let mut gateway = Gateway::new(&world(Action::Proxy));
     gateway.receive(INSIDE, &datagram(4000));
     let handle = gateway.worker.bindings().next().unwrap().handle;
-    gateway.worker.refuse(handle);
+    gateway.worker.refuse(handle, gateway.now);
     assert_eq!(gateway.worker.bindings().count(), 0);
     let outs = gateway.receive(INSIDE, &datagram(4000));
     assert!(matches!(outs[..], [Out::Open(..)]), "the next packet opens it: {outs:?}");
