@@ -9,3 +9,5 @@
 pub mod chunk;
 pub mod tcp;
 pub mod filter;
+#[doc(hidden)]
+pub mod fuzzing;
