@@ -302,6 +302,11 @@ impl<F: Frame> Endpoint<F> {
         self.peer
     }
 
+    /// Shift of the window field of segments that we send, SYNs excepted; 0 without scaling.
+    pub fn scale(&self) -> u8 {
+        self.recv.shift
+    }
+
     /// An ICMP "fragmentation needed" that quotes a segment of ours with this sequence number (RFC 1191; RFC 5927 section 7:
     /// ignored unless the number is in flight).
     pub fn on_mtu(&mut self, seq: Seq, mtu: u16, now: Instant) {

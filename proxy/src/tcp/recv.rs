@@ -107,6 +107,8 @@ impl<F: Frame> Receiver<F> {
         if granted.distance(self.right) >= self.worthwhile() as i32 {
             self.right = granted;
         }
+        // Text may have been taken up to the rounded edge.
+        self.right = self.right.max(self.nxt);
         if syn {
             self.right = self.right.min(self.nxt + 0xffff);
         }
