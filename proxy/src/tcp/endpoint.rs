@@ -259,6 +259,12 @@ impl<F: Frame> Endpoint<F> {
         self.send.queue.len() as usize
     }
 
+    /// Memory that the queues keep from others, in bytes: to receive and to send. Walks the queues, so not for every
+    /// segment.
+    pub fn footprint(&self) -> [usize; 2] {
+        [self.recv.footprint(), self.send.queue.footprint()]
+    }
+
     /// Sends FIN behind what is queued.
     pub fn shutdown(&mut self) {
         if self.send.fin || self.state == State::Closed {

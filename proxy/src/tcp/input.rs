@@ -127,6 +127,10 @@ impl<F: Frame> Endpoint<F> {
 
     /// Only the exact next number resets; within the window the peer is asked to say it again (RFC 5961 section 3).
     fn on_reset(&mut self, header: &Header, now: Instant) -> Result<(), DropReason> {
+        if self.state == State::TimeWait {
+            // All is said; what a late segment of ours provoked must not end the quiet time (RFC 1337).
+            return Err(DropReason::Unacceptable);
+        }
         if header.seq != self.recv.nxt {
             self.challenge(now);
             return Err(DropReason::Unacceptable);
@@ -222,10 +226,11 @@ impl<F: Frame> Endpoint<F> {
         self.timers.life = now + self.settings.time_wait;
     }
 
-    /// RFC 9293 section 3.10.7.1: what comes when all is over is answered with RST.
+    /// RFC 9293 section 3.10.7.1: what comes when all is over is answered with RST. After an end by the book that would only
+    /// disturb the peer's TIME-WAIT: its last ACKs are still under way.
     pub(super) fn on_segment_closed(&mut self, header: &Header, payload: usize) -> Result<(), DropReason> {
         let flags = header.flags;
-        if !flags.has(Flags::RST) {
+        if !flags.has(Flags::RST) && self.error.is_some() {
             let len = payload as u32 + u32::from(flags.has(Flags::SYN)) + u32::from(flags.has(Flags::FIN));
             let reset = if flags.has(Flags::ACK) {
                 Reset { seq: header.ack, ack: None }

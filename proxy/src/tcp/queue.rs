@@ -98,6 +98,12 @@ impl<F: Frame> SendQueue<F> {
         self.pieces.partition_point(|piece| !piece.start.after(seq)).saturating_sub(1)
     }
 
+    /// Memory held, in bytes.
+    pub(super) fn footprint(&self) -> usize {
+        let chunks: usize = self.pieces.iter().map(|piece| piece.chunk.footprint()).sum();
+        chunks + self.pieces.capacity() * size_of::<Piece<F>>()
+    }
+
     pub(super) fn clear(&mut self) {
         *self = Self::new(self.base);
     }

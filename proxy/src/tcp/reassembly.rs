@@ -136,6 +136,12 @@ impl<F: Frame> Reassembly<F> {
         blocks
     }
 
+    /// Memory held, in bytes.
+    pub(super) fn footprint(&self) -> usize {
+        let chunks: usize = self.pieces.iter().map(|piece| piece.chunk.footprint()).sum();
+        chunks + self.pieces.capacity() * size_of::<Piece<F>>()
+    }
+
     pub(super) fn clear(&mut self) {
         *self = Self::new();
     }

@@ -57,7 +57,7 @@ impl<F: Frame> Sender<F> {
         if self.probing {
             self.end_probe();
         }
-        self.detect_loss(header, acked, duplicate);
+        self.detect_loss(header, acked, duplicate, now);
         self.change_phase(flight);
         if acked > 0 && !matches!(self.phase, Phase::Recovery { .. }) {
             let limited = self.limited || matches!(self.phase, Phase::Timeout { .. });
@@ -85,7 +85,7 @@ impl<F: Frame> Sender<F> {
             self.window = self.window.saturating_sub(ack.0.wrapping_sub(self.una.0));
         }
         self.una = ack;
-        self.scoreboard.advance(ack);
+        self.scoreboard.advance(ack, self.answerable(now));
         match self.timed {
             Some((end, sent)) if !end.after(ack) => {
                 self.rto.sample(now.since(sent));
@@ -113,18 +113,26 @@ impl<F: Frame> Sender<F> {
         }
     }
 
-    fn detect_loss(&mut self, header: &Header, acked: u32, duplicate: bool) {
+    /// What was sent after this time cannot have been answered.
+    fn answerable(&self, now: Instant) -> Instant {
+        Instant::ZERO + now.since(Instant::ZERO).saturating_sub(self.rtt().unwrap_or(Duration::ZERO) / 2)
+    }
+
+    fn detect_loss(&mut self, header: &Header, acked: u32, duplicate: bool, now: Instant) {
         let mss = u32::from(self.mss);
         if self.sack {
             let mut news = 0;
+            let answerable = self.answerable(now);
             for (left, right) in header.options.sack.as_slice() {
                 // Blocks at or below the ACK are reports of duplicates (RFC 2883), others must lie in flight.
                 if left.before(*right) && left.after(self.una) && !right.after(self.nxt) {
-                    news += self.scoreboard.sack(*left, *right);
+                    news += self.scoreboard.sack(*left, *right, answerable);
                 }
             }
             if news > 0 || (acked > 0 && !self.scoreboard.is_clean()) {
-                self.scoreboard.detect(self.una, mss, self.dup_threshold());
+                // RFC 8985 section 6.2: a quarter of the round trip may be reordering.
+                let reorder = self.rtt().unwrap_or(Duration::ZERO) / 4;
+                self.scoreboard.detect(self.una, mss, self.dup_threshold(), reorder);
             }
             return;
         }

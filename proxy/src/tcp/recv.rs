@@ -132,11 +132,13 @@ impl<F: Frame> Receiver<F> {
 
     /// Whether the window has opened so far that the peer should hear of it without asking.
     pub(super) fn is_update_due(&self) -> bool {
-        let step = self.candidate().distance(self.told);
-        let shut = self.told == self.nxt;
-        let enough = if shut { self.worthwhile() } else { (2 * self.mss).min(self.capacity / 2) };
+        let step = self.candidate().distance(self.told).max(0) as u32;
+        let left = self.told.distance(self.nxt).max(0) as u32;
+        let enough = if left == 0 { self.worthwhile() } else { (2 * self.mss).min(self.capacity / 2).max(1) };
+        // A peer that has plenty left needs no news; the next ACK will tell.
+        let needed = left <= self.capacity / 4 || step >= self.capacity / 4;
         // The first scaled window, larger than the SYN could say, is no news before the peer has used the first.
-        step >= enough.max(1) as i32 && self.begun && !self.finished
+        step >= enough && needed && self.begun && !self.finished
     }
 
     pub(super) fn fit(&self, seq: Seq, len: u32) -> Fit {
@@ -250,6 +252,12 @@ impl<F: Frame> Receiver<F> {
             Owed::Soon => running,
             Owed::Nothing | Owed::Now => Instant::FAR,
         }
+    }
+
+    /// Memory held, in bytes.
+    pub(super) fn footprint(&self) -> usize {
+        let ready: usize = self.ready.iter().map(Chunk::footprint).sum();
+        ready + self.ready.capacity() * size_of::<Chunk<F>>() + self.reassembly.footprint()
     }
 
     pub(super) fn clear(&mut self) {

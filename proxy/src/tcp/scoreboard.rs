@@ -11,6 +11,7 @@
 //!              ^ some of them sent again: `resent`
 //! ```
 
+use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::tcp::Seq;
 
 use super::ranges::Ranges;
@@ -25,6 +26,7 @@ struct Resent {
     right: Seq,
     /// SND.NXT at that time: SACKs beyond it prove that a later transmission arrived.
     nxt: Seq,
+    at: Instant,
 }
 
 impl Resent {
@@ -43,6 +45,8 @@ pub(super) struct Scoreboard {
     lost_bytes: u32,
     /// Every lost byte before it is in `resent`.
     cursor: Seq,
+    /// When the latest of the retransmissions that have arrived was sent.
+    delivered: Instant,
 }
 
 impl Scoreboard {
@@ -52,34 +56,37 @@ impl Scoreboard {
     }
 
     /// Everything before `una` is acknowledged.
-    pub(super) fn advance(&mut self, una: Seq) {
+    /// What was sent again after `answerable` cannot have been answered yet: then the first transmission was.
+    pub(super) fn advance(&mut self, una: Seq, answerable: Instant) {
         if self.is_clean() {
             self.lost_below = una;
             self.cursor = una;
             return;
         }
         self.sacked.remove_below(una);
-        self.forget_resent(una, una, true);
+        self.on_delivered(None, una, answerable);
         self.lost_below = self.lost_below.max(una);
         self.cursor = self.cursor.max(una);
         self.count_lost(una);
     }
 
-    /// The peer has `[left, right)`, all of it in flight; answers how many bytes are news.
-    pub(super) fn sack(&mut self, left: Seq, right: Seq) -> u32 {
+    /// The peer has `[left, right)`, all of it in flight; answers how many bytes are news. `answerable` as in
+    /// [`Scoreboard::advance`].
+    pub(super) fn sack(&mut self, left: Seq, right: Seq, answerable: Instant) -> u32 {
         if self.sacked.as_slice().len() >= MAX_RANGES {
             return 0;
         }
         let gained = self.sacked.insert(left, right);
         if gained > 0 && !self.resent.is_empty() {
-            self.forget_resent(left, right, false);
+            self.on_delivered(Some(left), right, answerable);
         }
         gained
     }
 
     /// Draws the conclusions from new SACKs: a byte is lost once `threshold` separate ranges, or more than
-    /// `threshold` - 1 segments, are SACKed above it (RFC 6675 section 4, IsLost).
-    pub(super) fn detect(&mut self, una: Seq, mss: u32, threshold: u32) {
+    /// `threshold` - 1 segments, are SACKed above it (RFC 6675 section 4, IsLost). Retransmissions are judged by time, with
+    /// `reorder` to spare.
+    pub(super) fn detect(&mut self, una: Seq, mss: u32, threshold: u32, reorder: Duration) {
         let (mut bytes, mut ranges) = (0, 0);
         for (left, right) in self.sacked.as_slice().iter().rev() {
             bytes += right.0.wrapping_sub(left.0);
@@ -89,16 +96,18 @@ impl Scoreboard {
                 break;
             }
         }
-        self.detect_lost_again(mss);
+        self.detect_lost_again(mss, reorder);
         self.count_lost(una);
     }
 
-    /// A retransmission is lost where segments first sent well after it have arrived. (RFC 6675 would wait for the timer.)
-    fn detect_lost_again(&mut self, mss: u32) {
-        let Some((_, highest)) = self.sacked.as_slice().last().copied() else { return };
-        let (cursor, bytes) = (&mut self.cursor, &mut self.resent_bytes);
+    /// A retransmission is lost, too, where what was sent well after it has arrived. RFC 6675 would wait for the timer;
+    /// this is the part of RACK (RFC 8985) that it lacks most.
+    fn detect_lost_again(&mut self, mss: u32, reorder: Duration) {
+        let highest = self.sacked.as_slice().last().map(|range| range.1);
+        let (cursor, bytes, delivered) = (&mut self.cursor, &mut self.resent_bytes, self.delivered);
         self.resent.retain(|resent| {
-            let lost = highest.distance(resent.nxt) > 2 * mss as i32;
+            let overtaken = highest.is_some_and(|seq| seq.distance(resent.nxt) > 2 * mss as i32);
+            let lost = overtaken || resent.at + reorder < delivered;
             if lost {
                 *cursor = cursor.min(resent.left);
                 *bytes -= resent.len();
@@ -168,21 +177,25 @@ impl Scoreboard {
     }
 
     /// A hole's first bytes were sent again while SND.NXT was `nxt`.
-    pub(super) fn on_resent(&mut self, left: Seq, right: Seq, nxt: Seq) {
+    pub(super) fn on_resent(&mut self, left: Seq, right: Seq, nxt: Seq, at: Instant) {
         let index = self.resent.partition_point(|resent| resent.left.before(left));
-        self.resent.insert(index, Resent { left, right, nxt });
+        self.resent.insert(index, Resent { left, right, nxt, at });
         self.resent_bytes += right.0.wrapping_sub(left.0);
         self.cursor = right;
     }
 
-    /// Forgets retransmissions of `[left, right)`, or of all below with `below`. Entries that overlap partly are cut.
-    fn forget_resent(&mut self, left: Seq, right: Seq, below: bool) {
+    /// What was sent again of `[left, right)`, or of all below `right`, has arrived. Entries that overlap partly are cut.
+    fn on_delivered(&mut self, left: Option<Seq>, right: Seq, answerable: Instant) {
         let mut bytes = 0;
+        let delivered = &mut self.delivered;
         self.resent.retain_mut(|resent| {
-            if !resent.left.before(left) || below {
-                resent.left = resent.left.max(right.min(resent.right));
-            } else if resent.right.after(left) {
-                resent.right = left;
+            let before = resent.len();
+            match left.filter(|left| resent.left.before(*left)) {
+                None => resent.left = resent.left.max(right.min(resent.right)),
+                Some(left) => resent.right = resent.right.min(left),
+            }
+            if resent.len() < before && resent.at <= answerable {
+                *delivered = (*delivered).max(resent.at);
             }
             let keep = resent.len() > 0;
             bytes += resent.len();
@@ -206,22 +219,22 @@ mod tests {
 
     fn board() -> Scoreboard {
         let mut board = Scoreboard::default();
-        board.advance(Seq(1000));
+        board.advance(Seq(1000), Instant::ZERO);
         board
     }
 
     fn detect(board: &mut Scoreboard) {
-        board.detect(Seq(1000), MSS, 3);
+        board.detect(Seq(1000), MSS, 3, Duration::from_millis(5));
     }
 
     #[test]
     fn rfc6675_a_hole_is_lost_below_three_separate_sacks() {
         let mut board = board();
-        board.sack(Seq(1100), Seq(1150));
-        board.sack(Seq(1200), Seq(1250));
+        board.sack(Seq(1100), Seq(1150), Instant::FAR);
+        board.sack(Seq(1200), Seq(1250), Instant::FAR);
         detect(&mut board);
         assert_eq!((board.next_lost(), board.pipe(1000)), (None, 900));
-        board.sack(Seq(1300), Seq(1350));
+        board.sack(Seq(1300), Seq(1350), Instant::FAR);
         detect(&mut board);
         assert_eq!(board.next_lost(), Some((Seq(1000), Seq(1100))));
         assert_eq!(board.pipe(1000), 1000 - 150 - 100);
@@ -230,10 +243,10 @@ mod tests {
     #[test]
     fn rfc6675_a_hole_is_lost_below_more_than_two_segments() {
         let mut board = board();
-        board.sack(Seq(1100), Seq(1300));
+        board.sack(Seq(1100), Seq(1300), Instant::FAR);
         detect(&mut board);
         assert!(!board.has_lost());
-        board.sack(Seq(1300), Seq(1301));
+        board.sack(Seq(1300), Seq(1301), Instant::FAR);
         detect(&mut board);
         assert!(board.has_lost());
     }
@@ -241,48 +254,76 @@ mod tests {
     #[test]
     fn retransmissions_count_in_the_pipe_and_are_not_repeated() {
         let mut board = board();
-        board.sack(Seq(1200), Seq(1600));
+        board.sack(Seq(1200), Seq(1600), Instant::FAR);
         detect(&mut board);
         assert_eq!(board.pipe(1000), 1000 - 400 - 200);
-        board.on_resent(Seq(1000), Seq(1100), Seq(2000));
+        board.on_resent(Seq(1000), Seq(1100), Seq(2000), Instant::ZERO);
         assert_eq!(board.pipe(1000), 500);
         assert_eq!(board.next_lost(), Some((Seq(1100), Seq(1200))));
-        board.on_resent(Seq(1100), Seq(1200), Seq(2000));
+        board.on_resent(Seq(1100), Seq(1200), Seq(2000), Instant::ZERO);
         assert_eq!((board.next_lost(), board.pipe(1000)), (None, 600));
-        board.advance(Seq(1600));
+        board.advance(Seq(1600), Instant::ZERO);
         assert!(board.is_clean());
     }
 
     #[test]
     fn a_retransmission_is_lost_again_once_later_data_is_sacked() {
         let mut board = board();
-        board.sack(Seq(1100), Seq(1500));
+        board.sack(Seq(1100), Seq(1500), Instant::FAR);
         detect(&mut board);
-        board.on_resent(Seq(1000), Seq(1100), Seq(2000));
-        board.sack(Seq(1500), Seq(2200));
+        board.on_resent(Seq(1000), Seq(1100), Seq(2000), Instant::ZERO);
+        board.sack(Seq(1500), Seq(2200), Instant::FAR);
         detect(&mut board);
         assert_eq!(board.next_lost(), None);
-        board.sack(Seq(2200), Seq(2300));
+        board.sack(Seq(2200), Seq(2300), Instant::FAR);
         detect(&mut board);
         assert_eq!(board.next_lost(), Some((Seq(1000), Seq(1100))));
     }
 
     #[test]
+    fn rfc8985_a_retransmission_is_lost_again_once_a_later_one_arrives() {
+        let mut board = board();
+        board.sack(Seq(1300), Seq(1700), Instant::FAR);
+        detect(&mut board);
+        for n in 0..3 {
+            let left = Seq(1000 + 100 * n);
+            board.on_resent(left, left + MSS, Seq(2000), Instant::from_millis(u64::from(4 * n)));
+        }
+        // The third was sent 8 ms after the first, 4 ms after the second.
+        board.sack(Seq(1200), Seq(1300), Instant::FAR);
+        detect(&mut board);
+        assert_eq!(board.next_lost(), Some((Seq(1000), Seq(1100))));
+        assert_eq!(board.pipe(1000), 1000 - 500 - 200 + 100);
+    }
+
+    #[test]
+    fn an_answer_that_comes_too_soon_is_for_the_first_transmission() {
+        let mut board = board();
+        board.sack(Seq(1200), Seq(1600), Instant::FAR);
+        detect(&mut board);
+        board.on_resent(Seq(1000), Seq(1100), Seq(2000), Instant::from_millis(0));
+        board.on_resent(Seq(1100), Seq(1200), Seq(2000), Instant::from_millis(20));
+        board.sack(Seq(1100), Seq(1200), Instant::from_millis(15));
+        detect(&mut board);
+        assert_eq!(board.next_lost(), None);
+    }
+
+    #[test]
     fn the_timer_resends_everything_but_what_is_sacked() {
         let mut board = board();
-        board.sack(Seq(1500), Seq(1600));
+        board.sack(Seq(1500), Seq(1600), Instant::FAR);
         board.mark_all_lost(Seq(1000), Seq(2000));
         assert_eq!(board.pipe(1000), 0);
         assert_eq!(board.next_lost(), Some((Seq(1000), Seq(1500))));
-        board.on_resent(Seq(1000), Seq(1500), Seq(2000));
+        board.on_resent(Seq(1000), Seq(1500), Seq(2000), Instant::ZERO);
         assert_eq!(board.next_lost(), Some((Seq(1600), Seq(2000))));
     }
 
     #[test]
     fn rfc2018_a_receiver_that_reneged_is_believed_no_longer() {
         let mut board = board();
-        board.sack(Seq(1100), Seq(1600));
-        board.advance(Seq(1100));
+        board.sack(Seq(1100), Seq(1600), Instant::FAR);
+        board.advance(Seq(1100), Instant::ZERO);
         board.mark_all_lost(Seq(1100), Seq(2000));
         assert_eq!(board.next_lost(), Some((Seq(1100), Seq(2000))));
     }

@@ -111,7 +111,7 @@ impl<F: Frame> Sender<F> {
         self.una = self.nxt;
         self.unanswered = Instant::FAR;
         self.last_sent = now;
-        self.scoreboard.advance(self.una);
+        self.scoreboard.advance(self.una, now);
         self.congestion = Cubic::new(u32::from(self.mss));
         if syns > 1 {
             self.rto.after_lost_syn();
@@ -212,7 +212,7 @@ impl<F: Frame> Sender<F> {
     pub(super) fn sent(&mut self, slice: Slice, now: Instant) {
         if slice.again {
             self.force = false;
-            self.scoreboard.on_resent(slice.seq, slice.end(), self.nxt);
+            self.scoreboard.on_resent(slice.seq, slice.end(), self.nxt, now);
             // Karn: what was sent twice measures nothing (RFC 6298 section 3).
             if self.timed.is_some_and(|(end, _)| end.after(slice.seq)) {
                 self.timed = None;

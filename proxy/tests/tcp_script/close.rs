@@ -31,6 +31,9 @@ fn rfc9293_figure_12_we_close_first() {
         >> F. 311 ack 102
         << . 102 ack 312
         state TimeWait
+        >> R 312                                 # RFC 1337: no assassination
+        drop unacceptable
+        state TimeWait
         finished
         >> F. 311 ack 102                        # our ACK was lost: TIME-WAIT begins anew
         << . 102 ack 312
@@ -60,6 +63,8 @@ fn rfc9293_figure_12_the_peer_closes_first() {
         state LastAck
         >> . 302 ack 112
         over
+        >> . 302 ack 112                         # a late repetition from TIME-WAIT is no reason for a RST
+        << -
         ",
     );
 }
