@@ -303,3 +303,32 @@ fn a_reactor_may_move_to_its_core() {
     fn moves<T: Send>(_: &T) {}
     moves(&Rig::new(vec![]).reactor);
 }
+
+#[test]
+fn pairs_wait_while_a_worker_takes_nothing() {
+    let mut rig = Rig::with(&Proxy { ring: 8, ..settings() }, vec![]);
+    let mut out = Outputs::new(1);
+    for slot in 0..20 {
+        rig.open(handle(slot), Protocol::Tcp, syn(handle(slot)));
+    }
+    rig.burst_once(&mut out);
+    rig.burst_once(&mut out);
+    assert_eq!(out.worker(WorkerId(0)).len(), 8);
+    assert_eq!(rig.reactor.deadline(), Instant::ZERO);
+    out.worker(WorkerId(0)).clear();
+    rig.burst_once(&mut out);
+    assert_eq!(out.worker(WorkerId(0)).len(), 8);
+}
+
+#[test]
+fn shedding_drops_packets_but_no_word_of_a_flows_end() {
+    let mut rig = Rig::new(vec![]);
+    for slot in 0..4 {
+        open_udp(&mut rig, slot, b"x");
+    }
+    rig.gone(handle(3), CloseReason::Operator);
+    rig.burst();
+    assert_eq!(rig.out.shed(WorkerId(0), 1), 3);
+    assert_eq!(rig.told(), ["server UDP len=1 data=x", "closed operator"]);
+    assert_eq!(rig.out.shed(WorkerId(0), 1), 0);
+}

@@ -10,17 +10,20 @@ use super::demux::{self, Arrival};
 use super::pairs::contain;
 use super::residence::Cause;
 use super::visit::Round;
-use super::{Outputs, Progress, Reactor, TICK};
+use super::{Outputs, Progress, Reactor, TICK, VISITS};
 
 /// How soon a pair that found the pool dry tries again.
 const DRY_RETRY: Duration = TICK;
 
 impl<F: Frame> Reactor<F> {
+    /// The pair of this very handle, not of one that had the slot before.
+    #[inline]
     pub(super) fn find(&self, handle: Handle) -> Option<usize> {
         let key = self.index.find(handle)?;
         self.slots.get(key).filter(|slot| slot.handle == handle).map(|_| key)
     }
 
+    /// A packet of a flow that is open, or was.
     pub(super) fn packet<P: FramePool<F>>(&mut self, frame: F, at: Instant, round: &mut Round<'_, F, P>) {
         match demux::read(frame.data()) {
             Ok(arrival) => self.deliver(arrival, frame, at, round),
@@ -60,17 +63,33 @@ impl<F: Frame> Reactor<F> {
         }
     }
 
-    /// Lets a pair do what there is to do.
-    pub(super) fn visit<P: FramePool<F>>(&mut self, key: usize, fired: bool, round: &mut Round<'_, F, P>) {
-        let Some(slot) = self.slots.get_mut(key) else { return };
-        if fired {
+    /// Notes a pair whose timer has fired.
+    pub(super) fn fire(&mut self, key: usize) {
+        if let Some(slot) = self.slots.get_mut(key) {
             slot.armed = Instant::FAR;
-        } else {
-            slot.touched = false;
+            self.touch(key);
         }
+    }
+
+    /// Visits pairs in the order in which they asked for it, as long as there is room for what they send.
+    pub(super) fn visit_ready<P: FramePool<F>>(&mut self, round: &mut Round<'_, F, P>) {
+        for _ in 0..self.ready.len().min(VISITS) {
+            if round.out.most() >= self.ring {
+                return;
+            }
+            if let Some(key) = self.ready.pop_front() {
+                self.visit(key, round);
+            }
+        }
+    }
+
+    /// Lets a pair do what there is to do.
+    fn visit<P: FramePool<F>>(&mut self, key: usize, round: &mut Round<'_, F, P>) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        slot.touched = false;
         let visit = &mut self.bench.visit(round);
         let Some(progress) = contain(|| {
-            if fired && slot.conversation.deadline() <= visit.now {
+            if slot.conversation.deadline() <= visit.now {
                 slot.conversation.on_timer(visit);
             }
             slot.conversation.pump(visit)
@@ -152,6 +171,7 @@ impl<F: Frame> Reactor<F> {
         self.remove(key, CloseReason::Internal, round.out);
     }
 
+    /// Forgets a pair that has ended, and tells its worker.
     pub(super) fn remove(&mut self, key: usize, reason: CloseReason, out: &mut Outputs<F>) {
         let mut slot = self.slots.remove(key);
         self.bench.keep(&mut slot.kept, 0);

@@ -52,7 +52,7 @@ use visit::{Round, Workbench};
 
 /// Resolution of timers.
 const TICK: Duration = Duration::from_millis(1);
-/// Most pairs visited in one call, for their packets and for their timers each.
+/// Most pairs visited in one call.
 const VISITS: usize = 256;
 
 /// What a proxy core runs.
@@ -61,6 +61,8 @@ pub struct Reactor<F: Frame> {
     limits: Limits,
     udp_timeout: Duration,
     max_pairs: usize,
+    /// Slots of the ring to a worker: pairs wait with what would not fit.
+    ring: usize,
     slots: Slab<Slot<F>>,
     index: Index,
     /// One timer per pair, by its key. Armed no later than the pair's deadline: where that has moved on meanwhile, the timer
@@ -98,6 +100,7 @@ impl<F: Frame> Reactor<F> {
             },
             udp_timeout: settings.udp_timeout,
             max_pairs: settings.pairs as usize,
+            ring: settings.ring as usize,
             slots: Slab::new(),
             index: Index::new(workers),
             wheel: Wheel::new(TICK, now),
@@ -148,11 +151,7 @@ impl<F: Frame> Reactor<F> {
             }
         }
         self.residence.waited(&mut self.latency);
-        for _ in 0..self.ready.len().min(VISITS) {
-            if let Some(key) = self.ready.pop_front() {
-                self.visit(key, false, round);
-            }
-        }
+        self.visit_ready(round);
     }
 
     /// Does what is due at `now`.
@@ -162,9 +161,10 @@ impl<F: Frame> Reactor<F> {
         let mut fired = std::mem::take(&mut self.fired);
         self.wheel.expire(now, VISITS, &mut fired);
         for key in fired.drain(..) {
-            self.visit(key as usize, true, round);
+            self.fire(key as usize);
         }
         self.fired = fired;
+        self.visit_ready(round);
         if self.drain.is_some_and(|until| until <= now) {
             let keys: Vec<usize> = self.slots.iter().map(|(key, _)| key).take(VISITS).collect();
             for key in keys {

@@ -17,13 +17,30 @@ impl<F> Outputs<F> {
         Self { workers: (0..workers).map(|_| Vec::new()).collect() }
     }
 
-    /// What waits for one worker; to be drained into its ring. What a full ring leaves behind may stay: packets may be
-    /// dropped then (TCP recovers), [`FromProxy::Closed`] may not.
+    /// What waits for one worker; to be drained into its ring. What a full ring leaves behind stays, and holds back pairs
+    /// that want to send; see also [`Outputs::shed`].
     ///
     /// # Panics
     /// Where the worker is not one of those that the outputs were made for.
     pub fn worker(&mut self, worker: WorkerId) -> &mut Vec<FromProxy<F>> {
         &mut self.workers[usize::from(worker.0)]
+    }
+
+    /// Drops packets for a worker that does not take them, all but the first `most` messages, and answers how many: datagrams
+    /// do not wait, and TCP recovers. Word of a flow's end ([`FromProxy::Closed`]) is never dropped.
+    pub fn shed(&mut self, worker: WorkerId, most: usize) -> usize {
+        let waiting = self.worker(worker);
+        let (before, mut place) = (waiting.len(), 0);
+        waiting.retain(|message| {
+            place += 1;
+            place <= most || matches!(message, FromProxy::Closed { .. })
+        });
+        before - waiting.len()
+    }
+
+    /// Messages that wait for the worker for which most do.
+    pub(super) fn most(&self) -> usize {
+        self.workers.iter().map(Vec::len).max().unwrap_or(0)
     }
 
     /// Whether nothing waits.
