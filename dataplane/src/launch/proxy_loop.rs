@@ -7,9 +7,8 @@ use pnat_proxy::reactor::{Outputs, Reactor, Snapshot};
 use pnat_shared::config::Policy;
 use pnat_shared::flow::{ProxyId, WorkerId};
 use pnat_shared::frame::{Frame, FramePool};
-use pnat_shared::loopback::{FromProxy, ToProxy};
+use pnat_shared::loopback::ToProxy;
 use pnat_shared::time::Instant;
-use pnat_shared::verdict::DropReason;
 
 use super::clock::Clock;
 use super::filters::Compiled;
@@ -54,7 +53,7 @@ impl<F: Frame, P: FramePool<F>> ProxyLoop<F, P> {
         let now = self.clock.now();
         let due = self.reactor.deadline() <= now;
         if !worked && !due {
-            // Notices of flows that ended may still wait for room.
+            // What found no room may find it now.
             self.hand_on();
             return false;
         }
@@ -67,20 +66,13 @@ impl<F: Frame, P: FramePool<F>> ProxyLoop<F, P> {
         true
     }
 
-    /// A full ring loses packets, which TCP repeats, but no notice of a flow's end.
+    /// What a full ring does not take stays; the reactor's pairs wait until it is gone.
     fn hand_on(&mut self) {
         if self.out.is_empty() {
             return;
         }
         for (worker, ring) in self.rings.from_proxy.iter_mut().enumerate() {
-            let burst = self.out.worker(WorkerId(worker as u8));
-            ring.push_burst(burst);
-            let left = burst.len();
-            burst.retain(|message| matches!(message, FromProxy::Closed { .. }));
-            let lost = left - burst.len();
-            if lost > 0 {
-                self.reactor.stats().drops.add(DropReason::RingFull, lost as u64);
-            }
+            ring.push_burst(self.out.worker(WorkerId(worker as u8)));
         }
     }
 

@@ -112,9 +112,8 @@ impl<F: Frame> Receiver<F> {
         if syn {
             self.right = self.right.min(self.nxt + 0xffff);
         }
-        // Rounded up, so the peer may have filled what lies beyond the edge: then nothing is left, which is not less.
-        let left = self.right.distance(self.nxt).max(0) as u32;
-        let window = left.div_ceil(1 << shift).min(0xffff);
+        // Rounded up, so that the edge that the peer sees never lies before one that it has seen.
+        let window = self.right.0.wrapping_sub(self.nxt.0).div_ceil(1 << shift).min(0xffff);
         // What it was promised once is taken, even where rounding now says a little less.
         self.told = self.told.max(self.nxt + (window << shift));
         self.told_nxt = self.nxt;
