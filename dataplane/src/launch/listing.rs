@@ -33,7 +33,7 @@ pub(super) fn bindings<F: Frame, P: FramePool<F>>(
                 Path::Proxy(core) => Some(core),
                 Path::Nat => None,
             },
-            state: match (view.protocol, binding.track) {
+            state: match (view.protocol, binding.tracks[0]) {
                 (Protocol::Tcp, track) if track.is_established() => "established",
                 (Protocol::Tcp, track) if track.is_closing() => "closing",
                 (Protocol::Tcp, _) => "opening",

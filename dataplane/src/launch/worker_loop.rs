@@ -175,7 +175,7 @@ impl<F: Frame, P: FramePool<F>, Q: PortQueue<F>> WorkerLoop<F, P, Q> {
             }
         }
         for handle in self.refused.drain(..) {
-            self.worker.refuse(handle);
+            self.worker.refuse(handle, now);
         }
         for ((queue, point), burst) in self.queues.iter_mut().zip(&mut self.out.transmit) {
             if !burst.is_empty() {
