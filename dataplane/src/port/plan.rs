@@ -138,9 +138,14 @@ impl Plan {
     /// The arguments for DPDK's environment layer that capsule does not compose itself.
     pub(super) fn eal_arguments(&self, memory: &Memory) -> Vec<String> {
         // Nothing of this process is shared with another one, and nothing is left behind when it dies.
-        let mut arguments = vec!["--in-memory".to_owned(), "--no-telemetry".to_owned()];
-        if let Memory::Ordinary { reserved, .. } = memory {
-            arguments.extend(["--no-huge".to_owned(), "-m".to_owned(), reserved.div_ceil(MIB).to_string()]);
+        let mut arguments = vec!["--no-telemetry".to_owned()];
+        match memory {
+            Memory::Huge { .. } => arguments.push("--in-memory".to_owned()),
+            // DPDK refuses --in-memory here; this is the part of it that then makes sense.
+            Memory::Ordinary { reserved, .. } => {
+                let megabytes = reserved.div_ceil(MIB).to_string();
+                arguments.extend(["--no-shconf".to_owned(), "--no-huge".to_owned(), "-m".to_owned(), megabytes]);
+            }
         }
         if self.ports.iter().any(PlannedPort::is_pci) {
             let with_args = self.ports.iter().filter(|port| port.is_pci());
@@ -316,7 +321,7 @@ mod tests {
         let plan = plan(&[1], vec![port("inside", "net_af_xdp0", Some("iface=a"), &[1])]);
         assert_eq!(
             plan.eal_arguments(&Memory::choose(100 * MIB, 0)),
-            ["--in-memory", "--no-telemetry", "--no-huge", "-m", "100", "--no-pci", "--iova-mode=va"]
+            ["--no-telemetry", "--no-shconf", "--no-huge", "-m", "100", "--no-pci", "--iova-mode=va"]
         );
     }
 
@@ -325,7 +330,7 @@ mod tests {
         let plan = plan(&[1], vec![port("inside", "0000:3b:00.0", Some("mprq_en=1"), &[1])]);
         assert_eq!(
             plan.eal_arguments(&Memory::choose(100 * MIB, 200 * MIB)),
-            ["--in-memory", "--no-telemetry", "-a", "0000:3b:00.0,mprq_en=1"]
+            ["--no-telemetry", "--in-memory", "-a", "0000:3b:00.0,mprq_en=1"]
         );
     }
 
