@@ -46,6 +46,9 @@ pub struct PlannedPort {
 /// Memory that one frame buffer costs, in bytes, its part of the pool's bookkeeping included.
 pub const FRAME_BYTES: u64 = 3072;
 
+/// The same where a PCI device needs each buffer to lie within one page of whatever size.
+const PCI_FRAME_BYTES: u64 = 4096 + 64;
+
 /// Memory that DPDK and its drivers need besides frames, in bytes.
 const BASE_BYTES: u64 = 64 << 20;
 
@@ -132,7 +135,8 @@ impl Plan {
 
     /// Memory for frames on `nodes` NUMA nodes and all else, in bytes.
     pub(super) fn memory_needed(&self, nodes: usize) -> u64 {
-        u64::from(self.frames) * FRAME_BYTES * nodes as u64 + BASE_BYTES
+        let frame = if self.ports.iter().any(PlannedPort::is_pci) { PCI_FRAME_BYTES } else { FRAME_BYTES };
+        u64::from(self.frames) * frame * nodes as u64 + BASE_BYTES
     }
 
     /// The arguments for DPDK's environment layer that capsule does not compose itself.
@@ -144,7 +148,12 @@ impl Plan {
             // DPDK refuses --in-memory here; this is the part of it that then makes sense.
             Memory::Ordinary { reserved, .. } => {
                 let megabytes = reserved.div_ceil(MIB).to_string();
-                arguments.extend(["--no-shconf".to_owned(), "--no-huge".to_owned(), "-m".to_owned(), megabytes]);
+                arguments.extend([
+                    "--no-shconf".to_owned(),
+                    "--no-huge".to_owned(),
+                    "-m".to_owned(),
+                    megabytes,
+                ]);
             }
         }
         if self.ports.iter().any(PlannedPort::is_pci) {
