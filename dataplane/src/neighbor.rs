@@ -20,7 +20,6 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 use pnat_shared::time::{Duration, Instant};
-use pnat_shared::verdict::DropReason;
 use pnat_shared::wheel::Wheel;
 use pnat_shared::wire::arp;
 use pnat_shared::wire::ethernet::Mac;
@@ -86,6 +85,17 @@ pub enum Hop {
     Failed,
     /// The table is full of neighbors in use.
     NoRoom,
+}
+
+/// What a message was worth.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Lesson {
+    /// It told something, or repeated what is known.
+    Believed,
+    /// It answers a question that was not asked here.
+    Unasked,
+    /// It claims a known station's address for another one.
+    Refused,
 }
 
 /// One worker's neighbors on all ports.
@@ -171,23 +181,17 @@ impl<F> Neighbors<F> {
 
     /// Learns from a message whose sender was found possible. `released` gets the packets that waited for the sender,
     /// and the answer is where they go.
-    pub fn learn(
-        &mut self,
-        port: u8,
-        message: &arp::Message,
-        now: Instant,
-        released: &mut Vec<F>,
-    ) -> Result<(), DropReason> {
+    pub fn learn(&mut self, port: u8, message: &arp::Message, now: Instant, released: &mut Vec<F>) -> Lesson {
         let is_answer = message.operation == arp::Operation::Reply;
         let Some(slot) = self.slots.get(&(port, message.sender)).copied() else {
             // Nobody asked; but who asks for us is about to be answered, so it is worth knowing.
             if is_answer {
-                return Err(DropReason::ArpStranger);
+                return Lesson::Unasked;
             }
             if let Some(slot) = self.insert(port, message.sender, now) {
                 self.settle(slot, State::Stale, message.sender_mac, now);
             }
-            return Ok(());
+            return Lesson::Believed;
         };
         let neighbor = &mut self.table[usize::from(slot)];
         match neighbor.state {
@@ -201,12 +205,12 @@ impl<F> Neighbors<F> {
                 if neighbor.state != State::Probe {
                     self.probe(slot, now);
                 }
-                return Err(DropReason::ArpStranger);
+                return Lesson::Refused;
             }
             State::Probe if is_answer => self.settle(slot, State::Reachable, message.sender_mac, now),
             _ => {}
         }
-        Ok(())
+        Lesson::Believed
     }
 
     /// Asks again, gives up and forgets. `failed` gets the packets (and their port) whose next hop did not answer.

@@ -16,15 +16,6 @@
 //!
 //! When a mapping's last flow has ended, its public port rests before it may serve another client ([`alloc`]).
 
-pub mod policy;
-pub mod tuple;
-pub mod table;
-pub mod alloc;
-pub mod binding;
-pub mod expiry;
-pub mod rewrite;
-pub mod icmp;
-
 use core::net::{Ipv4Addr, SocketAddrV4};
 use std::collections::HashMap;
 
@@ -45,6 +36,15 @@ use table::Table;
 use tuple::Tuple;
 
 use crate::loopback::mask;
+
+pub mod policy;
+pub mod tuple;
+pub mod table;
+pub mod alloc;
+pub mod binding;
+pub mod expiry;
+pub mod rewrite;
+pub mod icmp;
 
 /// Resolution of the expiry timers.
 const TICK: Duration = Duration::from_secs(1);

@@ -17,14 +17,6 @@
 //! unreachable", what comes from outside is met with silence. A client's flow to one of them is never proxied, which
 //! would be a loop.
 
-mod flow;
-mod link;
-mod parse;
-mod reply;
-mod stats;
-
-pub use stats::{PortStats, WorkerStats};
-
 use core::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 
@@ -39,12 +31,20 @@ use pnat_shared::verdict::{CloseReason, DropReason};
 use crate::handoff::{Handoff, Shards};
 use crate::nat::binding::{Binding, Path};
 use crate::nat::policy::Snapshot;
-use crate::nat::tuple::Tuple;
 use crate::nat::{Closed, Nat};
 use crate::neighbor::Neighbors;
 use crate::route::{PortInfo, Routes};
 use parse::Kind;
 use reply::{Answer, Bucket};
+
+mod flow;
+mod pair;
+mod link;
+mod parse;
+mod reply;
+mod stats;
+
+pub use stats::{PortStats, WorkerStats};
 
 /// ICMP errors, and resets, that a worker makes per second: enough for people and path discovery, too few to be a weapon.
 const ERRORS_PER_SECOND: u32 = 1000;
@@ -170,7 +170,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
                 }
                 // The worker that received it has counted what is wrong with it.
                 Handoff::Arp { port, message } => {
-                    let _ = self.learn(port, &message, now, out);
+                    self.learn(port, &message, now, out);
                 }
             }
         }
@@ -361,6 +361,3 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         self.stats.active.set(self.nat.flows().len() as u64);
     }
 }
-
-/// The tuples of a flow: the client's and the server's.
-type Keys = [Tuple; 2];
