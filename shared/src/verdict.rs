@@ -80,6 +80,7 @@ reasons! {
         ArpStranger "arp_stranger" "the ARP message is malformed, spoofed or was not asked for",
         IcmpUnrelated "icmp_unrelated" "the ICMP message concerns no known flow",
         PairLimit "pair_limit" "the proxy core has as many pairs as it may have",
+        Draining "draining" "the gateway is stopping and takes no new flows",
         NoBuffer "no_buffer" "the pair or core holds as many bytes as it may hold",
         OutOfWindow "out_of_window" "the TCP segment lies outside the receive window",
         Paws "paws" "the TCP timestamp is older than the last one (RFC 7323 section 5)",

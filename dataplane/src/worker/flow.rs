@@ -127,6 +127,9 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
             // A client whose flow was lost here learns it at once.
             return self.refuse_packet(frame, port, DropReason::NoBinding, Answer::Reset, now, out);
         }
+        if self.is_draining {
+            return self.refuse_packet(frame, port, DropReason::Draining, Answer::PROHIBITED, now, out);
+        }
         let Some(egress) = self.routes.outward(*inside.dst().ip()) else {
             return self.refuse_packet(frame, port, DropReason::NoRoute, Answer::HOST_UNREACHABLE, now, out);
         };
@@ -160,6 +163,9 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         let Some(client) = self.nat.client_of(protocol, public).filter(|_| may_open) else {
             return self.stats.drops.add(DropReason::NoBinding, 1);
         };
+        if self.is_draining {
+            return self.stats.drops.add(DropReason::Draining, 1);
+        }
         let inside = Tuple::new(protocol, client, server);
         let Decision { rule, action } = policy::decide(&self.policy.policy, &inside);
         let egress = self.routes.inward(*client.ip());

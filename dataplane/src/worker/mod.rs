@@ -18,6 +18,7 @@
 //! would be a loop.
 
 use core::net::{Ipv4Addr, SocketAddrV4};
+use core::ops::Range;
 use std::sync::Arc;
 
 use pnat_shared::config;
@@ -98,6 +99,16 @@ pub struct BindingView<'a> {
     pub binding: &'a Binding,
 }
 
+impl BindingView<'_> {
+    /// The flow's state in a word: TCP's as seen from outside, of a proxied flow on the client's leg.
+    pub const fn state(&self) -> &'static str {
+        match self.protocol {
+            Protocol::Tcp => self.binding.tracks[0].as_str(),
+            Protocol::Udp | Protocol::Icmp => "open",
+        }
+    }
+}
+
 /// One NAT core.
 #[derive(Debug)]
 pub struct Worker<F, P> {
@@ -106,6 +117,7 @@ pub struct Worker<F, P> {
     routes: Routes,
     nat: Nat,
     policy: Snapshot,
+    is_draining: bool,
     neighbors: Neighbors<F>,
     /// Where frames for ARP questions come from.
     pool: P,
@@ -132,6 +144,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
             routes: Routes::new(ports, &nat.public),
             shards,
             policy,
+            is_draining: false,
             neighbors: Neighbors::new(now),
             pool,
             stats,
@@ -259,9 +272,10 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         true
     }
 
-    /// The flows that are open.
-    pub fn bindings(&self) -> impl Iterator<Item = BindingView<'_>> {
-        self.nat.flows().iter().map(|(slot, keys, binding)| BindingView {
+    /// The flows that are open in a range of table slots: a table may hold millions, so it is listed piece by piece, up
+    /// to [`Worker::slots`].
+    pub fn bindings(&self, slots: Range<u32>) -> impl Iterator<Item = BindingView<'_>> {
+        self.nat.flows().iter(slots).map(|(slot, keys, binding)| BindingView {
             handle: self.nat.handle(slot),
             protocol: keys[0].protocol(),
             client: keys[0].src(),
@@ -269,6 +283,16 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
             public: keys[1].dst(),
             binding,
         })
+    }
+
+    /// Every flow's slot is below this number.
+    pub fn slots(&self) -> u32 {
+        self.nat.flows().slots()
+    }
+
+    /// From now on no flow is opened; those that are open stay.
+    pub fn drain(&mut self) {
+        self.is_draining = true;
     }
 
     pub fn stats(&self) -> &Arc<WorkerStats> {
