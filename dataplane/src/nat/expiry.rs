@@ -62,17 +62,6 @@ impl Track {
         self.both(FIN) || self.0 & (RST | RST << 1) != 0
     }
 
-    /// Its state's name in listings.
-    pub const fn as_str(self) -> &'static str {
-        if self.is_closing() {
-            "closing"
-        } else if self.is_established() {
-            "established"
-        } else {
-            "opening"
-        }
-    }
-
     /// Why the binding ends when its timer fires now.
     pub const fn reason(self) -> CloseReason {
         if self.both(FIN) {

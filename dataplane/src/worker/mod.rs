@@ -18,7 +18,6 @@
 //! would be a loop.
 
 use core::net::{Ipv4Addr, SocketAddrV4};
-use core::ops::Range;
 use std::sync::Arc;
 
 use pnat_shared::config;
@@ -32,6 +31,7 @@ use pnat_shared::verdict::{CloseReason, DropReason};
 use crate::handoff::{Handoff, Shards};
 use crate::nat::binding::{Binding, Path};
 use crate::nat::policy::Snapshot;
+use crate::nat::tuple::Tuple;
 use crate::nat::{Closed, Nat};
 use crate::neighbor::Neighbors;
 use crate::route::{PortInfo, Routes};
@@ -99,16 +99,6 @@ pub struct BindingView<'a> {
     pub binding: &'a Binding,
 }
 
-impl BindingView<'_> {
-    /// The flow's state in a word: TCP's as seen from outside, of a proxied flow on the client's leg.
-    pub const fn state(&self) -> &'static str {
-        match self.protocol {
-            Protocol::Tcp => self.binding.tracks[0].as_str(),
-            Protocol::Udp | Protocol::Icmp => "open",
-        }
-    }
-}
-
 /// One NAT core.
 #[derive(Debug)]
 pub struct Worker<F, P> {
@@ -135,9 +125,9 @@ pub struct Worker<F, P> {
 }
 
 impl<F: Frame, P: FramePool<F>> Worker<F, P> {
-    pub fn new(setup: Setup, pool: P, now: Instant) -> Self {
+    /// A worker that counts in `stats`, which must have been made for as many ports.
+    pub fn new(setup: Setup, pool: P, stats: Arc<WorkerStats>, now: Instant) -> Self {
         let Setup { me, shards, ports, nat, policy, proxied_idle, secret } = setup;
-        let stats = Arc::new(WorkerStats::new(ports.len()));
         Self {
             me,
             nat: Nat::new(&nat, me, shards.workers(), proxied_idle, secret, now),
@@ -254,6 +244,11 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         self.policy = policy;
     }
 
+    /// From now on no flow is opened; those that are open stay.
+    pub fn drain(&mut self) {
+        self.is_draining = true;
+    }
+
     /// Ends a flow whose first packet did not fit into the ring to its proxy core.
     pub fn refuse(&mut self, handle: Handle, now: Instant) {
         if let Some(slot) = self.nat.slot(handle)
@@ -272,27 +267,31 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         true
     }
 
-    /// The flows that are open in a range of table slots: a table may hold millions, so it is listed piece by piece, up
-    /// to [`Worker::slots`].
-    pub fn bindings(&self, slots: Range<u32>) -> impl Iterator<Item = BindingView<'_>> {
-        self.nat.flows().iter(slots).map(|(slot, keys, binding)| BindingView {
+    /// Slots of flows are below this.
+    pub fn slots(&self) -> u32 {
+        self.nat.flows().slots()
+    }
+
+    /// The flow in a slot, if there is one.
+    pub fn binding(&self, slot: u32) -> Option<BindingView<'_>> {
+        let (keys, binding) = self.nat.flows().entry(slot)?;
+        Some(self.view(slot, keys, binding))
+    }
+
+    /// The flows that are open.
+    pub fn bindings(&self) -> impl Iterator<Item = BindingView<'_>> {
+        self.nat.flows().iter().map(|(slot, keys, binding)| self.view(slot, keys, binding))
+    }
+
+    fn view<'a>(&self, slot: u32, keys: &Keys, binding: &'a Binding) -> BindingView<'a> {
+        BindingView {
             handle: self.nat.handle(slot),
             protocol: keys[0].protocol(),
             client: keys[0].src(),
             server: keys[0].dst(),
             public: keys[1].dst(),
             binding,
-        })
-    }
-
-    /// Every flow's slot is below this number.
-    pub fn slots(&self) -> u32 {
-        self.nat.flows().slots()
-    }
-
-    /// From now on no flow is opened; those that are open stay.
-    pub fn drain(&mut self) {
-        self.is_draining = true;
+        }
     }
 
     pub fn stats(&self) -> &Arc<WorkerStats> {
@@ -385,3 +384,6 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         self.stats.active.set(self.nat.flows().len() as u64);
     }
 }
+
+/// The tuples of a flow: the client's and the server's.
+type Keys = [Tuple; 2];

@@ -90,8 +90,7 @@ impl Run {
 
     /// A public port in use, or any.
     fn public(&self, nth: usize) -> u16 {
-        let used: Vec<u16> =
-            self.gateway.worker.bindings(0..u32::MAX).map(|view| view.public.port()).collect();
+        let used: Vec<u16> = self.gateway.worker.bindings().map(|view| view.public.port()).collect();
         if used.is_empty() { 2000 } else { used[nth % used.len()] }
     }
 
@@ -144,7 +143,7 @@ impl Run {
             let told = out.tell();
             assert!(!told.contains("badsum"), "{told}");
         }
-        let handles = self.gateway.worker.bindings(0..u32::MAX).map(|view| view.handle);
+        let handles = self.gateway.worker.bindings().map(|view| view.handle);
         self.flows.extend(handles.collect::<Vec<_>>());
         self.flows.dedup();
     }
@@ -167,7 +166,7 @@ impl Run {
         let into = received + stats.from_proxy.value() + stats.handed_in.value() + stats.generated.value();
         let out = sent + stats.to_proxy.value() + stats.handed_out.value() + drops + stats.absorbed.value();
         prop_assert_eq!(into, out + self.gateway.worker.waiting() as u64);
-        let open = self.gateway.worker.bindings(0..u32::MAX).count() as u64;
+        let open = self.gateway.worker.bindings().count() as u64;
         prop_assert_eq!(stats.active.value(), open);
         let closed: u64 = CloseReason::ALL.iter().map(|reason| stats.closes.value(*reason)).sum();
         prop_assert_eq!(stats.opened.value(), open + closed);
@@ -207,7 +206,7 @@ proptest! {
             run.step(event);
         }
         run.gateway.pass(Duration::from_secs(110_000));
-        prop_assert_eq!(run.gateway.worker.bindings(0..u32::MAX).count(), 0);
+        prop_assert_eq!(run.gateway.worker.bindings().count(), 0);
         prop_assert_eq!(run.gateway.worker.waiting(), 0);
         for protocol in [pnat_shared::flow::Protocol::Tcp, pnat_shared::flow::Protocol::Udp] {
             prop_assert_eq!(run.gateway.worker.free_ports(protocol), 12);

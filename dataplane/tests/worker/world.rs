@@ -7,7 +7,7 @@ use std::sync::Arc;
 use pnat_dataplane::handoff::{Handoff, Shards};
 use pnat_dataplane::nat::policy::Snapshot;
 use pnat_dataplane::route::PortInfo;
-use pnat_dataplane::worker::{Outputs, Setup, Worker};
+use pnat_dataplane::worker::{Outputs, Setup, Worker, WorkerStats};
 use pnat_shared::config::{self, Action, Policy};
 use pnat_shared::flow::{NewFlow, WorkerId};
 use pnat_shared::frame::{Frame, L2_LEN};
@@ -87,7 +87,8 @@ impl World {
             proxied_idle: Duration::from_secs(100_000),
             secret: 11,
         };
-        Worker::new(setup, VecPool { left: self.pool }, now)
+        let stats = Arc::new(WorkerStats::new(setup.ports.len()));
+        Worker::new(setup, VecPool { left: self.pool }, stats, now)
     }
 }
 
