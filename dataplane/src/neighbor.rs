@@ -105,6 +105,8 @@ pub struct Neighbors<F> {
     slots: HashMap<(u8, Ipv4Addr), u16, RandomState>,
     free: Vec<u16>,
     wheel: Wheel,
+    /// No timer fires before this; kept, since it is asked for after every burst.
+    next_fire: Instant,
     fired: Vec<u32>,
     /// Where the search for one to forget goes on.
     hand: usize,
@@ -120,6 +122,7 @@ impl<F> Neighbors<F> {
             slots: HashMap::default(),
             free: Vec::new(),
             wheel: Wheel::new(TICK, now),
+            next_fire: Instant::FAR,
             fired: Vec::new(),
             hand: 0,
             asked: 0,
@@ -232,20 +235,28 @@ impl<F> Neighbors<F> {
                     self.asked -= 1;
                     self.waiting -= neighbor.waiting.len();
                     failed.extend(neighbor.waiting.drain(..).map(|frame| (neighbor.port, frame)));
-                    self.wheel.arm(u32::from(slot), now + NEGATIVE);
+                    self.arm(slot, now + NEGATIVE);
                 }
                 State::Reachable | State::Stale if now.since(neighbor.used) < FORGET => {
-                    self.wheel.arm(u32::from(slot), neighbor.used + FORGET);
+                    let until = neighbor.used + FORGET;
+                    self.arm(slot, until);
                 }
                 State::Reachable | State::Stale | State::Failed => self.remove(slot),
                 State::Free => {}
             }
         }
         self.fired = fired;
+        self.next_fire = self.wheel.next_fire().unwrap_or(Instant::FAR);
     }
 
+    /// A time before which [`Neighbors::on_timer`] has nothing to do.
     pub fn deadline(&self) -> Option<Instant> {
-        self.wheel.next_fire()
+        (self.wheel.armed() > 0).then_some(self.next_fire)
+    }
+
+    fn arm(&mut self, slot: u16, deadline: Instant) {
+        self.wheel.arm(u32::from(slot), deadline);
+        self.next_fire = self.next_fire.min(deadline);
     }
 
     fn ask_first(&mut self, port: u8, addr: Ipv4Addr, now: Instant) -> Hop {
@@ -270,7 +281,7 @@ impl<F> Neighbors<F> {
         neighbor.tries += 1;
         let to = if neighbor.state == State::Probe { neighbor.mac } else { Mac::BROADCAST };
         self.asks.push(Ask { port: neighbor.port, target: neighbor.addr, to });
-        self.wheel.arm(u32::from(slot), now + RETRY);
+        self.arm(slot, now + RETRY);
     }
 
     fn settle(&mut self, slot: u16, state: State, mac: Mac, now: Instant) {
@@ -281,7 +292,7 @@ impl<F> Neighbors<F> {
         neighbor.state = state;
         neighbor.mac = mac;
         neighbor.confirmed = now;
-        self.wheel.arm(u32::from(slot), now + FORGET);
+        self.arm(slot, now + FORGET);
     }
 
     /// An entry for a new neighbor, counted as asked for; the caller asks or knows the answer.
