@@ -327,7 +327,8 @@ impl<F: Frame> Endpoint<F> {
 
     pub(super) fn arm_retransmit(&mut self, now: Instant) {
         let gives_up = self.send.unanswered + self.settings.user_timeout;
-        self.timers.retransmit = (now + self.send.rto.current()).min(gives_up.max(now));
+        let wait = self.send.arm_tail().unwrap_or_else(|| self.send.rto.current());
+        self.timers.retransmit = (now + wait).min(gives_up.max(now));
     }
 
     fn on_retransmit_timer(&mut self, now: Instant) {
@@ -340,7 +341,9 @@ impl<F: Frame> Endpoint<F> {
             _ if !self.is_open() => {}
             _ if now >= self.send.unanswered + self.settings.user_timeout => self.fail(Error::Timeout),
             _ => {
-                self.send.on_timeout(now);
+                if !self.send.on_tail_timer() {
+                    self.send.on_timeout(now);
+                }
                 self.arm_retransmit(now);
             }
         }
