@@ -117,7 +117,7 @@ impl<F: Frame> Sender<F> {
 
     /// What was sent after this time cannot have been answered.
     fn answerable(&self, now: Instant) -> Instant {
-        Instant::ZERO + now.since(Instant::ZERO).saturating_sub(self.rtt().unwrap_or(Duration::ZERO) / 2)
+        Instant::ZERO + now.since(Instant::ZERO).saturating_sub(self.rto.shortest() / 2)
     }
 
     fn detect_loss(&mut self, header: &Header, acked: u32, duplicate: bool, now: Instant) {
@@ -134,8 +134,8 @@ impl<F: Frame> Sender<F> {
                 }
             }
             if news > 0 || (acked > 0 && !self.scoreboard.is_clean()) {
-                // RFC 8985 section 6.2: a quarter of the round trip may be reordering.
-                let reorder = self.rtt().unwrap_or(Duration::ZERO) / 4;
+                // RFC 8985 section 6.2: a quarter of the shortest round trip may be reordering.
+                let reorder = self.rto.shortest() / 4;
                 self.scoreboard.detect(self.una, mss, self.dup_threshold(), reorder);
             }
             return;
