@@ -85,6 +85,9 @@ impl<F: Frame> Endpoint<F> {
             return Ok(());
         }
         if !flags.has(Flags::RST) {
+            if fit == Fit::Old && payload > 0 {
+                self.recv.note_duplicate(header.seq, payload as u32);
+            }
             self.remember_repeated(header, now);
             self.acknowledge_stray(len, now);
             if flags.has(Flags::FIN) && self.state == State::TimeWait {
@@ -171,13 +174,14 @@ impl<F: Frame> Endpoint<F> {
         let bare = bare && !header.flags.has(Flags::FIN);
         let echo = header.options.timestamps.filter(|_| self.clock.on);
         let echo = echo.and_then(|(_, echo)| self.clock.elapsed(echo, now));
-        let acked = self.send.on_ack(header, bare, echo, now);
+        let before = self.send.una;
+        let news = self.send.on_ack(header, bare, echo, now);
         if self.send.flight() == 0 {
             self.timers.retransmit = Instant::FAR;
-        } else if acked > 0 {
+        } else if news {
             self.arm_retransmit(now);
         }
-        if acked > 0 && self.send.is_fin_acked() {
+        if self.send.una != before && self.send.is_fin_acked() {
             self.on_fin_acked(now);
         }
         Ok(())

@@ -31,16 +31,23 @@ impl<F: Frame> Endpoint<F> {
         if self.is_open() {
             self.send.check_idle(now);
         }
+        let sent_before = self.send.nxt;
+        let mut complete = true;
         for _ in 0..budget {
             let Some(next) = self.next() else { break };
-            let Some(mut frame) = pool.alloc() else { return false };
-            if !self.write(next, &mut frame, now) {
-                return false;
-            }
+            let frame = pool.alloc();
+            let written = frame.and_then(|mut frame| self.write(next, &mut frame, now).then_some(frame));
+            let Some(frame) = written else {
+                complete = false;
+                break;
+            };
             out.push(frame);
         }
+        if self.is_open() && self.send.nxt != sent_before && self.timers.retransmit != Instant::FAR {
+            self.schedule_retransmit(now);
+        }
         self.watch_shut_window(now);
-        true
+        complete
     }
 
     fn next(&mut self) -> Option<Next> {
@@ -64,10 +71,10 @@ impl<F: Frame> Endpoint<F> {
     /// Bytes of options in the next data segment.
     fn options(&self) -> usize {
         let stamp = if self.clock.on { 12 } else { 0 };
-        if !self.send.sack || self.recv.reassembly().is_empty() {
+        if !self.send.sack || !self.recv.has_blocks() {
             return stamp;
         }
-        let blocks = self.recv.reassembly().sack_blocks();
+        let blocks = self.recv.sack_blocks();
         Options { timestamps: self.clock.on.then_some((0, 0)), sack: blocks, ..Options::default() }.len()
     }
 
@@ -112,8 +119,8 @@ impl<F: Frame> Endpoint<F> {
     /// A header that tells the peer all we have: ACK, window, timestamps, SACK blocks.
     fn acking(&mut self, seq: Seq, flags: Flags, now: Instant) -> Header {
         let mut options = Options { timestamps: self.clock.stamp(now), ..Options::default() };
-        if self.send.sack && !self.recv.reassembly().is_empty() {
-            options.sack = self.recv.reassembly().sack_blocks();
+        if self.send.sack && self.recv.has_blocks() {
+            options.sack = self.recv.sack_blocks();
         }
         self.timers.ack = Instant::FAR;
         let window = self.recv.advertise(false);

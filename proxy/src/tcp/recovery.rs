@@ -15,6 +15,7 @@ use pnat_shared::wire::tcp::{Header, Seq};
 
 use super::congestion::Congestion;
 use super::send::Sender;
+use super::tail::Tail;
 
 /// Duplicate ACKs, or separate SACKed ranges, that prove a loss (RFC 5681 section 3.2).
 const DUP_THRESHOLD: u32 = 3;
@@ -35,14 +36,14 @@ pub(super) enum Phase {
 
 impl<F: Frame> Sender<F> {
     /// An acceptable ACK: `una <= ack <= nxt`. `pure`: it carries nothing else. `echo`: the round trip by its timestamp.
-    /// Answers how many sequence numbers it acknowledges.
+    /// Answers whether it brings news: numbers acknowledged, or SACKed for the first time.
     pub(super) fn on_ack(
         &mut self,
         header: &Header,
         pure: bool,
         echo: Option<Duration>,
         now: Instant,
-    ) -> u32 {
+    ) -> bool {
         let acked = header.ack.0.wrapping_sub(self.una.0);
         let flight = self.flight();
         let window = u32::from(header.window) << self.shift;
@@ -57,13 +58,14 @@ impl<F: Frame> Sender<F> {
         if self.probing {
             self.end_probe();
         }
-        self.detect_loss(header, acked, duplicate, now);
+        let sacked = self.detect_loss(header, acked, duplicate, now);
+        self.judge_tail(header, flight);
         self.change_phase(flight);
         if acked > 0 && !matches!(self.phase, Phase::Recovery { .. }) {
             let limited = self.limited || matches!(self.phase, Phase::Timeout { .. });
             self.congestion.on_ack(acked, limited, self.rtt(), now);
         }
-        acked
+        acked > 0 || sacked
     }
 
     /// RFC 9293 section 3.10.7.4: only a newer segment may change the window.
@@ -115,26 +117,28 @@ impl<F: Frame> Sender<F> {
 
     /// What was sent after this time cannot have been answered.
     fn answerable(&self, now: Instant) -> Instant {
-        Instant::ZERO + now.since(Instant::ZERO).saturating_sub(self.rtt().unwrap_or(Duration::ZERO) / 2)
+        Instant::ZERO + now.since(Instant::ZERO).saturating_sub(self.rto.shortest() / 2)
     }
 
-    fn detect_loss(&mut self, header: &Header, acked: u32, duplicate: bool, now: Instant) {
+    fn detect_loss(&mut self, header: &Header, acked: u32, duplicate: bool, now: Instant) -> bool {
         let mss = u32::from(self.mss);
         if self.sack {
             let mut news = 0;
             let answerable = self.answerable(now);
             for (left, right) in header.options.sack.as_slice() {
-                // Blocks at or below the ACK are reports of duplicates (RFC 2883), others must lie in flight.
-                if left.before(*right) && left.after(self.una) && !right.after(self.nxt) {
+                // Blocks at or below the ACK are reports of duplicates (RFC 2883), others must lie in flight. Distances from
+                // SND.UNA are compared, not numbers: a forged block may reach half way round the circle.
+                let (from, to) = (left.0.wrapping_sub(self.una.0), right.0.wrapping_sub(self.una.0));
+                if 0 < from && from < to && to <= self.flight() {
                     news += self.scoreboard.sack(*left, *right, answerable);
                 }
             }
             if news > 0 || (acked > 0 && !self.scoreboard.is_clean()) {
-                // RFC 8985 section 6.2: a quarter of the round trip may be reordering.
-                let reorder = self.rtt().unwrap_or(Duration::ZERO) / 4;
+                // RFC 8985 section 6.2: a quarter of the shortest round trip may be reordering.
+                let reorder = self.rto.shortest() / 4;
                 self.scoreboard.detect(self.una, mss, self.dup_threshold(), reorder);
             }
-            return;
+            return news > 0;
         }
         if acked > 0 {
             match self.phase {
@@ -151,6 +155,7 @@ impl<F: Frame> Sender<F> {
                 self.scoreboard.mark_lost(self.una, (self.una + mss).min(self.nxt));
             }
         }
+        false
     }
 
     /// Three; fewer where so little is in flight that three could never come (RFC 5827).
@@ -176,6 +181,7 @@ impl<F: Frame> Sender<F> {
 
     /// Fast recovery from here on.
     pub(super) fn recover(&mut self) {
+        self.tail = Tail::Idle;
         self.phase = Phase::Recovery { until: self.nxt };
     }
 
@@ -183,6 +189,7 @@ impl<F: Frame> Sender<F> {
     pub(super) fn on_timeout(&mut self, now: Instant) {
         self.rto.back_off();
         self.timed = None;
+        self.tail = Tail::Idle;
         if self.unanswered == Instant::FAR {
             self.unanswered = now;
         }

@@ -104,10 +104,22 @@ impl Scoreboard {
     /// this is the part of RACK (RFC 8985) that it lacks most.
     fn detect_lost_again(&mut self, mss: u32, reorder: Duration) {
         let highest = self.sacked.as_slice().last().map(|range| range.1);
-        let (cursor, bytes, delivered) = (&mut self.cursor, &mut self.resent_bytes, self.delivered);
-        self.resent.retain(|resent| {
+        let delivered = self.delivered;
+        self.lose_again(|resent| {
             let overtaken = highest.is_some_and(|seq| seq.distance(resent.nxt) > 2 * mss as i32);
-            let lost = overtaken || resent.at + reorder < delivered;
+            overtaken || resent.at + reorder < delivered
+        });
+    }
+
+    /// Nothing was heard for so long that what was sent again at least `age` ago must be lost.
+    pub(super) fn give_up_resent(&mut self, now: Instant, age: Duration) {
+        self.lose_again(|resent| now.since(resent.at) >= age);
+    }
+
+    fn lose_again(&mut self, is_lost: impl Fn(&Resent) -> bool) {
+        let (cursor, bytes) = (&mut self.cursor, &mut self.resent_bytes);
+        self.resent.retain(|resent| {
+            let lost = is_lost(resent);
             if lost {
                 *cursor = cursor.min(resent.left);
                 *bytes -= resent.len();
@@ -143,6 +155,10 @@ impl Scoreboard {
     /// Bytes believed to be in the network (RFC 6675 section 4, SetPipe).
     pub(super) const fn pipe(&self, flight: u32) -> u32 {
         (flight + self.resent_bytes).saturating_sub(self.sacked.bytes() + self.lost_bytes)
+    }
+
+    pub(super) fn is_sacked(&self, seq: Seq) -> bool {
+        self.sacked.containing(seq).is_some()
     }
 
     pub(super) const fn has_lost(&self) -> bool {
@@ -181,7 +197,10 @@ impl Scoreboard {
         let index = self.resent.partition_point(|resent| resent.left.before(left));
         self.resent.insert(index, Resent { left, right, nxt, at });
         self.resent_bytes += right.0.wrapping_sub(left.0);
-        self.cursor = right;
+        // A tail probe leaves out what lies before it, which may turn out to be lost.
+        if self.next_hole(right).is_none() {
+            self.cursor = self.cursor.max(right);
+        }
     }
 
     /// What was sent again of `[left, right)`, or of all below `right`, has arrived. Entries that overlap partly are cut.
