@@ -57,9 +57,10 @@ impl BlockFactory {
     }
 
     fn block(&self) -> Block {
+        let names = if self.unwanted.judges_names() { Watch::Start } else { Watch::Done };
         Block {
             unwanted: self.unwanted.clone(),
-            names: Watch::Start,
+            names,
             tails: [Vec::new(), Vec::new()],
             request: None,
             answered: false,
@@ -131,8 +132,8 @@ impl StreamFilter for Block {
         let unwanted = &*self.unwanted;
         unwanted.patterns.is_some()
             || match stream {
-                Stream::First => unwanted.judges_requests() || !unwanted.sni.is_empty(),
-                Stream::Second => unwanted.page.is_some(),
+                Stream::First => unwanted.judges_names(),
+                Stream::Second => unwanted.judges_requests() && unwanted.page.is_some(),
             }
     }
 
@@ -156,10 +157,10 @@ impl Block {
                 Watch::Start => {
                     self.names = match guess(rest) {
                         Guess::More if end => Watch::Done,
-                        Guess::More => return Ok(at),
+                        Guess::More if unwanted.judges_requests() || rest == [22] => return Ok(at),
                         Guess::Tls if !unwanted.sni.is_empty() => Watch::Tls(HelloReader::default()),
                         Guess::Http if unwanted.judges_requests() => Watch::Http(Requests::default()),
-                        Guess::Tls | Guess::Http | Guess::Other => Watch::Done,
+                        _ => Watch::Done,
                     };
                 }
                 Watch::Tls(reader) => match reader.push(&rest[seen..]) {
@@ -237,9 +238,14 @@ fn write_page(output: &mut Vec<u8>, page: &str, is_head: bool) {
 }
 
 impl Unwanted {
+    /// Whether the first stream's beginning is read at all.
+    fn judges_names(&self) -> bool {
+        self.judges_requests() || !self.sni.is_empty()
+    }
+
     /// Whether requests are read: for their hosts, or to know what the page would answer.
     fn judges_requests(&self) -> bool {
-        !self.hosts.is_empty() || self.page.is_some()
+        !self.hosts.is_empty() || self.page.is_some() && self.patterns.is_some()
     }
 
     fn judge_name(&self, flow: &mut Flow, names: &Names, kind: &str, name: String) -> Result<(), Why> {

@@ -20,15 +20,12 @@ use std::sync::Arc;
 
 use pnat_shared::flow::{Side, Stream};
 use pnat_shared::frame::Frame;
-use pnat_shared::time::{Duration, Instant};
+use pnat_shared::time::Instant;
 use pnat_shared::verdict::CloseReason;
 
-use super::held::Held;
-use super::{Call, Flow, Services, StreamFilter, Summary, Turn, Verdict, name_verdict};
+use super::stage::{Half, Stage, Step};
+use super::{Call, Flow, Services, StreamFilter, Summary, Turn, name_verdict};
 use crate::chunk::Chunk;
-
-/// A wake-up comes no sooner than this after the call that asked for it.
-const SOONEST_WAKE: Duration = Duration::from_micros(50);
 
 /// What leaves a chain in one turn. The pair empties it: chunks first, then ends, then the outcome.
 #[derive(Debug)]
@@ -351,138 +348,6 @@ impl StreamChain {
         let largest = (0..self.stages.len()).max_by_key(|&at| self.stages[at].half(stream).held.len());
         turn.flow.verdict = Some("holds the whole receive window".to_owned());
         self.reset(turn, largest.unwrap_or(0), CloseReason::FilterError);
-    }
-}
-
-/// One filter of a chain.
-struct Stage {
-    name: Arc<str>,
-    filter: Box<dyn StreamFilter>,
-    halves: [Half; 2],
-}
-
-/// What a stage keeps for one stream.
-#[derive(Debug, Default)]
-struct Half {
-    /// Whether the filter still sees the stream. I.e. false when released, or when the stream's end has gone on.
-    watching: bool,
-    /// The stream's end has come in: nothing follows what is held.
-    ending: bool,
-    held: Held,
-    wake: Option<Instant>,
-}
-
-impl Half {
-    fn stop(&mut self) {
-        self.watching = false;
-        self.wake = None;
-        self.held.clear();
-    }
-}
-
-/// What comes of one call of a filter.
-enum Step<F> {
-    Go {
-        /// What goes on, in order: an edit's output, bytes that were held, bytes of the new chunk.
-        passed: [Option<Chunk<F>>; 3],
-        released: bool,
-        /// The stream's end goes on, too.
-        ended: bool,
-    },
-    Reset(CloseReason),
-    /// The answer is in [`Call::output`].
-    Answer(CloseReason),
-}
-
-impl Stage {
-    fn new(name: Arc<str>, filter: Box<dyn StreamFilter>) -> Self {
-        let half = |stream| Half { watching: filter.wants(stream), ..Half::default() };
-        let halves = [half(Stream::First), half(Stream::Second)];
-        Self { name, filter, halves }
-    }
-
-    const fn half(&self, stream: Stream) -> &Half {
-        &self.halves[stream as usize]
-    }
-
-    const fn half_mut(&mut self, stream: Stream) -> &mut Half {
-        &mut self.halves[stream as usize]
-    }
-
-    /// Shows what is held and `chunk` to the filter. Where the filter may not end the flow, such a verdict means pass all.
-    fn show<F: Frame>(
-        &mut self,
-        call: &mut Call<'_>,
-        stream: Stream,
-        chunk: Option<Chunk<F>>,
-        may_end: bool,
-    ) -> Step<F> {
-        let half = &mut self.halves[stream as usize];
-        let held = half.held.len();
-        let total = held + chunk.as_ref().map_or(0, Chunk::len);
-        let verdict = match &chunk {
-            Some(chunk) if held == 0 => self.filter.data(call, stream, chunk.bytes(), 0, half.ending),
-            _ => {
-                if let Some(chunk) = &chunk {
-                    half.held.append(chunk.bytes());
-                }
-                self.filter.data(call, stream, half.held.bytes(), held, half.ending)
-            }
-        };
-        half.wake = call.wake.map(|wake| wake.max(call.now + SOONEST_WAKE));
-        // `edited` bytes are replaced, those from there to `let_out` go on unchanged, those behind are held.
-        let (edited, let_out) = match verdict {
-            Verdict::Pass(count) => (0, count.min(total)),
-            Verdict::Edit(count) => (count.min(total), count.min(total)),
-            Verdict::Release => (0, total),
-            Verdict::Reset(reason) if may_end => return Step::Reset(reason),
-            Verdict::Answer(reason) if may_end => return Step::Answer(reason),
-            Verdict::Reset(_) | Verdict::Answer(_) => (0, total),
-        };
-        let let_out = if half.ending && half.wake.is_none() { total } else { let_out };
-        let replacement = match verdict {
-            Verdict::Edit(_) if !call.output.is_empty() => Some(Chunk::from_vec(std::mem::take(call.output))),
-            _ => None,
-        };
-        let [old, new] = half.split(chunk, held, edited, let_out);
-        if may_end && half.held.len() > self.filter.budget() {
-            call.flow.verdict = Some(format!("holds more than {} bytes", self.filter.budget()));
-            return Step::Reset(CloseReason::FilterError);
-        }
-        let ended = half.ending && half.held.is_empty();
-        let released = verdict == Verdict::Release;
-        if released || ended {
-            half.stop();
-        }
-        Step::Go { passed: [replacement, old, new], released, ended }
-    }
-}
-
-impl Half {
-    /// Cuts out what goes on unchanged, from `start` to `end` of the `before` held bytes and the chunk behind them, and keeps
-    /// what follows. The chunk was appended to the held bytes unless there were none.
-    fn split<F: Frame>(
-        &mut self,
-        chunk: Option<Chunk<F>>,
-        before: usize,
-        start: usize,
-        end: usize,
-    ) -> [Option<Chunk<F>>; 2] {
-        let old = self.held.bytes().get(start..end.min(before)).filter(|old| !old.is_empty());
-        let old = old.map(|old| Chunk::from_vec(old.to_vec()));
-        let new = chunk.and_then(|mut chunk| {
-            let end = end.saturating_sub(before);
-            if before == 0 {
-                self.held.append(&chunk.bytes()[end..]);
-            }
-            chunk.truncate(end);
-            chunk.advance(start.saturating_sub(before));
-            Some(chunk).filter(|chunk| !chunk.is_empty())
-        });
-        if before > 0 {
-            self.held.advance(end);
-        }
-        [old, new]
     }
 }
 

@@ -250,3 +250,137 @@ impl<F: Frame> DatagramChain<F> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pnat_shared::flow::Protocol;
+    use pnat_shared::testkit::VecFrame;
+
+    use super::*;
+
+    /// Says the same of every datagram.
+    struct Always(DatagramVerdict);
+
+    impl DatagramFilter for Always {
+        fn datagram(&mut self, _: &mut Call<'_>, _: Stream, _: &[u8]) -> DatagramVerdict {
+            self.0
+        }
+    }
+
+    /// Delays, by a millisecond, as many times as it says, then passes all.
+    struct Delays(u32);
+
+    impl DatagramFilter for Delays {
+        fn datagram(&mut self, call: &mut Call<'_>, _: Stream, _: &[u8]) -> DatagramVerdict {
+            match self.0.checked_sub(1) {
+                None => DatagramVerdict::Pass,
+                Some(left) => {
+                    self.0 = left;
+                    DatagramVerdict::Delay(call.now + Duration::from_millis(1))
+                }
+            }
+        }
+    }
+
+    const NOW: Instant = Instant::from_secs(1);
+
+    /// Pushes datagrams at [`NOW`], wakes the chain at these times, and answers what came of it.
+    fn run(
+        filters: impl IntoIterator<Item = Box<dyn DatagramFilter>>,
+        datagrams: &[&str],
+        wakes: &[Instant],
+    ) -> (DatagramChain<VecFrame>, Datagrams<VecFrame>) {
+        let mut chain = DatagramChain::new(filters.into_iter().map(|filter| (Arc::from("f"), filter)));
+        let address = "192.0.2.1:1".parse().unwrap();
+        let mut flow = Flow {
+            id: 1,
+            protocol: Protocol::Udp,
+            client: address,
+            server: address,
+            public: address,
+            rule: None,
+            opened: NOW,
+            name: None,
+            verdict: None,
+        };
+        let (mut services, mut out) = (Services::default(), Datagrams::default());
+        let mut turn = Turn { now: NOW, flow: &mut flow, services: &mut services, out: &mut out };
+        for datagram in datagrams {
+            chain.push(&mut turn, Stream::First, Chunk::from_vec(datagram.as_bytes().to_vec()));
+        }
+        for &now in wakes {
+            turn.now = now;
+            chain.on_timer(&mut turn);
+        }
+        (chain, out)
+    }
+
+    fn always(verdict: DatagramVerdict) -> Box<dyn DatagramFilter> {
+        Box::new(Always(verdict))
+    }
+
+    fn texts(datagrams: &[Chunk<VecFrame>]) -> Vec<&str> {
+        datagrams.iter().map(|datagram| str::from_utf8(datagram.bytes()).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_datagram_that_is_delayed_again_stays_before_those_behind_it() {
+        let wakes = [1, 2, 3].map(|millis| NOW + Duration::from_millis(millis));
+        let delays = |times| Box::new(Delays(times)) as Box<dyn DatagramFilter>;
+        for filters in [vec![delays(3)], vec![delays(1), delays(2)]] {
+            let (chain, out) = run(filters, &["a", "b", "c"], &wakes[..2]);
+            assert_eq!(out.to_server.len(), 0);
+            assert_eq!(chain.deadline(), wakes[2]);
+        }
+        for filters in [vec![delays(3)], vec![delays(1), delays(2)]] {
+            let (chain, out) = run(filters, &["a", "b", "c"], &wakes);
+            assert_eq!(texts(&out.to_server), ["a", "b", "c"]);
+            assert_eq!(chain.deadline(), Instant::FAR);
+        }
+    }
+
+    #[test]
+    fn no_more_than_so_many_datagrams_wait_and_the_rest_are_counted() {
+        let until = NOW + Duration::from_millis(1);
+        let (chain, out) = run([always(DatagramVerdict::Delay(until))], &["x"; DELAYED + 5], &[NOW]);
+        assert_eq!((out.to_server.len(), out.overflowed, out.filtered), (0, 5, 0));
+        assert_eq!(chain.deadline(), until);
+    }
+
+    #[test]
+    fn a_delay_until_the_past_is_put_off_so_the_reactor_cannot_spin() {
+        let (chain, out) =
+            run([always(DatagramVerdict::Delay(Instant::ZERO))], &["x"; 3], &[NOW + SHORTEST_DELAY]);
+        assert!(out.to_server.is_empty());
+        assert_eq!(chain.deadline(), NOW + SHORTEST_DELAY + SHORTEST_DELAY);
+    }
+
+    #[test]
+    fn dropped_datagrams_are_counted_and_reach_no_further_stage() {
+        let (chain, out) = run(
+            [DatagramVerdict::Drop, DatagramVerdict::Close(CloseReason::Blocked)].map(always),
+            &["x"; 3],
+            &[],
+        );
+        assert_eq!((out.to_server.len(), out.filtered, out.closed), (0, 3, None));
+        assert!(!chain.is_released());
+    }
+
+    #[test]
+    fn a_released_stream_passes_unseen_and_in_order() {
+        let (chain, out) = run([always(DatagramVerdict::Release)], &["a", "b", "c"], &[]);
+        assert_eq!(texts(&out.to_server), ["a", "b", "c"]);
+        assert!(!chain.stages[0].halves[0].watching && chain.stages[0].halves[1].watching);
+    }
+
+    #[test]
+    fn closing_drops_and_counts_what_waits() {
+        let until = NOW + Duration::from_millis(1);
+        let mut chain =
+            run([DatagramVerdict::Pass, DatagramVerdict::Delay(until)].map(always), &["x"; 4], &[]).0;
+        let mut out = Datagrams::default();
+        chain.stop(&mut out);
+        assert_eq!(out.filtered, 4);
+        assert_eq!(chain.deadline(), Instant::FAR);
+    }
+}

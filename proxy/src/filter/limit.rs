@@ -30,7 +30,7 @@ const SEGMENT: u64 = 1448;
 struct Rate {
     /// At least 1.
     bytes_per_second: u64,
-    /// At least 1.
+    /// At least 1, and at least 10 ms of the rate: a core that wakes every few milliseconds could not keep the rate else.
     burst: u64,
 }
 
@@ -49,9 +49,10 @@ impl Rate {
         u64::try_from(bytes).unwrap_or(u64::MAX)
     }
 
-    /// What is let out at once while more waits, in bytes: at least a segment, and about 5 ms of the rate.
+    /// What is let out at once while more waits, in bytes: a segment or 5 ms of the rate, but never the whole burst, so
+    /// that a late wake-up finds the bucket not yet full.
     fn quantum(&self) -> u64 {
-        (self.bytes_per_second / 200).max(SEGMENT).min(self.burst)
+        (self.bytes_per_second / 200).max(SEGMENT).min(self.burst.div_ceil(2))
     }
 }
 
@@ -134,7 +135,8 @@ pub(super) struct LimitFactory {
 impl LimitFactory {
     pub(super) fn new(name: &str, config: &LimitFilter) -> Self {
         use std::hash::BuildHasher;
-        let rate = Rate { bytes_per_second: config.bytes_per_second.max(1), burst: config.burst.max(1) };
+        let bytes_per_second = config.bytes_per_second.max(1);
+        let rate = Rate { bytes_per_second, burst: config.burst.max(bytes_per_second / 100).max(1) };
         let name = foldhash::fast::FixedState::default().hash_one(name);
         Self { rate: Arc::new(rate), by: config.by, name }
     }

@@ -7,7 +7,7 @@
 //! meets them first to last, the second last to first, and each sees what the one before let out. A filter never blocks
 //! and never sees a socket.
 //!
-//! To add one: a file here that implements both traits and [`Factory`], a line in [`registry`], a section of
+//! To add one: a file here that implements both traits and [`Factory`], a line in `registry`, a section of
 //! configuration, a transcript in `tests/filter_script.rs` and a perf scenario. `limit` is the one to read first.
 
 use std::fmt::Debug;
@@ -18,19 +18,20 @@ use pnat_shared::flow::{Protocol, Stream};
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::verdict::CloseReason;
 
-mod chain;
-mod datagram;
-mod held;
 mod registry;
+mod chain;
+mod stage;
+mod held;
+mod datagram;
 mod services;
-mod sniff;
-mod http;
-mod tls;
 mod log;
 pub mod log_writer;
 mod block;
 mod replace;
 mod limit;
+mod sniff;
+mod http;
+mod tls;
 
 pub use chain::{Outcome, Output, StreamChain};
 pub use datagram::{DatagramChain, Datagrams};

@@ -38,19 +38,15 @@ pub struct Chains {
     window: u32,
 }
 
-/// A filter by the name that the operator gave it.
-#[derive(Clone, Debug)]
-pub struct Named {
-    pub name: Arc<str>,
-    pub factory: Arc<dyn Factory>,
-}
+/// A filter with the name that it was given in the configuration.
+pub type Named = (Arc<str>, Arc<dyn Factory>);
 
 impl Chains {
     /// Compiles what the filters need (search automata, name lists): not for a hot core. `window` is the largest receive
     /// window of a pair's socket, in bytes.
     pub fn compile(policy: &Policy, window: u32) -> Result<Self, CompileError> {
         let named = |filter: &Filter| match factory(filter) {
-            Ok(factory) => Ok(Named { name: Arc::from(&*filter.name), factory }),
+            Ok(factory) => Ok((Arc::from(&*filter.name), factory)),
             Err(source) => Err(CompileError { filter: filter.name.clone(), source }),
         };
         let filters = policy.filters.iter().map(named).collect::<Result<Vec<_>, _>>()?;
@@ -60,21 +56,22 @@ impl Chains {
         Ok(Self::new(rules, window))
     }
 
-    /// Chains of these filters, per rule and in chain order.
+    /// Chains of filters that are made already: per rule, in chain order.
     pub const fn new(rules: Vec<Vec<Named>>, window: u32) -> Self {
         Self { rules, window }
     }
 
     /// A chain for a TCP flow that this rule of the snapshot chose; without filters where the default action did.
     pub fn stream(&self, rule: Option<u16>) -> StreamChain {
-        let filters = self.filters(rule).iter().map(|named| (named.name.clone(), named.factory.stream()));
+        let filters = self.filters(rule).iter().map(|(name, factory)| (name.clone(), factory.stream()));
         StreamChain::new(filters, self.window)
     }
 
     /// A chain for a UDP flow.
     pub fn datagram<F: Frame>(&self, rule: Option<u16>) -> DatagramChain<F> {
-        let filters = self.filters(rule).iter();
-        DatagramChain::new(filters.map(|named| (named.name.clone(), named.factory.datagram())))
+        DatagramChain::new(
+            self.filters(rule).iter().map(|(name, factory)| (name.clone(), factory.datagram())),
+        )
     }
 
     fn filters(&self, rule: Option<u16>) -> &[Named] {

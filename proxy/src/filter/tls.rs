@@ -121,15 +121,14 @@ fn server_name(body: &[u8]) -> Result<Option<String>, &'static str> {
         }
         let mut names = Reader(Reader(content).vector().ok_or(SHORT)?);
         while !names.0.is_empty() {
-            let &[kind] = names.take(1).ok_or(SHORT)? else { return Err(SHORT) };
-            let host = names.vector().ok_or(SHORT)?;
-            if kind != HOST_NAME {
-                continue;
+            // Of names of a kind other than a host's, some servers say that nothing can be read behind them, others skip them.
+            match (names.take(1), names.vector()) {
+                (Some(&[HOST_NAME]), Some(_)) if name.is_some() => return Err("more than one server name"),
+                (Some(&[HOST_NAME]), Some(host)) => name = Some(host_name(host)?),
+                (Some(_), Some(_)) => {}
+                _ if name.is_some() => break,
+                _ => return Err(SHORT),
             }
-            if name.is_some() {
-                return Err("more than one server name");
-            }
-            name = Some(host_name(host)?);
         }
     }
     Ok(name)

@@ -133,8 +133,7 @@ impl World {
             window: WINDOW,
             ring: 1024,
         };
-        let named =
-            |factory: &Arc<dyn Factory>| Named { name: Arc::from("filter"), factory: Arc::clone(factory) };
+        let named = |factory: &Arc<dyn Factory>| -> Named { (Arc::from("filter"), Arc::clone(factory)) };
         let chains = Chains::new(vec![run.filters.iter().map(named).collect()], WINDOW);
         let mut reactor = Reactor::new(&settings, 1, Services::default(), now);
         reactor.keep_in_frames(run.keep_in_frames);

@@ -56,7 +56,7 @@ pub fn new_flow(handle: Handle, protocol: Protocol, opened: Instant) -> Box<NewF
 
 /// A policy with one rule, named `rule`, and these filters.
 pub fn policy(filters: Vec<Arc<dyn Factory>>) -> Snapshot {
-    let named = |(n, factory)| Named { name: Arc::from(format!("filter-{n}")), factory };
+    let named = |(n, factory)| -> Named { (Arc::from(format!("filter-{n}")), factory) };
     let chains = Chains::new(vec![filters.into_iter().enumerate().map(named).collect()], WINDOW);
     Snapshot { generation: POLICY, rules: vec![Arc::from("rule")], chains: Arc::new(chains) }
 }

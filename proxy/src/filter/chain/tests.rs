@@ -3,10 +3,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pnat_shared::flow::Protocol;
 use pnat_shared::testkit::VecFrame;
+use pnat_shared::time::Duration;
 use proptest::prelude::*;
 
+use super::super::Verdict;
+use super::super::Verdict::{Answer, Edit, Pass, Release, Reset};
+use super::super::stage::SOONEST_WAKE;
 use super::Stream::{First, Second};
-use super::Verdict::{Answer, Edit, Pass, Release, Reset};
 use super::*;
 
 const NOW: Instant = Instant::from_secs(1);
