@@ -3,10 +3,16 @@
 
 mod support;
 
+use std::sync::Arc;
+
+use pnat_proxy::filter::Chains;
+use pnat_proxy::reactor::Snapshot;
+use pnat_shared::config::{BlockAnswer, BlockFilter, FilterKind};
+use pnat_shared::flow::Side;
 use pnat_shared::verdict::{CloseReason, DropReason};
 use support::filters::obedient;
 use support::script::Script;
-use support::{Rig, settings};
+use support::{POLICY, Rig, WINDOW, policy_of, settings};
 
 fn script() -> Script {
     Script::new(Rig::new(vec![]))
@@ -446,6 +452,26 @@ fn a_filter_may_answer_the_client_and_reset_the_server() {
     let end = ends.try_recv().unwrap().summary;
     assert_eq!((end.reason, end.received, end.sent), (CloseReason::Blocked, [13, 0], [0, 3]));
     script.play("@ 3s\n << closed blocked");
+}
+
+#[test]
+fn a_blocked_page_is_answered_by_a_403_and_the_server_sees_nothing_of_the_request() {
+    let block = BlockFilter {
+        patterns: Vec::new(),
+        hosts: vec!["blocked.example".to_owned()],
+        sni: Vec::new(),
+        answer: BlockAnswer::Page("<p>no</p>".into()),
+    };
+    let mut script = script();
+    let chains = Chains::compile(&policy_of([FilterKind::Block(block)]), WINDOW).unwrap();
+    let snapshot = Snapshot { generation: POLICY, rules: vec!["rule".into()], chains: Arc::new(chains) };
+    script.rig.reactor.set_policy(snapshot);
+    script.play(OPEN);
+    let told = script.client_says(101, b"GET / HTTP/1.1\r\nHost: blocked.example\r\n\r\n");
+    let [server, client] = told.as_slice() else { panic!("{told:?}") };
+    assert!(server.starts_with("server RST ACK seq=101"), "{server}");
+    assert!(client.starts_with("client FIN ACK seq=901"), "{client}");
+    assert!(script.last_payload(Side::First).starts_with(b"HTTP/1.1 403"));
 }
 
 #[test]
