@@ -383,12 +383,66 @@ fn back_pressure_closes_the_senders_window_and_opens_it_again() {
 }
 
 #[test]
+fn a_burst_beyond_one_visits_bound_is_carried_by_the_next() {
+    let settings = pnat_shared::config::Proxy { window: 1 << 20, ..settings() };
+    let mut script = Script::new(Rig::with(&settings, vec![]));
+    script.play(
+        "
+        >> client SYN seq=100 mss=1460 ws=7
+        << server SYN seq=100
+        >> server SYN ACK seq=900 ack=101 mss=1460 ws=7
+        << server ACK seq=101 ack=901
+        << client SYN ACK seq=900 ack=101
+        >> client ACK seq=101 ack=901
+        --
+        ",
+    );
+    // The window of a SYN is not scaled: the client hears of the large one with the answer to its first bytes.
+    let mut seq = 101;
+    for burst in [50, 200] {
+        for _ in 0..burst {
+            script.client_queues(seq, 600);
+            seq += 600;
+        }
+        script.take();
+    }
+    let view = script.rig.reactor.pairs(script.rig.now).next().unwrap();
+    assert_eq!((view.held, view.bytes[0]), (250 * 600, 250 * 600));
+}
+
+#[test]
+fn what_was_not_acknowledged_does_not_count_as_sent() {
+    for (last, reason) in [
+        (">> server RST seq=901\n << client RST", CloseReason::SecondReset),
+        (">> worker gone\n << server RST\n << client RST", CloseReason::Operator),
+    ] {
+        let (mut script, ends) = open_obedient();
+        script.play(
+            "
+            >> client ACK seq=101 ack=901 data=hello
+            << server data=hello
+            >> server ACK seq=901 ack=106
+            @ 1s
+            << client ACK ack=106
+            >> client ACK seq=106 ack=901 data=world
+            << server data=world
+            ",
+        );
+        script.play(&format!("{last}\n << closed"));
+        let end = ends.try_recv().unwrap().summary;
+        assert_eq!((end.reason, end.received, end.sent), (reason, [10, 0], [5, 0]));
+    }
+}
+
+#[test]
 fn an_idle_pair_is_ended_for_both_sides() {
     let settings =
         pnat_shared::config::Proxy { idle_timeout: pnat_shared::time::Duration::from_secs(30), ..settings() };
     let mut script = Script::new(Rig::with(&settings, vec![]));
     script.play(OPEN).play(
         "
+        @ 29s
+        >> client ACK seq=101 ack=901
         @ 29s
         @ 2s
         << server RST seq=101

@@ -80,6 +80,18 @@ impl Script {
         self.told.drain(..).collect()
     }
 
+    /// The client sends `len` bytes in the burst that is under way.
+    pub fn client_queues(&mut self, seq: u32, len: usize) {
+        let words = format!("client ACK seq={seq} ack=901 fill={len}");
+        self.arrive(&words.split_whitespace().collect::<Vec<_>>());
+    }
+
+    /// Ends the burst; answers all that comes out.
+    pub fn take(&mut self) -> Vec<String> {
+        self.flush();
+        self.told.drain(..).collect()
+    }
+
     /// Payload of the last segment that was sent to a side.
     pub fn last_payload(&self, side: Side) -> &[u8] {
         let frame = self.last[side as usize].as_ref().expect("something was sent there");
@@ -90,8 +102,7 @@ impl Script {
 
     /// The client sends `len` bytes; answers the window that it was last told, unscaled, less what it has sent since.
     pub fn client_sends(&mut self, seq: u32, len: usize) -> u32 {
-        let words = format!("client ACK seq={seq} ack=901 fill={len}");
-        self.arrive(&words.split_whitespace().collect::<Vec<_>>());
+        self.client_queues(seq, len);
         self.flush();
         self.rig.pass(Duration::from_millis(60));
         self.collect();
