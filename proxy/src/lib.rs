@@ -15,3 +15,5 @@ pub mod filter;
 mod icmp;
 mod tally;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;

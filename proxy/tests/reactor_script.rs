@@ -74,6 +74,22 @@ fn a_datagram_that_panics_ends_its_association_only() {
 }
 
 #[test]
+fn what_a_panicking_pair_left_half_done_reaches_no_other_flow() {
+    let (filter, _ends) = obedient();
+    let mut rig = Rig::new(vec![filter]);
+    open_udp(&mut rig, 0, b"delay");
+    rig.packet(query(handle(0), b"panic"));
+    open_udp(&mut rig, 1, b"fine");
+    rig.burst();
+    assert_eq!(rig.told(), ["server UDP len=4 data=fine"]);
+    rig.pass(Duration::from_millis(110));
+    assert_eq!(rig.told(), ["closed internal"]);
+    rig.packet(query(handle(1), b"fine"));
+    rig.burst();
+    assert_eq!(rig.told(), ["server UDP len=4 data=fine"]);
+}
+
+#[test]
 fn a_packet_of_an_ended_flow_is_stale_although_its_slot_is_used_again() {
     let mut rig = Rig::new(vec![]);
     let old = Handle { generation: 2, ..handle(0) };

@@ -302,6 +302,11 @@ impl<F: Frame> Endpoint<F> {
         self.peer
     }
 
+    /// Shift of the window field of segments that we send, SYNs excepted; 0 without scaling.
+    pub fn scale(&self) -> u8 {
+        self.recv.shift
+    }
+
     /// An ICMP "fragmentation needed" that quotes a segment of ours with this sequence number (RFC 1191; RFC 5927 section 7:
     /// ignored unless the number is in flight).
     pub fn on_mtu(&mut self, seq: Seq, mtu: u16, now: Instant) {
@@ -322,7 +327,8 @@ impl<F: Frame> Endpoint<F> {
 
     pub(super) fn arm_retransmit(&mut self, now: Instant) {
         let gives_up = self.send.unanswered + self.settings.user_timeout;
-        self.timers.retransmit = (now + self.send.rto.current()).min(gives_up.max(now));
+        let wait = self.send.arm_tail().unwrap_or_else(|| self.send.rto.current());
+        self.timers.retransmit = (now + wait).min(gives_up.max(now));
     }
 
     fn on_retransmit_timer(&mut self, now: Instant) {
@@ -335,7 +341,9 @@ impl<F: Frame> Endpoint<F> {
             _ if !self.is_open() => {}
             _ if now >= self.send.unanswered + self.settings.user_timeout => self.fail(Error::Timeout),
             _ => {
-                self.send.on_timeout(now);
+                if !self.send.on_tail_timer() {
+                    self.send.on_timeout(now);
+                }
                 self.arm_retransmit(now);
             }
         }

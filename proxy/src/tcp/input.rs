@@ -85,6 +85,9 @@ impl<F: Frame> Endpoint<F> {
             return Ok(());
         }
         if !flags.has(Flags::RST) {
+            if fit == Fit::Old && payload > 0 {
+                self.recv.note_duplicate(header.seq, payload as u32);
+            }
             self.remember_repeated(header, now);
             self.acknowledge_stray(len, now);
             if flags.has(Flags::FIN) && self.state == State::TimeWait {

@@ -8,7 +8,7 @@
 //!  segment in                                                                    segment out
 //!    |                                                                              ^
 //!  open (handshake)                                                    output, segment (headers, frames)
-//!  input (acceptability, RST, ACK) --> recovery (loss) --> send (what goes next) ---'
+//!  input (acceptability, RST, ACK) --> recovery (loss), tail --> send (what goes next) ---'
 //!    '--> recv (order, window, ACKs)    scoreboard            queue (bytes)
 //!           reassembly                  rto, congestion, cubic
 //! ```
@@ -22,6 +22,7 @@ mod reassembly;
 mod send;
 mod queue;
 mod recovery;
+mod tail;
 mod scoreboard;
 mod ranges;
 mod congestion;

@@ -64,10 +64,10 @@ impl<F: Frame> Endpoint<F> {
     /// Bytes of options in the next data segment.
     fn options(&self) -> usize {
         let stamp = if self.clock.on { 12 } else { 0 };
-        if !self.send.sack || self.recv.reassembly().is_empty() {
+        if !self.send.sack || !self.recv.has_blocks() {
             return stamp;
         }
-        let blocks = self.recv.reassembly().sack_blocks();
+        let blocks = self.recv.sack_blocks();
         Options { timestamps: self.clock.on.then_some((0, 0)), sack: blocks, ..Options::default() }.len()
     }
 
@@ -112,8 +112,8 @@ impl<F: Frame> Endpoint<F> {
     /// A header that tells the peer all we have: ACK, window, timestamps, SACK blocks.
     fn acking(&mut self, seq: Seq, flags: Flags, now: Instant) -> Header {
         let mut options = Options { timestamps: self.clock.stamp(now), ..Options::default() };
-        if self.send.sack && !self.recv.reassembly().is_empty() {
-            options.sack = self.recv.reassembly().sack_blocks();
+        if self.send.sack && self.recv.has_blocks() {
+            options.sack = self.recv.sack_blocks();
         }
         self.timers.ack = Instant::FAR;
         let window = self.recv.advertise(false);

@@ -15,6 +15,7 @@ use pnat_shared::wire::tcp::{Header, Seq};
 
 use super::congestion::Congestion;
 use super::send::Sender;
+use super::tail::Tail;
 
 /// Duplicate ACKs, or separate SACKed ranges, that prove a loss (RFC 5681 section 3.2).
 const DUP_THRESHOLD: u32 = 3;
@@ -58,6 +59,7 @@ impl<F: Frame> Sender<F> {
             self.end_probe();
         }
         self.detect_loss(header, acked, duplicate, now);
+        self.judge_tail(header, flight);
         self.change_phase(flight);
         if acked > 0 && !matches!(self.phase, Phase::Recovery { .. }) {
             let limited = self.limited || matches!(self.phase, Phase::Timeout { .. });
@@ -115,7 +117,7 @@ impl<F: Frame> Sender<F> {
 
     /// What was sent after this time cannot have been answered.
     fn answerable(&self, now: Instant) -> Instant {
-        Instant::ZERO + now.since(Instant::ZERO).saturating_sub(self.rtt().unwrap_or(Duration::ZERO) / 2)
+        Instant::ZERO + now.since(Instant::ZERO).saturating_sub(self.rto.shortest() / 2)
     }
 
     fn detect_loss(&mut self, header: &Header, acked: u32, duplicate: bool, now: Instant) {
@@ -124,14 +126,16 @@ impl<F: Frame> Sender<F> {
             let mut news = 0;
             let answerable = self.answerable(now);
             for (left, right) in header.options.sack.as_slice() {
-                // Blocks at or below the ACK are reports of duplicates (RFC 2883), others must lie in flight.
-                if left.before(*right) && left.after(self.una) && !right.after(self.nxt) {
+                // Blocks at or below the ACK are reports of duplicates (RFC 2883), others must lie in flight. Distances from
+                // SND.UNA are compared, not numbers: a forged block may reach half way round the circle.
+                let (from, to) = (left.0.wrapping_sub(self.una.0), right.0.wrapping_sub(self.una.0));
+                if 0 < from && from < to && to <= self.flight() {
                     news += self.scoreboard.sack(*left, *right, answerable);
                 }
             }
             if news > 0 || (acked > 0 && !self.scoreboard.is_clean()) {
-                // RFC 8985 section 6.2: a quarter of the round trip may be reordering.
-                let reorder = self.rtt().unwrap_or(Duration::ZERO) / 4;
+                // RFC 8985 section 6.2: a quarter of the shortest round trip may be reordering.
+                let reorder = self.rto.shortest() / 4;
                 self.scoreboard.detect(self.una, mss, self.dup_threshold(), reorder);
             }
             return;
@@ -176,6 +180,7 @@ impl<F: Frame> Sender<F> {
 
     /// Fast recovery from here on.
     pub(super) fn recover(&mut self) {
+        self.tail = Tail::Idle;
         self.phase = Phase::Recovery { until: self.nxt };
     }
 
@@ -183,6 +188,7 @@ impl<F: Frame> Sender<F> {
     pub(super) fn on_timeout(&mut self, now: Instant) {
         self.rto.back_off();
         self.timed = None;
+        self.tail = Tail::Idle;
         if self.unanswered == Instant::FAR {
             self.unanswered = now;
         }

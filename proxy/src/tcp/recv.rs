@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use pnat_shared::frame::Frame;
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::verdict::DropReason;
-use pnat_shared::wire::tcp::Seq;
+use pnat_shared::wire::tcp::{SackBlocks, Seq};
 
 use super::reassembly::Reassembly;
 use crate::chunk::Chunk;
@@ -60,6 +60,9 @@ pub(super) struct Receiver<F> {
     pub(super) owed: Owed,
     /// Some text has come.
     begun: bool,
+    /// What came last although it had come before: the next ACK says so (D-SACK, RFC 2883), and the peer can undo what it
+    /// did about a loss that was none.
+    duplicate: Option<(Seq, Seq)>,
 }
 
 impl<F: Frame> Receiver<F> {
@@ -81,6 +84,7 @@ impl<F: Frame> Receiver<F> {
             finished: false,
             owed: Owed::Nothing,
             begun: false,
+            duplicate: None,
         }
     }
 
@@ -107,6 +111,8 @@ impl<F: Frame> Receiver<F> {
         if granted.distance(self.right) >= self.worthwhile() as i32 {
             self.right = granted;
         }
+        // Text may have been taken up to the rounded edge.
+        self.right = self.right.max(self.nxt);
         if syn {
             self.right = self.right.min(self.nxt + 0xffff);
         }
@@ -115,6 +121,7 @@ impl<F: Frame> Receiver<F> {
         self.told = self.nxt + (window << shift);
         self.told_nxt = self.nxt;
         self.owed = Owed::Nothing;
+        self.duplicate = None;
         window as u16
     }
 
@@ -163,6 +170,7 @@ impl<F: Frame> Receiver<F> {
         let had_gap = !self.reassembly.is_empty() || self.fin.is_some();
         let edge = self.right.max(self.told);
         let before = self.nxt.distance(seq).max(0) as usize;
+        self.note_duplicate(seq, text.len() as u32);
         let mut fin_at = fin.then(|| seq + text.len() as u32);
         text.advance(before);
         seq += before as u32;
@@ -240,9 +248,28 @@ impl<F: Frame> Receiver<F> {
         self.downstream = bytes;
     }
 
-    /// What the next ACK says about segments out of order.
-    pub(super) fn reassembly(&self) -> &Reassembly<F> {
-        &self.reassembly
+    /// Text came at `seq`: what of it lies before the next expected byte is a duplicate.
+    pub(super) fn note_duplicate(&mut self, seq: Seq, len: u32) {
+        let end = (seq + len).min(self.nxt);
+        if end.after(seq) {
+            self.duplicate = Some((seq, end));
+        }
+    }
+
+    pub(super) fn has_blocks(&self) -> bool {
+        self.duplicate.is_some() || !self.reassembly.is_empty()
+    }
+
+    /// What the next ACK says about segments out of order and come twice.
+    pub(super) fn sack_blocks(&self) -> SackBlocks {
+        let runs = self.reassembly.sack_blocks();
+        let Some((left, right)) = self.duplicate else { return runs };
+        let mut blocks = SackBlocks::default();
+        blocks.push(left, right);
+        for (left, right) in runs.as_slice() {
+            blocks.push(*left, *right);
+        }
+        blocks
     }
 
     /// A segment goes out that carries our ACK: when must the timer run?

@@ -17,6 +17,8 @@ pub(super) struct Rto {
     /// Zero before the first measurement.
     smoothed: Duration,
     variance: Duration,
+    /// The shortest ever measured: about what the path takes when its queues are empty.
+    shortest: Duration,
     timeout: Duration,
     /// How often the timeout has been doubled since the last measurement (Karn: only a fresh one undoes it).
     backoff: u8,
@@ -24,13 +26,20 @@ pub(super) struct Rto {
 
 impl Rto {
     pub(super) const fn new() -> Self {
-        Self { smoothed: Duration::ZERO, variance: Duration::ZERO, timeout: INITIAL, backoff: 0 }
+        Self {
+            smoothed: Duration::ZERO,
+            variance: Duration::ZERO,
+            shortest: MAX,
+            timeout: INITIAL,
+            backoff: 0,
+        }
     }
 
     /// Takes in a measurement of data that was sent once only, or that a timestamp tells apart (RFC 6298 section 3).
     pub(super) fn sample(&mut self, rtt: Duration) {
         // A zero would look like "never measured".
         let rtt = rtt.clamp(Duration::from_nanos(1), MAX);
+        self.shortest = self.shortest.min(rtt);
         if self.smoothed.is_zero() {
             self.smoothed = rtt;
             self.variance = rtt / 2;
@@ -62,6 +71,11 @@ impl Rto {
     /// How long to wait for an answer now, back-off included.
     pub(super) fn current(&self) -> Duration {
         self.timeout.saturating_mul(1 << self.backoff.min(16)).min(MAX)
+    }
+
+    /// The shortest round trip measured; zero before the first measurement.
+    pub(super) fn shortest(&self) -> Duration {
+        self.shortest.min(self.smoothed)
     }
 
     /// Smoothed round-trip time; `None` before the first measurement.

@@ -145,6 +145,10 @@ impl Scoreboard {
         (flight + self.resent_bytes).saturating_sub(self.sacked.bytes() + self.lost_bytes)
     }
 
+    pub(super) fn is_sacked(&self, seq: Seq) -> bool {
+        self.sacked.containing(seq).is_some()
+    }
+
     pub(super) const fn has_lost(&self) -> bool {
         self.lost_bytes > 0
     }

@@ -12,6 +12,7 @@ use super::queue::SendQueue;
 use super::recovery::Phase;
 use super::rto::Rto;
 use super::scoreboard::Scoreboard;
+use super::tail::Tail;
 use crate::chunk::Chunk;
 
 /// Smallest MSS believed (Linux's `TCP_MIN_MSS`): with less, a peer could make us send floods of tiny segments, and
@@ -72,6 +73,7 @@ pub(super) struct Sender<F> {
     pub(super) probing: bool,
     /// The congestion window, not the application or the peer, ended the last round of sending.
     pub(super) limited: bool,
+    pub(super) tail: Tail,
     /// Since when the peer owes an answer; [`Instant::FAR`] while it owes none.
     pub(super) unanswered: Instant,
     last_sent: Instant,
@@ -101,6 +103,7 @@ impl<F: Frame> Sender<F> {
             probe: false,
             probing: false,
             limited: false,
+            tail: Tail::Idle,
             unanswered: Instant::FAR,
             last_sent: Instant::ZERO,
         }
@@ -154,6 +157,9 @@ impl<F: Frame> Sender<F> {
 
     /// What to send next in a segment with room for `max` bytes; the same answer until [`Sender::sent`].
     pub(super) fn next(&mut self, max: u32) -> Option<Slice> {
+        if let Some(slice) = self.tail_probe(max) {
+            return Some(slice);
+        }
         let room = self.congestion.window().saturating_sub(self.pipe());
         let hole = if self.scoreboard.is_clean() { None } else { self.scoreboard.next_lost() };
         if let Some(hole) = hole {
@@ -177,7 +183,7 @@ impl<F: Frame> Sender<F> {
     }
 
     /// A segment from the hole's beginning.
-    fn again(&self, (left, right): (Seq, Seq), max: u32) -> Slice {
+    pub(super) fn again(&self, (left, right): (Seq, Seq), max: u32) -> Slice {
         // Even a window that was shut since leaves room for one byte, which then is a probe.
         let allowed = self.edge().distance(left).max(1) as u32;
         let data_end = self.queue.end();
@@ -187,7 +193,7 @@ impl<F: Frame> Sender<F> {
     }
 
     /// The next segment of new data, where the peer's window allows one.
-    fn fresh(&self, max: u32) -> Option<Slice> {
+    pub(super) fn fresh(&self, max: u32) -> Option<Slice> {
         if self.nxt == self.limit() {
             return None;
         }
@@ -210,6 +216,7 @@ impl<F: Frame> Sender<F> {
 
     /// A slice has left.
     pub(super) fn sent(&mut self, slice: Slice, now: Instant) {
+        self.on_tail_sent(slice);
         if slice.again {
             self.force = false;
             self.scoreboard.on_resent(slice.seq, slice.end(), self.nxt, now);

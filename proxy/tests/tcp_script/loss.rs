@@ -219,8 +219,9 @@ fn rfc2883_blocks_below_the_acknowledgment_mean_no_loss() {
         << P. 4101+1000 ack 301
         >> . 301 ack 3101 sack 101-3101
         >> . 301 ack 3101 sack 99999-200000
+        >> . 301 ack 3101 sack 2147486000-3000
         << -
-        @0.3
+        @0.2
         << -
         ",
     );

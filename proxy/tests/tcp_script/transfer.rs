@@ -287,6 +287,25 @@ fn rfc7323_2_3_both_windows_are_scaled_by_what_was_agreed() {
 }
 
 #[test]
+fn a_scaled_window_that_was_rounded_up_can_be_filled() {
+    play(
+        "
+        window 100
+        >> S 1000 mss 1000 ws 0
+        answer iss 5000 mss 1000 ws 5
+        << S. 5000 ack 1001 win 96 ws 5
+        >> . 1001 ack 5001
+        >> . 1001+50 ack 5001
+        >> . 1051+30 ack 5001
+        << . 5001 ack 1081 win 1                  # 16 bytes are left, but units of 32 must not take back what was said
+        >> . 1081+32 ack 5001
+        @0.1
+        << . 5001 ack 1113 win 0
+        ",
+    );
+}
+
+#[test]
 fn rfc7323_5_3_an_old_timestamp_is_dropped_and_acknowledged() {
     play(
         "

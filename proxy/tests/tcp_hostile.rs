@@ -1,0 +1,22 @@
+//! Property: whatever a peer sends, in whatever order, the endpoint keeps its promises (`pnat_proxy::fuzzing`): no panic,
+//! bounded memory, no byte delivered that was not sent, no window taken back, no timer that spins.
+
+use pnat_proxy::fuzzing::tcp_segment;
+use proptest::prelude::*;
+
+proptest! {
+    #[test]
+    fn an_endpoint_keeps_its_promises_to_any_peer(run in prop::collection::vec(any::<u8>(), 0..3000)) {
+        tcp_segment(&run);
+    }
+
+    #[test]
+    fn an_established_endpoint_keeps_its_promises(
+        kind in any::<u8>(),
+        window in any::<u16>(),
+        run in prop::collection::vec(any::<u8>(), 0..3000),
+    ) {
+        let [high, low] = window.to_be_bytes();
+        tcp_segment(&[&[kind | 2, high, low, 7, 7], run.as_slice()].concat());
+    }
+}
