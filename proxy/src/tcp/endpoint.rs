@@ -341,7 +341,7 @@ impl<F: Frame> Endpoint<F> {
             _ if !self.is_open() => {}
             _ if now >= self.send.unanswered + self.settings.user_timeout => self.fail(Error::Timeout),
             _ => {
-                if !self.send.on_tail_timer() {
+                if !self.send.on_tail_timer(now) {
                     self.send.on_timeout(now);
                 }
                 self.arm_retransmit(now);

@@ -172,13 +172,14 @@ impl<F: Frame> Endpoint<F> {
         let bare = bare && !header.flags.has(Flags::FIN);
         let echo = header.options.timestamps.filter(|_| self.clock.on);
         let echo = echo.and_then(|(_, echo)| self.clock.elapsed(echo, now));
-        let acked = self.send.on_ack(header, bare, echo, now);
+        let before = self.send.una;
+        let news = self.send.on_ack(header, bare, echo, now);
         if self.send.flight() == 0 {
             self.timers.retransmit = Instant::FAR;
-        } else if acked > 0 {
+        } else if news {
             self.arm_retransmit(now);
         }
-        if acked > 0 && self.send.is_fin_acked() {
+        if self.send.una != before && self.send.is_fin_acked() {
             self.on_fin_acked(now);
         }
         Ok(())

@@ -36,14 +36,14 @@ pub(super) enum Phase {
 
 impl<F: Frame> Sender<F> {
     /// An acceptable ACK: `una <= ack <= nxt`. `pure`: it carries nothing else. `echo`: the round trip by its timestamp.
-    /// Answers how many sequence numbers it acknowledges.
+    /// Answers whether it brings news: numbers acknowledged, or SACKed for the first time.
     pub(super) fn on_ack(
         &mut self,
         header: &Header,
         pure: bool,
         echo: Option<Duration>,
         now: Instant,
-    ) -> u32 {
+    ) -> bool {
         let acked = header.ack.0.wrapping_sub(self.una.0);
         let flight = self.flight();
         let window = u32::from(header.window) << self.shift;
@@ -58,14 +58,14 @@ impl<F: Frame> Sender<F> {
         if self.probing {
             self.end_probe();
         }
-        self.detect_loss(header, acked, duplicate, now);
+        let sacked = self.detect_loss(header, acked, duplicate, now);
         self.judge_tail(header, flight);
         self.change_phase(flight);
         if acked > 0 && !matches!(self.phase, Phase::Recovery { .. }) {
             let limited = self.limited || matches!(self.phase, Phase::Timeout { .. });
             self.congestion.on_ack(acked, limited, self.rtt(), now);
         }
-        acked
+        acked > 0 || sacked
     }
 
     /// RFC 9293 section 3.10.7.4: only a newer segment may change the window.
@@ -120,7 +120,7 @@ impl<F: Frame> Sender<F> {
         Instant::ZERO + now.since(Instant::ZERO).saturating_sub(self.rto.shortest() / 2)
     }
 
-    fn detect_loss(&mut self, header: &Header, acked: u32, duplicate: bool, now: Instant) {
+    fn detect_loss(&mut self, header: &Header, acked: u32, duplicate: bool, now: Instant) -> bool {
         let mss = u32::from(self.mss);
         if self.sack {
             let mut news = 0;
@@ -138,7 +138,7 @@ impl<F: Frame> Sender<F> {
                 let reorder = self.rto.shortest() / 4;
                 self.scoreboard.detect(self.una, mss, self.dup_threshold(), reorder);
             }
-            return;
+            return news > 0;
         }
         if acked > 0 {
             match self.phase {
@@ -155,6 +155,7 @@ impl<F: Frame> Sender<F> {
                 self.scoreboard.mark_lost(self.una, (self.una + mss).min(self.nxt));
             }
         }
+        false
     }
 
     /// Three; fewer where so little is in flight that three could never come (RFC 5827).

@@ -116,6 +116,19 @@ impl Scoreboard {
         });
     }
 
+    /// Nothing was heard for so long that what was sent again at least `age` ago must be lost.
+    pub(super) fn give_up_resent(&mut self, now: Instant, age: Duration) {
+        let (cursor, bytes) = (&mut self.cursor, &mut self.resent_bytes);
+        self.resent.retain(|resent| {
+            let lost = now.since(resent.at) >= age;
+            if lost {
+                *cursor = cursor.min(resent.left);
+                *bytes -= resent.len();
+            }
+            !lost
+        });
+    }
+
     /// Without SACK: what three duplicate ACKs or a partial ACK say about the first segment (RFC 6582).
     pub(super) fn mark_lost(&mut self, una: Seq, below: Seq) {
         self.lost_below = self.lost_below.max(below);

@@ -1,10 +1,11 @@
 //! Tail loss probes (RFC 8985 section 7): a loss at the end of a flight, where nothing follows that could be SACKed, is
-//! found after two round trips and not only when the retransmission timer runs out.
+//! found after two round trips and not only when the retransmission timer runs out. During recovery the same wait tells
+//! that the last retransmissions were lost, behind which nothing follows either.
 //!
 //! Runs on: proxy cores. Allocates: never. Blocks: never.
 
 use pnat_shared::frame::Frame;
-use pnat_shared::time::Duration;
+use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::tcp::{Header, Seq};
 
 use super::congestion::Congestion;
@@ -36,8 +37,11 @@ impl<F: Frame> Sender<F> {
             return None;
         }
         self.tail = Tail::Idle;
-        let quiet =
-            self.phase == Phase::Open && self.scoreboard.is_clean() && !self.probing && self.window > 0;
+        let quiet = match self.phase {
+            Phase::Open => self.scoreboard.is_clean() && !self.probing && self.window > 0,
+            Phase::Recovery { .. } => true,
+            Phase::Timeout { .. } => false,
+        };
         if !self.sack || !quiet || self.flight() == 0 {
             return None;
         }
@@ -51,12 +55,19 @@ impl<F: Frame> Sender<F> {
     }
 
     /// The timer has run out; answers whether it ran for a probe.
-    pub(super) fn on_tail_timer(&mut self) -> bool {
-        let armed = self.tail == Tail::Armed;
-        if armed {
-            self.tail = Tail::Due;
+    pub(super) fn on_tail_timer(&mut self, now: Instant) -> bool {
+        if self.tail != Tail::Armed {
+            return false;
         }
-        armed
+        if self.phase == Phase::Open {
+            self.tail = Tail::Due;
+        } else {
+            // Once per recovery: then it is up to the retransmission timer.
+            self.tail = Tail::Sent { left: self.una, right: self.nxt, again: false };
+            self.scoreboard.give_up_resent(now, self.rtt().unwrap_or(Duration::ZERO));
+            self.force = true;
+        }
+        true
     }
 
     /// The probe: new data, or else the last segment once more; in either case whatever the congestion window says.
