@@ -40,6 +40,7 @@ fn frames_cross_devices_and_every_loss_is_counted() {
         ],
         frames: 16_383,
         frame_cache: 64,
+        hugepages: true,
         eal_args: Vec::new(),
     };
 

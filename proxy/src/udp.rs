@@ -290,3 +290,36 @@ fn write<F: Frame>(
     udp::write(&mut packet[ip::MIN_LEN..], (*from.ip(), from.port()), (*to.ip(), to.port()));
     Ok(frame)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pnat_shared::loopback::{FIRST, SECOND};
+    use pnat_shared::testkit::{VecFrame, VecPool};
+
+    #[test]
+    fn a_readdressed_datagram_has_a_right_checksum_whatever_it_carries() {
+        let masked = SocketAddrV4::new(std::net::Ipv4Addr::new(240, 0, 0, 1), 77);
+        for payload in 0..=u16::MAX {
+            let mut frame: VecFrame =
+                write(&mut VecPool::endless(), masked, FIRST, &payload.to_be_bytes()).unwrap();
+            redirect(&mut frame, SECOND, masked);
+            let packet = ip::Header::read(&frame.data()[L2_LEN..]).unwrap();
+            assert_eq!((packet.src, packet.dst), (*SECOND.ip(), *masked.ip()));
+            let bytes = &frame.data()[L2_LEN + ip::MIN_LEN..];
+            let header = udp::Header::read(bytes).unwrap();
+            assert!(header.checksum != 0 && header.is_intact(bytes, packet.src, packet.dst), "{payload:#x}");
+            assert_eq!((header.src_port, header.dst_port), (SECOND.port(), masked.port()));
+        }
+    }
+
+    #[test]
+    fn a_datagram_without_a_checksum_stays_without() {
+        let masked = SocketAddrV4::new(std::net::Ipv4Addr::new(240, 0, 0, 1), 77);
+        let mut frame: VecFrame = write(&mut VecPool::endless(), masked, FIRST, b"x").unwrap();
+        let at = L2_LEN + ip::MIN_LEN + udp::CHECKSUM_AT;
+        frame.data_mut()[at..at + 2].fill(0);
+        redirect(&mut frame, SECOND, masked);
+        assert_eq!(frame.data()[at..at + 2], [0, 0]);
+    }
+}

@@ -4,11 +4,15 @@
 mod relay;
 mod support;
 
+use std::sync::Arc;
+
+use pnat_proxy::filter::Chains;
+use pnat_shared::config::{FilterKind, LimitBy, LimitFilter, ReplaceFilter};
 use pnat_shared::testkit::{LinkSpec, Random};
 use pnat_shared::time::Duration;
 use pnat_shared::verdict::CloseReason;
 use proptest::prelude::*;
-use relay::{Run, Task};
+use relay::{Run, Task, WINDOW};
 
 fn text(random: &mut Random, len: usize) -> Vec<u8> {
     (0..len).map(|_| random.number() as u8).collect()
@@ -101,6 +105,35 @@ fn slow_readers_cannot_keep_the_frames_of_all() {
 }
 
 #[test]
+fn the_filters_of_a_rule_work_on_what_passes_under_loss() {
+    let kinds = [
+        FilterKind::Replace(ReplaceFilter {
+            find: b"red".into(),
+            with: b"green".into(),
+            first: true,
+            second: true,
+        }),
+        FilterKind::Limit(LimitFilter { bytes_per_second: 40_000, burst: 10_000, by: LimitBy::Flow }),
+    ];
+    let policy = support::policy_of(kinds);
+    let mut random = Random::new(8);
+    let mut words = |count: u32| {
+        (0..count).map(|_| ["red", "re", "d", "blue "][random.below(4) as usize]).collect::<String>()
+    };
+    let texts = [words(30_000), words(20_000)];
+    let task = |text: &String| Task { text: text.clone().into_bytes(), ..Task::default() };
+    let mut run = Run::new(vec![[task(&texts[0]), task(&texts[1])]]);
+    run.chains = Arc::new(Chains::compile(&policy, WINDOW).unwrap());
+    run.link.loss = 0.01;
+    let report = run.simulate(8);
+    let [client, server] = &report.outcomes[0].read;
+    assert!(*server == texts[0].replace("red", "green").into_bytes(), "the first stream differs");
+    assert!(*client == texts[1].replace("red", "green").into_bytes(), "the second stream differs");
+    let least = Duration::from_millis(texts[0].len() as u64 / 40 - 500);
+    assert!(report.took > least, "{:?} for {} bytes at 40 kB/s", report.took, texts[0].len());
+}
+
+#[test]
 fn an_aborting_end_is_mirrored_and_leaves_nothing_behind() {
     for seed in 0..10 {
         let mut tasks = tasks(seed, 20, 100_000);
@@ -154,7 +187,8 @@ proptest! {
         let mut run = Run::new(vec![[client, server]]);
         run.link.loss = loss;
         if filtered {
-            run.filters = vec![support::filters::obedient().0];
+            let filter = (Arc::from("obedient"), support::filters::obedient().0);
+            run.chains = Arc::new(Chains::new(vec![vec![filter]], WINDOW));
         }
         check(&run, seed);
     }

@@ -3,10 +3,16 @@
 
 mod support;
 
+use std::sync::Arc;
+
+use pnat_proxy::filter::Chains;
+use pnat_proxy::reactor::Snapshot;
+use pnat_shared::config::{BlockAnswer, BlockFilter, FilterKind};
+use pnat_shared::flow::Side;
 use pnat_shared::verdict::{CloseReason, DropReason};
 use support::filters::obedient;
 use support::script::Script;
-use support::{Rig, settings};
+use support::{POLICY, Rig, WINDOW, policy_of, settings};
 
 fn script() -> Script {
     Script::new(Rig::new(vec![]))
@@ -377,12 +383,66 @@ fn back_pressure_closes_the_senders_window_and_opens_it_again() {
 }
 
 #[test]
+fn a_burst_beyond_one_visits_bound_is_carried_by_the_next() {
+    let settings = pnat_shared::config::Proxy { window: 1 << 20, ..settings() };
+    let mut script = Script::new(Rig::with(&settings, vec![]));
+    script.play(
+        "
+        >> client SYN seq=100 mss=1460 ws=7
+        << server SYN seq=100
+        >> server SYN ACK seq=900 ack=101 mss=1460 ws=7
+        << server ACK seq=101 ack=901
+        << client SYN ACK seq=900 ack=101
+        >> client ACK seq=101 ack=901
+        --
+        ",
+    );
+    // The window of a SYN is not scaled: the client hears of the large one with the answer to its first bytes.
+    let mut seq = 101;
+    for burst in [50, 200] {
+        for _ in 0..burst {
+            script.client_queues(seq, 600);
+            seq += 600;
+        }
+        script.take();
+    }
+    let view = script.rig.reactor.pairs(script.rig.now).next().unwrap();
+    assert_eq!((view.held, view.bytes[0]), (250 * 600, 250 * 600));
+}
+
+#[test]
+fn what_was_not_acknowledged_does_not_count_as_sent() {
+    for (last, reason) in [
+        (">> server RST seq=901\n << client RST", CloseReason::SecondReset),
+        (">> worker gone\n << server RST\n << client RST", CloseReason::Operator),
+    ] {
+        let (mut script, ends) = open_obedient();
+        script.play(
+            "
+            >> client ACK seq=101 ack=901 data=hello
+            << server data=hello
+            >> server ACK seq=901 ack=106
+            @ 1s
+            << client ACK ack=106
+            >> client ACK seq=106 ack=901 data=world
+            << server data=world
+            ",
+        );
+        script.play(&format!("{last}\n << closed"));
+        let end = ends.try_recv().unwrap().summary;
+        assert_eq!((end.reason, end.received, end.sent), (reason, [10, 0], [5, 0]));
+    }
+}
+
+#[test]
 fn an_idle_pair_is_ended_for_both_sides() {
     let settings =
         pnat_shared::config::Proxy { idle_timeout: pnat_shared::time::Duration::from_secs(30), ..settings() };
     let mut script = Script::new(Rig::with(&settings, vec![]));
     script.play(OPEN).play(
         "
+        @ 29s
+        >> client ACK seq=101 ack=901
         @ 29s
         @ 2s
         << server RST seq=101
@@ -446,6 +506,26 @@ fn a_filter_may_answer_the_client_and_reset_the_server() {
     let end = ends.try_recv().unwrap().summary;
     assert_eq!((end.reason, end.received, end.sent), (CloseReason::Blocked, [13, 0], [0, 3]));
     script.play("@ 3s\n << closed blocked");
+}
+
+#[test]
+fn a_blocked_page_is_answered_by_a_403_and_the_server_sees_nothing_of_the_request() {
+    let block = BlockFilter {
+        patterns: Vec::new(),
+        hosts: vec!["blocked.example".to_owned()],
+        sni: Vec::new(),
+        answer: BlockAnswer::Page("<p>no</p>".into()),
+    };
+    let mut script = script();
+    let chains = Chains::compile(&policy_of([FilterKind::Block(block)]), WINDOW).unwrap();
+    let snapshot = Snapshot { generation: POLICY, rules: vec!["rule".into()], chains: Arc::new(chains) };
+    script.rig.reactor.set_policy(snapshot);
+    script.play(OPEN);
+    let told = script.client_says(101, b"GET / HTTP/1.1\r\nHost: blocked.example\r\n\r\n");
+    let [server, client] = told.as_slice() else { panic!("{told:?}") };
+    assert!(server.starts_with("server RST ACK seq=101"), "{server}");
+    assert!(client.starts_with("client FIN ACK seq=901"), "{client}");
+    assert!(script.last_payload(Side::First).starts_with(b"HTTP/1.1 403"));
 }
 
 #[test]

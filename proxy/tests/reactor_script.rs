@@ -74,6 +74,22 @@ fn a_datagram_that_panics_ends_its_association_only() {
 }
 
 #[test]
+fn what_a_panicking_pair_left_half_done_reaches_no_other_flow() {
+    let (filter, _ends) = obedient();
+    let mut rig = Rig::new(vec![filter]);
+    open_udp(&mut rig, 0, b"delay");
+    rig.packet(query(handle(0), b"panic"));
+    open_udp(&mut rig, 1, b"fine");
+    rig.burst();
+    assert_eq!(rig.told(), ["server UDP len=4 data=fine"]);
+    rig.pass(Duration::from_millis(110));
+    assert_eq!(rig.told(), ["closed internal"]);
+    rig.packet(query(handle(1), b"fine"));
+    rig.burst();
+    assert_eq!(rig.told(), ["server UDP len=4 data=fine"]);
+}
+
+#[test]
 fn a_packet_of_an_ended_flow_is_stale_although_its_slot_is_used_again() {
     let mut rig = Rig::new(vec![]);
     let old = Handle { generation: 2, ..handle(0) };
@@ -136,6 +152,30 @@ fn open_flows_keep_their_chain_when_the_policy_changes() {
     rig.packet(query(handle(0), b"double"));
     rig.burst();
     assert_eq!(rig.told(), ["server UDP len=12 data=doubledouble"; 2]);
+    // With the last of its flows the old policy goes.
+    rig.gone(handle(0), CloseReason::Operator);
+    open_udp(&mut rig, 1, b"double");
+    rig.burst();
+    assert_eq!(rig.told(), ["closed operator", "closed reload"]);
+}
+
+#[test]
+fn a_first_packet_that_names_another_flow_is_refused() {
+    let mut rig = Rig::new(vec![]);
+    rig.open(handle(0), Protocol::Udp, query(handle(1), b"x"));
+    rig.open(handle(2), Protocol::Tcp, query(handle(2), b"x"));
+    rig.burst();
+    assert_eq!(rig.told(), ["closed malformed"; 2]);
+}
+
+#[test]
+fn what_a_short_frame_was_padded_with_does_not_pass() {
+    let mut rig = Rig::new(vec![]);
+    let mut frame = query(handle(0), b"x");
+    frame.resize(60);
+    rig.open(handle(0), Protocol::Udp, frame);
+    rig.burst();
+    assert_eq!(rig.told(), ["server UDP len=1 data=x"]);
 }
 
 /// A frame with one bit turned over.

@@ -128,10 +128,17 @@ impl<F: Frame> Pair<F> {
         }
     }
 
-    /// Resets one side. What was queued for it never arrives.
+    /// Resets one side.
     fn abort(&mut self, side: Side) {
-        let lost = self.socket(side).queued();
-        self.tally.lost(!Stream::entering(side), lost);
+        let queued = self.socket(side).queued();
         self.socket(side).abort();
+        self.note_loss(side, queued);
+    }
+
+    /// Where a socket has just failed, what it had `queued` never arrives.
+    pub(super) fn note_loss(&mut self, side: Side, queued: usize) {
+        if self.socket(side).error().is_some() {
+            self.tally.lost(!Stream::entering(side), queued);
+        }
     }
 }

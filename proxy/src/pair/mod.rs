@@ -111,17 +111,22 @@ impl<F: Frame> Pair<F> {
             // A reset clears the socket's queue, but what came before it belongs to the other side, also in one burst.
             self.carry(Stream::entering(side), visit);
         }
-        self.socket(side).on_segment(header, payload, visit.now)?;
-        self.last_seen = visit.now;
-        Ok(())
+        let queued = self.socket(side).queued();
+        let taken = self.socket(side).on_segment(header, payload, visit.now);
+        self.note_loss(side, queued);
+        if taken.is_ok() {
+            self.last_seen = visit.now;
+        }
+        taken
     }
 
     /// Does what is due by time; [`Pair::pump`] is to follow.
     pub(crate) fn on_timer<P: FramePool<F>>(&mut self, visit: &mut Visit<'_, F, P>) {
         for side in [Side::First, Side::Second] {
-            let socket = self.socket(side);
-            if socket.deadline() <= visit.now {
-                socket.on_timer(visit.now);
+            let queued = self.socket(side).queued();
+            if self.socket(side).deadline() <= visit.now {
+                self.socket(side).on_timer(visit.now);
+                self.note_loss(side, queued);
             }
         }
         self.wake_chain(visit);

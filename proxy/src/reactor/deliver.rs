@@ -157,7 +157,6 @@ impl<F: Frame> Reactor<F> {
 
     /// Takes out a pair that panicked: both sides get RST as far as that still works, and its filters are told.
     fn bury<P: FramePool<F>>(&mut self, key: usize, round: &mut Round<'_, F, P>) {
-        self.bench.clear();
         self.stats.panics.add(1);
         let slot = &mut self.slots[key];
         tracing::error!(handle = ?slot.handle, flow = ?slot.conversation.flow(), "a pair panicked and was reset");

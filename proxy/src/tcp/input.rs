@@ -139,8 +139,6 @@ impl<F: Frame> Endpoint<F> {
             return Err(DropReason::Unacceptable);
         }
         match self.state {
-            // Not to be cut short (RFC 1337): a duplicate that met a closed peer may have caused it.
-            State::TimeWait => return Err(DropReason::Unacceptable),
             // Both streams have arrived, so nobody is owed an error (RFC 9293 section 3.10.7.4).
             State::Closing | State::LastAck if self.send.queue.len() == 0 => self.close(None),
             _ => self.close(Some(Error::Reset)),

@@ -16,7 +16,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use pnat_proxy::filter::{Chains, Factory, Named, Services};
+use pnat_proxy::filter::{Chains, Services};
 use pnat_proxy::reactor::{Outputs, Reactor, Snapshot};
 use pnat_shared::config::Proxy;
 use pnat_shared::flow::{Handle, NewFlow, Protocol, Side, WorkerId};
@@ -28,7 +28,10 @@ use pnat_shared::verdict::CloseReason;
 use pnat_shared::wire::ip;
 use pnat_shared::wire::tcp::{Flags, Header};
 
-const WINDOW: u32 = 128 * 1024;
+/// Largest receive window of the reactor's sockets, in bytes.
+pub(crate) const WINDOW: u32 = 128 * 1024;
+
+const START: Instant = Instant::from_secs(1);
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -38,7 +41,7 @@ pub(crate) struct Run {
     pub(crate) frames: usize,
     /// Bytes that the reactor may keep in frames.
     pub(crate) keep_in_frames: usize,
-    pub(crate) filters: Vec<Arc<dyn Factory>>,
+    pub(crate) chains: Arc<Chains>,
     /// What each flow's client and server do.
     pub(crate) tasks: Vec<[Task; 2]>,
     /// A flow starts this long after the one before.
@@ -52,6 +55,8 @@ pub(crate) struct Report {
     pub(crate) outcomes: Vec<Outcome>,
     /// Most frames that lived at a time.
     pub(crate) most_frames: usize,
+    /// Until nothing was left to happen.
+    pub(crate) took: Duration,
 }
 
 /// What came of one flow.
@@ -90,7 +95,7 @@ impl Run {
             link: LinkSpec::default(),
             frames: usize::MAX,
             keep_in_frames: usize::MAX,
-            filters: Vec::new(),
+            chains: Arc::new(Chains::new(Vec::new(), WINDOW)),
             tasks,
             stagger: Duration::from_millis(1),
         }
@@ -99,23 +104,22 @@ impl Run {
     /// Runs until nothing will ever happen; panics where that takes longer than an hour of simulated time, or a frame is lost.
     pub(crate) fn simulate(&self, seed: u64) -> Report {
         let mut world = World::new(self, seed);
-        let start = world.now;
         let mut started = 0;
         loop {
-            while started < self.tasks.len() && world.now >= start + self.stagger * started as u32 {
+            while started < self.tasks.len() && world.now >= START + self.stagger * started as u32 {
                 world.start(started as u32, self);
                 started += 1;
             }
             world.step(self);
             let mut next = world.next_event();
             if started < self.tasks.len() {
-                next = next.min(start + self.stagger * started as u32);
+                next = next.min(START + self.stagger * started as u32);
             }
             if next == Instant::FAR {
                 break;
             }
             world.now = next.max(world.now + Duration::from_nanos(1));
-            assert!(world.now.since(start) < Duration::from_secs(3600), "does not end: {:#?}", world.stuck());
+            assert!(world.now.since(START) < Duration::from_secs(3600), "does not end: {:#?}", world.stuck());
         }
         world.conclude(self.tasks.len() as u32)
     }
@@ -123,7 +127,7 @@ impl Run {
 
 impl World {
     fn new(run: &Run, seed: u64) -> Self {
-        let now = Instant::from_secs(1);
+        let now = START;
         let settings = Proxy {
             pairs: 10_000,
             connect_timeout: Duration::from_secs(60),
@@ -133,12 +137,10 @@ impl World {
             window: WINDOW,
             ring: 1024,
         };
-        let named = |factory: &Arc<dyn Factory>| -> Named { (Arc::from("filter"), Arc::clone(factory)) };
-        let chains = Chains::new(vec![run.filters.iter().map(named).collect()], WINDOW);
         let mut reactor = Reactor::new(&settings, 1, Services::default(), Arc::default(), now);
         reactor.keep_in_frames(run.keep_in_frames);
         reactor.set_policy(
-            Snapshot { generation: 1, rules: vec![Arc::from("rule")], chains: Arc::new(chains) },
+            Snapshot { generation: 1, rules: vec![Arc::from("rule")], chains: Arc::clone(&run.chains) },
             1,
         );
         let link = |n| Link::new(run.link.clone(), seed * 4 + n);
@@ -282,6 +284,7 @@ impl World {
 
     /// Everything has ended: no pair, no frame may be left.
     fn conclude(mut self, flows: u32) -> Report {
+        let took = self.now.since(START);
         let stats = self.reactor.stats();
         assert!(self.reactor.is_empty(), "nothing will ever happen, but it is not over: {:#?}", self.stuck());
         assert_eq!((stats.open_tcp.value(), stats.panics.value()), (0, 0));
@@ -294,6 +297,6 @@ impl World {
             .collect();
         drop((self.ends, self.inward, self.outward, self.reactor, self.out));
         assert_eq!(self.pool.living(), 0, "frames that never came back");
-        Report { outcomes, most_frames: self.most_frames }
+        Report { outcomes, most_frames: self.most_frames, took }
     }
 }

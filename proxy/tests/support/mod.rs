@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use pnat_proxy::filter::{Chains, Factory, Named, Services};
 use pnat_proxy::reactor::{Outputs, Reactor, Snapshot};
-use pnat_shared::config::Proxy;
+use pnat_shared::config::{Action, Filter, FilterKind, Match, Policy, Proxy, Rule};
 use pnat_shared::flow::{Handle, NewFlow, Protocol, WorkerId};
 use pnat_shared::loopback::{FromProxy, ToProxy};
 use pnat_shared::testkit::{VecFrame, VecPool};
@@ -59,6 +59,19 @@ pub fn policy(filters: Vec<Arc<dyn Factory>>) -> Snapshot {
     let named = |(n, factory)| -> Named { (Arc::from(format!("filter-{n}")), factory) };
     let chains = Chains::new(vec![filters.into_iter().enumerate().map(named).collect()], WINDOW);
     Snapshot { generation: POLICY, rules: vec![Arc::from("rule")], chains: Arc::new(chains) }
+}
+
+/// A policy with one rule for everything, named `rule`, and filters of these kinds.
+pub fn policy_of(kinds: impl IntoIterator<Item = FilterKind>) -> Policy {
+    let named = |(n, kind)| Filter { name: format!("filter-{n}"), kind };
+    let filters: Vec<Filter> = kinds.into_iter().enumerate().map(named).collect();
+    let rule = Rule {
+        name: "rule".to_owned(),
+        matching: Match::default(),
+        action: Action::Proxy,
+        filters: (0..filters.len()).collect(),
+    };
+    Policy { rules: vec![rule], default_action: Action::Proxy, filters }
 }
 
 /// A reactor, its pool, its clock, and one worker's end of the rings.

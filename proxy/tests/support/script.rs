@@ -14,10 +14,12 @@
 use std::collections::VecDeque;
 
 use pnat_shared::flow::{Protocol, Side};
+use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::loopback::FromProxy;
 use pnat_shared::testkit::VecFrame;
 use pnat_shared::time::Duration;
 use pnat_shared::verdict::CloseReason;
+use pnat_shared::wire::{ip, tcp};
 
 use super::{Rig, handle, packet};
 
@@ -69,10 +71,38 @@ impl Script {
         self
     }
 
-    /// The client sends `len` bytes; answers the window that it was last told, unscaled, less what it has sent since.
-    pub fn client_sends(&mut self, seq: u32, len: usize) -> u32 {
+    /// The client says something that no line can hold; answers what comes out.
+    pub fn client_says(&mut self, seq: u32, bytes: &[u8]) -> Vec<String> {
+        let (header, _) = packet::parse_segment(&["ACK", &format!("seq={seq}"), "ack=901"]);
+        self.rig.packet(packet::segment(Side::First, handle(0), header, bytes));
+        self.pending = true;
+        self.flush();
+        self.told.drain(..).collect()
+    }
+
+    /// The client sends `len` bytes in the burst that is under way.
+    pub fn client_queues(&mut self, seq: u32, len: usize) {
         let words = format!("client ACK seq={seq} ack=901 fill={len}");
         self.arrive(&words.split_whitespace().collect::<Vec<_>>());
+    }
+
+    /// Ends the burst; answers all that comes out.
+    pub fn take(&mut self) -> Vec<String> {
+        self.flush();
+        self.told.drain(..).collect()
+    }
+
+    /// Payload of the last segment that was sent to a side.
+    pub fn last_payload(&self, side: Side) -> &[u8] {
+        let frame = self.last[side as usize].as_ref().expect("something was sent there");
+        let segment = &frame.data()[L2_LEN + ip::MIN_LEN..];
+        let (_, len) = tcp::Header::read(segment).unwrap();
+        &segment[len..]
+    }
+
+    /// The client sends `len` bytes; answers the window that it was last told, unscaled, less what it has sent since.
+    pub fn client_sends(&mut self, seq: u32, len: usize) -> u32 {
+        self.client_queues(seq, len);
         self.flush();
         self.rig.pass(Duration::from_millis(60));
         self.collect();
