@@ -137,6 +137,11 @@ impl<F: Frame> Association<F> {
         &self.flow
     }
 
+    /// When a datagram last came.
+    pub(crate) const fn last_seen(&self) -> Instant {
+        self.last_seen
+    }
+
     pub(crate) const fn tally(&self) -> &Tally {
         &self.tally
     }

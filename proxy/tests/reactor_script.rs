@@ -147,7 +147,7 @@ fn open_flows_keep_their_chain_when_the_policy_changes() {
     open_udp(&mut rig, 0, b"double");
     rig.burst();
     for generation in POLICY + 1..POLICY + 5 {
-        rig.reactor.set_policy(Snapshot { generation, ..policy(vec![]) });
+        rig.reactor.set_policy(Snapshot { generation, ..policy(vec![]) }, generation);
     }
     rig.packet(query(handle(0), b"double"));
     rig.burst();

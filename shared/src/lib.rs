@@ -14,6 +14,7 @@ pub mod loopback;
 pub mod ring;
 pub mod wheel;
 pub mod stats;
+pub mod report;
 pub mod capture;
 pub mod config;
 pub mod testkit;

@@ -30,6 +30,22 @@ impl Counter {
     }
 }
 
+/// Counters that belong together (a core's, a port's, a ring's), as control reads them while their owner writes.
+pub trait Counters: core::fmt::Debug + Send + Sync {
+    /// Calls `each` with every counter's name and value. Names are stable, in `snake_case`, and say their unit.
+    fn counters(&self, each: &mut dyn FnMut(&'static str, u64));
+
+    /// Packets dropped, where the owner drops packets.
+    fn drops(&self) -> Option<&Drops> {
+        None
+    }
+
+    /// Flows ended, where the owner ends flows.
+    fn closes(&self) -> Option<&Closes> {
+        None
+    }
+}
+
 /// One counter per reason.
 #[derive(Debug)]
 pub struct Drops([Counter; DropReason::COUNT]);

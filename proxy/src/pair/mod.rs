@@ -185,6 +185,11 @@ impl<F: Frame> Pair<F> {
     }
 
     /// State of the client's socket and of the server's.
+    /// When a segment was last of use.
+    pub(crate) const fn last_seen(&self) -> Instant {
+        self.last_seen
+    }
+
     pub(crate) fn states(&self) -> [State; 2] {
         [self.first.state(), self.second.state()]
     }

@@ -83,9 +83,14 @@ pub struct Reactor<F: Frame> {
 }
 
 impl<F: Frame> Reactor<F> {
-    /// A reactor for the flows of `workers` workers.
-    pub fn new(settings: &Proxy, workers: usize, services: Services, now: Instant) -> Self {
-        let stats = Arc::<ReactorStats>::default();
+    /// A reactor for the flows of `workers` workers, which counts in `stats`.
+    pub fn new(
+        settings: &Proxy,
+        workers: usize,
+        services: Services,
+        stats: Arc<ReactorStats>,
+        now: Instant,
+    ) -> Self {
         Self {
             limits: Limits {
                 connect: settings.connect_timeout,
@@ -111,9 +116,10 @@ impl<F: Frame> Reactor<F> {
         }
     }
 
-    /// Adds a policy snapshot. New flows name the snapshot that decided on them; those that are open keep theirs.
-    pub fn set_policy(&mut self, snapshot: Snapshot) {
-        self.policies.set(snapshot);
+    /// Adds a policy snapshot. New flows name the snapshot that decided on them, of generation `oldest` or later; those that
+    /// are open keep theirs.
+    pub fn set_policy(&mut self, snapshot: Snapshot, oldest: u32) {
+        self.policies.set(snapshot, oldest);
     }
 
     /// Takes in a burst (which may be empty) and does what it asks for, and what bounded visits before left to do. `now` is
@@ -216,5 +222,15 @@ impl<F: Frame> Reactor<F> {
     /// The pairs alive, in no order.
     pub fn pairs(&self, now: Instant) -> impl Iterator<Item = PairView<'_>> {
         self.slots.iter().map(move |(_, slot)| slot.view(now))
+    }
+
+    /// Keys of pairs are below this.
+    pub fn keys(&self) -> u32 {
+        u32::try_from(self.slots.capacity()).unwrap_or(u32::MAX)
+    }
+
+    /// The pair under a key, if there is one.
+    pub fn pair(&self, key: u32, now: Instant) -> Option<PairView<'_>> {
+        self.slots.get(key as usize).map(|slot| slot.view(now))
     }
 }

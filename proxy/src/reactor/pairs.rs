@@ -53,15 +53,19 @@ pub struct PairView<'a> {
     pub packets: [u64; 2],
     /// Bytes inside the pair: with filters, and in send queues.
     pub held: usize,
+    /// Generation of the policy snapshot that decided.
+    pub policy: u32,
     pub age: Duration,
+    /// Since the last packet that was of use.
+    pub idle: Duration,
 }
 
 impl<F: Frame> Slot<F> {
     pub(super) fn view(&self, now: Instant) -> PairView<'_> {
         let flow = self.conversation.flow();
-        let (states, held, tally) = match &self.conversation {
-            Conversation::Tcp(pair) => (Some(pair.states()), pair.held(), pair.tally()),
-            Conversation::Udp(association) => (None, 0, association.tally()),
+        let (states, held, tally, last_seen) = match &self.conversation {
+            Conversation::Tcp(pair) => (Some(pair.states()), pair.held(), pair.tally(), pair.last_seen()),
+            Conversation::Udp(association) => (None, 0, association.tally(), association.last_seen()),
         };
         PairView {
             handle: self.handle,
@@ -70,7 +74,9 @@ impl<F: Frame> Slot<F> {
             bytes: tally.bytes(),
             packets: tally.packets(),
             held,
+            policy: self.policy,
             age: now.since(flow.opened),
+            idle: now.since(last_seen),
         }
     }
 }

@@ -20,25 +20,23 @@ impl Snapshot {
     }
 }
 
-/// The snapshots in use, oldest first. Few: each but the last two has pairs of its own.
+/// The snapshots in use and the pairs of each, oldest first. Few: each but the last ones has pairs of its own.
 #[derive(Debug, Default)]
 pub(super) struct Policies {
     snapshots: Vec<(Snapshot, usize)>,
+    /// New flows name this generation or a later one.
+    oldest: u32,
 }
 
 impl Policies {
-    /// Adds a snapshot, or replaces the one of the same generation. Those that no pair uses go, except the last two: the one
-    /// before may still be named by first packets on their way through the rings.
-    pub(super) fn set(&mut self, snapshot: Snapshot) {
+    /// Adds a snapshot, or replaces the one of the same generation. Those before `oldest` go as soon as no pair uses them.
+    pub(super) fn set(&mut self, snapshot: Snapshot, oldest: u32) {
+        self.oldest = oldest;
         match self.snapshots.iter_mut().find(|(known, _)| known.generation == snapshot.generation) {
             Some((known, _)) => *known = snapshot,
             None => self.snapshots.push((snapshot, 0)),
         }
-        let mut behind = self.snapshots.len();
-        self.snapshots.retain(|(_, users)| {
-            behind -= 1;
-            *users > 0 || behind < 2
-        });
+        self.snapshots.retain(|(known, users)| *users > 0 || known.generation >= oldest);
     }
 
     pub(super) fn find(&self, generation: u32) -> Option<&Snapshot> {
@@ -54,9 +52,10 @@ impl Policies {
 
     /// A pair of this generation has ended.
     pub(super) fn release(&mut self, generation: u32) {
+        let oldest = self.oldest;
         let Some((place, users)) = self.users(generation) else { return };
         *users = users.saturating_sub(1);
-        if *users == 0 && place + 2 < self.snapshots.len() {
+        if *users == 0 && generation < oldest {
             self.snapshots.remove(place);
         }
     }
@@ -79,10 +78,10 @@ mod tests {
     #[test]
     fn a_snapshot_stays_as_long_as_pairs_use_it() {
         let mut policies = Policies::default();
-        policies.set(snapshot(1));
+        policies.set(snapshot(1), 1);
         policies.retain(1);
         for generation in 2..6 {
-            policies.set(snapshot(generation));
+            policies.set(snapshot(generation), generation - 1);
         }
         let known = |policies: &Policies| (0..9).filter(|&g| policies.find(g).is_some()).collect::<Vec<_>>();
         assert_eq!(known(&policies), [1, 4, 5]);

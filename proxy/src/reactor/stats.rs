@@ -1,7 +1,7 @@
 //! What a reactor counts. It writes, anybody may read.
 
 use pnat_shared::flow::Protocol;
-use pnat_shared::stats::{Closes, Counter, Drops};
+use pnat_shared::stats::{Closes, Counter, Counters, Drops};
 
 /// Counters and gauges of one proxy core.
 #[derive(Debug, Default)]
@@ -45,5 +45,30 @@ impl ReactorStats {
             Protocol::Tcp | Protocol::Icmp => &self.open_tcp,
         };
         open.set(open.value().saturating_sub(1));
+    }
+}
+
+impl Counters for ReactorStats {
+    fn counters(&self, each: &mut dyn FnMut(&'static str, u64)) {
+        each("pairs_tcp", self.open_tcp.value());
+        each("pairs_udp", self.open_udp.value());
+        each("pairs_tcp_opened", self.opened_tcp.value());
+        each("pairs_udp_opened", self.opened_udp.value());
+        each("first_bytes", self.bytes[0].value());
+        each("second_bytes", self.bytes[1].value());
+        each("first_packets", self.packets[0].value());
+        each("second_packets", self.packets[1].value());
+        each("icmp_soft", self.icmp_soft.value());
+        each("unknown_policy", self.unknown_policy.value());
+        each("panics", self.panics.value());
+    }
+
+    fn drops(&self) -> Option<&Drops> {
+        Some(&self.drops)
+    }
+
+    /// Workers count the ends of flows, proxied ones included; counting them here too would double the sums.
+    fn closes(&self) -> Option<&Closes> {
+        None
     }
 }

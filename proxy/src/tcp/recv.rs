@@ -118,7 +118,8 @@ impl<F: Frame> Receiver<F> {
         }
         // Rounded up, so that the edge that the peer sees never lies before one that it has seen.
         let window = self.right.0.wrapping_sub(self.nxt.0).div_ceil(1 << shift).min(0xffff);
-        self.told = self.nxt + (window << shift);
+        // What it was promised once is taken, even where rounding now says a little less.
+        self.told = self.told.max(self.nxt + (window << shift));
         self.told_nxt = self.nxt;
         self.owed = Owed::Nothing;
         self.duplicate = None;

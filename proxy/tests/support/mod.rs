@@ -90,8 +90,8 @@ impl Rig {
 
     pub fn with(settings: &Proxy, filters: Vec<Arc<dyn Factory>>) -> Self {
         let now = Instant::from_secs(1);
-        let mut reactor = Reactor::new(settings, 1, Services::default(), now);
-        reactor.set_policy(policy(filters));
+        let mut reactor = Reactor::new(settings, 1, Services::default(), Arc::default(), now);
+        reactor.set_policy(policy(filters), 1);
         Self { reactor, pool: VecPool::endless(), out: Outputs::new(1), now, input: Vec::new() }
     }
 

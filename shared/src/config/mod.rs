@@ -1,17 +1,27 @@
-//! Configuration: what an operator wrote ([`raw`]), and what it means ([`resolve`]).
+//! Configuration: what an operator wrote (`raw`), and what it means (`resolve`).
 //!
 //! The types here are resolved: names are indices, ranges are checked, defaults are filled in. Nothing downstream
-//! validates again.
+//! validates again. Paths are relative to the directory that the process runs in.
 
 use core::net::{Ipv4Addr, SocketAddr};
 use core::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use crate::flow::Protocol;
 use crate::time::Duration;
+
+mod raw;
+mod resolve;
+mod policy;
+mod value;
+mod error;
+#[cfg(test)]
+mod tests;
+
+pub use error::{ConfigError, Fault, Problem};
 
 /// A whole configuration, ready to run.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +34,21 @@ pub struct Config {
     pub policy: Arc<Policy>,
     pub control: Control,
     pub log: Log,
+}
+
+impl Config {
+    /// Reads and checks `file` for a machine whose CPUs are numbered below `cpus`. Pages that filters answer with are
+    /// read too; no other file is touched.
+    pub fn load(file: &Path, cpus: usize) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(file)
+            .map_err(|source| ConfigError::Unreadable { file: file.to_owned(), source })?;
+        Self::parse(file, &text, cpus)
+    }
+
+    /// As [`Config::load`], with the text of `file` given.
+    pub fn parse(file: &Path, text: &str, cpus: usize) -> Result<Self, ConfigError> {
+        resolve::resolve(file, text, cpus)
+    }
 }
 
 /// A NIC or virtual device.

@@ -97,6 +97,13 @@ impl Delta {
         Self(self.0 + other.0).folded()
     }
 
+    /// The change that undoes this one.
+    #[inline]
+    #[must_use]
+    pub fn reversed(self) -> Self {
+        Self(u32::from(!(self.folded().folded().0 as u16)))
+    }
+
     /// The checksum after the change.
     #[inline]
     pub fn apply(self, checksum: u16) -> u16 {
@@ -152,6 +159,14 @@ mod tests {
             bytes[at..at + 4].copy_from_slice(&new.to_be_bytes());
             let after = Delta::NONE.addr(old, Ipv4Addr::from_bits(new)).apply(before);
             prop_assert_eq!(after, Sum::ZERO.bytes(&bytes).finish());
+        }
+
+        #[test]
+        fn a_change_reversed_gives_the_checksum_back(old: u32, new: u32, port: u16, checksum in 0u16..0xffff) {
+            let delta = Delta::NONE.addr(Ipv4Addr::from_bits(old), Ipv4Addr::from_bits(new)).word(port, !port);
+            let back = delta.reversed().apply(delta.apply(checksum));
+            // Zero and all ones are the same number in one's complement.
+            prop_assert!(back == checksum || (checksum == 0 && back == 0xffff));
         }
     }
 }

@@ -95,12 +95,13 @@ impl Flags {
         Self(self.0 | other.0)
     }
 
-    /// Combinations that no TCP sends: SYN with FIN or RST, FIN with RST, or none of SYN, ACK and RST.
+    /// Whether some TCP could have sent this: not SYN with FIN or RST, not FIN with RST, not none of SYN, ACK and RST.
     pub const fn are_sane(self) -> bool {
-        let opens_and_ends = self.has(Self::SYN) && self.0 & (Self::FIN.0 | Self::RST.0) != 0;
-        let ends_twice = self.has(Self::FIN) && self.has(Self::RST);
-        let says_something = self.0 & (Self::SYN.0 | Self::ACK.0 | Self::RST.0) != 0;
-        says_something && !opens_and_ends && !ends_twice
+        match (self.has(Self::SYN), self.has(Self::FIN), self.has(Self::RST)) {
+            (true, false, false) | (false, false, true) => true,
+            (false, _, false) => self.has(Self::ACK),
+            _ => false,
+        }
     }
 }
 

@@ -1,0 +1,200 @@
+#include "shim.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* lib.rs declares these two structs by hand, because their C declarations changed shape (markers, anonymous unions)
+ * between the DPDK versions that we accept while their layout did not. */
+_Static_assert(sizeof(struct rte_mbuf) == 128, "rte_mbuf");
+_Static_assert(offsetof(struct rte_mbuf, buf_addr) == 0, "rte_mbuf.buf_addr");
+_Static_assert(offsetof(struct rte_mbuf, data_off) == 16, "rte_mbuf.data_off");
+_Static_assert(offsetof(struct rte_mbuf, pkt_len) == 36, "rte_mbuf.pkt_len");
+_Static_assert(offsetof(struct rte_mbuf, data_len) == 40, "rte_mbuf.data_len");
+_Static_assert(offsetof(struct rte_mbuf, buf_len) == 54, "rte_mbuf.buf_len");
+_Static_assert(offsetof(struct rte_mbuf, pool) == 56, "rte_mbuf.pool");
+_Static_assert(offsetof(struct rte_mempool, name) == 0, "rte_mempool.name");
+_Static_assert(offsetof(struct rte_mempool, flags) == 56, "rte_mempool.flags");
+_Static_assert(offsetof(struct rte_mempool, socket_id) == 60, "rte_mempool.socket_id");
+_Static_assert(offsetof(struct rte_mempool, size) == 64, "rte_mempool.size");
+_Static_assert(offsetof(struct rte_mempool, cache_size) == 68, "rte_mempool.cache_size");
+
+/* A queue belongs to one core and a DPDK process has at most RTE_MAX_LCORE of them. */
+#define MAX_QUEUES RTE_MAX_LCORE
+
+/* Attempts to hand a burst to a device that takes nothing, before the burst is dropped. A virtual device may need the
+ * system call that every attempt makes; a NIC frees some descriptors in the microsecond or two that this lasts. */
+#define TX_ATTEMPTS 16
+
+/* Room that AF_XDP takes in front of each received frame (XDP_PACKET_HEADROOM), and one cache line because capsule never
+ * fills a buffer to its last byte. Added to each buffer, so that every frame has the room that its data size promises. */
+#define EXTRA_ROOM (256 + RTE_CACHE_LINE_SIZE)
+
+/* One writer each: the core that owns the queue. */
+struct queue_counters {
+	uint64_t rx_pkts;
+	uint64_t rx_multi_segment;
+	uint64_t tx_pkts;
+	uint64_t tx_dropped;
+} __rte_cache_aligned;
+
+static struct queue_counters counters[RTE_MAX_ETHPORTS][MAX_QUEUES];
+
+static unsigned int pools;
+
+static inline void add(uint64_t *counter, uint64_t n)
+{
+	__atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
+}
+
+int _rte_errno(void)
+{
+	return rte_errno;
+}
+
+uint16_t _rte_eth_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **frames, uint16_t count)
+{
+	struct queue_counters *counter = &counters[port][queue];
+	uint16_t received = rte_eth_rx_burst(port, queue, frames, count);
+	uint16_t kept = 0;
+
+	if (received == 0)
+		return 0;
+	for (uint16_t i = 0; i < received; i++) {
+		if (likely(frames[i]->nb_segs == 1))
+			frames[kept++] = frames[i];
+		else
+			rte_pktmbuf_free(frames[i]);
+	}
+	add(&counter->rx_pkts, kept);
+	if (unlikely(kept < received))
+		add(&counter->rx_multi_segment, received - kept);
+	return kept;
+}
+
+/* Always takes the whole burst: what the device refuses is freed and counted here, since capsule would free it unseen. */
+uint16_t _rte_eth_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **frames, uint16_t count)
+{
+	struct queue_counters *counter = &counters[port][queue];
+	uint16_t sent = rte_eth_tx_burst(port, queue, frames, count);
+	unsigned int attempts = 1;
+
+	while (unlikely(sent < count) && attempts < TX_ATTEMPTS) {
+		uint16_t more = rte_eth_tx_burst(port, queue, frames + sent, count - sent);
+
+		sent += more;
+		attempts = more > 0 ? 0 : attempts + 1;
+		if (more == 0)
+			rte_pause();
+	}
+	add(&counter->tx_pkts, sent);
+	if (unlikely(sent < count)) {
+		rte_pktmbuf_free_bulk(frames + sent, count - sent);
+		add(&counter->tx_dropped, count - sent);
+	}
+	return count;
+}
+
+struct rte_mbuf *_rte_pktmbuf_alloc(struct rte_mempool *pool)
+{
+	return rte_pktmbuf_alloc(pool);
+}
+
+int _rte_pktmbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **frames, unsigned int count)
+{
+	return rte_pktmbuf_alloc_bulk(pool, frames, count);
+}
+
+void _rte_pktmbuf_free(struct rte_mbuf *frame)
+{
+	rte_pktmbuf_free(frame);
+}
+
+/* capsule gives mbufs back this way, sometimes to a pool that they are not from. Each knows its own. */
+void _rte_mempool_put_bulk(struct rte_mempool *pool, void *const *frames, unsigned int count)
+{
+	(void)pool;
+	for (unsigned int i = 0; i < count; i++)
+		rte_pktmbuf_free(frames[i]);
+}
+
+/* Like rte_pktmbuf_pool_create, but packs the buffers without gaps where no PCI device needs each of them to lie within
+ * one page: DPDK's AF_XDP driver registers capacity times buffer size bytes with the kernel, so with gaps the last
+ * buffers of the pool would be out of its reach, nearly half of them with 4 KiB pages. */
+struct rte_mempool *pnat_pktmbuf_pool_create(const char *name, unsigned int capacity, unsigned int cache_size,
+	uint16_t priv_size, uint16_t data_room, int socket)
+{
+	struct rte_pktmbuf_pool_private private;
+	struct rte_mempool *pool;
+	int error;
+
+	if (data_room > UINT16_MAX - EXTRA_ROOM) {
+		rte_errno = EINVAL;
+		return NULL;
+	}
+	data_room += EXTRA_ROOM;
+	pool = rte_mempool_create_empty(name, capacity, sizeof(struct rte_mbuf) + priv_size + data_room, cache_size,
+		sizeof(private), socket, rte_eal_has_pci() ? 0 : RTE_MEMPOOL_F_NO_IOVA_CONTIG);
+	if (pool == NULL)
+		return NULL;
+
+	memset(&private, 0, sizeof(private));
+	private.mbuf_data_room_size = data_room;
+	private.mbuf_priv_size = priv_size;
+
+	error = rte_mempool_set_ops_byname(pool, rte_mbuf_best_mempool_ops(), NULL);
+	if (error == 0) {
+		rte_pktmbuf_pool_init(pool, &private);
+		error = rte_mempool_populate_default(pool);
+	}
+	if (error < 0) {
+		rte_mempool_free(pool);
+		rte_errno = -error;
+		return NULL;
+	}
+	rte_mempool_obj_iter(pool, rte_pktmbuf_init, NULL);
+	pools++;
+	return pool;
+}
+
+unsigned int pnat_mempool_chunks(const struct rte_mempool *pool)
+{
+	return pool->nb_mem_chunks;
+}
+
+int pnat_eth_dev_configure(uint16_t port, uint16_t rx_queues, uint16_t tx_queues, const struct rte_eth_conf *conf)
+{
+	struct rte_eth_conf ours = *conf;
+
+	if (rx_queues > MAX_QUEUES || tx_queues > MAX_QUEUES)
+		return -EINVAL;
+	/* Fast free returns all frames of a queue to one pool, and with several NUMA nodes there are several pools. */
+	if (pools > 1)
+		ours.txmode.offloads &= ~RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE;
+	return rte_eth_dev_configure(port, rx_queues, tx_queues, &ours);
+}
+
+/* capsule calls this first on each of its core threads, which EAL does not know; a thread that EAL does not know has no
+ * mempool cache. */
+int pnat_thread_set_affinity(rte_cpuset_t *cpus)
+{
+	if (rte_thread_set_affinity(cpus) != 0)
+		return -EINVAL;
+	if (rte_lcore_id() == LCORE_ID_ANY && rte_thread_register() != 0)
+		return -rte_errno;
+	return 0;
+}
+
+void pnat_port_counters(uint16_t port, struct pnat_port_counters *sum)
+{
+	memset(sum, 0, sizeof(*sum));
+	if (port >= RTE_MAX_ETHPORTS)
+		return;
+	for (unsigned int queue = 0; queue < MAX_QUEUES; queue++) {
+		const struct queue_counters *counter = &counters[port][queue];
+
+		sum->rx_pkts += __atomic_load_n(&counter->rx_pkts, __ATOMIC_RELAXED);
+		sum->rx_multi_segment += __atomic_load_n(&counter->rx_multi_segment, __ATOMIC_RELAXED);
+		sum->tx_pkts += __atomic_load_n(&counter->tx_pkts, __ATOMIC_RELAXED);
+		sum->tx_dropped += __atomic_load_n(&counter->tx_dropped, __ATOMIC_RELAXED);
+	}
+}

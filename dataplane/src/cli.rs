@@ -1,0 +1,369 @@
+//! The command line: what `pnat` is asked to do, and the answers as text.
+//!
+//! `run` and `check` read the configuration file themselves; the other commands ask the running gateway over its control
+//! socket. Exit codes: 0 done, 1 failed, 2 the configuration or the command line is wrong (nothing was touched).
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use pnat_shared::config::{Action, Config, ConfigError, Idle, Log};
+use pnat_shared::flow::Protocol;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+use tracing_subscriber::EnvFilter;
+
+use crate::control::answer::{Explanation, Flows, Reloaded, Stats};
+use crate::control::client::{Client, ClientError};
+use crate::control::explain::{AddressError, explain, parse_address};
+use crate::control::report::{Report, ReportError};
+use crate::launch::{self, LaunchError};
+
+/// PNAT, a network gateway: packets are translated by NAT workers, streams pass through filters on proxy cores.
+#[derive(Debug, Parser)]
+#[command(name = "pnat", version)]
+pub struct Cli {
+    /// The configuration file; its paths are relative to the current directory.
+    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/pnat/pnat.toml")]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway until SIGTERM or SIGINT; SIGHUP reloads policy, rules and filters.
+    Run,
+    /// Read the configuration, say what it means, and touch nothing.
+    Check {
+        /// Check for a machine with this many CPUs instead of this one.
+        #[arg(long, value_name = "N")]
+        cpus: Option<usize>,
+    },
+    /// Show counters: by core, port, pool and ring, and why packets were dropped and flows ended.
+    Stats {
+        #[command(flatten)]
+        ask: Ask,
+    },
+    /// List live flows.
+    Flows {
+        /// Flows of this client only.
+        #[arg(long, value_name = "ADDRESS")]
+        client: Option<IpAddr>,
+        /// Flows of this protocol only.
+        #[arg(long)]
+        proto: Option<Proto>,
+        /// Show at most this many.
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        limit: usize,
+        #[command(flatten)]
+        ask: Ask,
+    },
+    /// Say which rule decides on a flow, and why the earlier ones do not.
+    Explain {
+        proto: Proto,
+        /// The client, as in 10.0.0.5:4000; without a port for ICMP.
+        src: String,
+        /// The server, as in 93.184.216.34:80.
+        dst: String,
+        #[command(flatten)]
+        ask: Ask,
+    },
+    /// Write what passes through the gateway to a pcap file, until the count, the time or SIGINT ends it.
+    Capture {
+        /// Where: `inside`, `outside` or both (Ethernet), or `to_proxy`, `from_proxy` or both (inside the loopback).
+        #[arg(long, value_name = "POINTS", value_delimiter = ',', default_value = "inside,outside")]
+        at: Vec<String>,
+        /// The pcap file, or `-` for standard output.
+        #[arg(long, value_name = "FILE")]
+        write: PathBuf,
+        /// End after this many packets.
+        #[arg(long, value_name = "N")]
+        count: Option<u64>,
+        /// End after this many seconds.
+        #[arg(long, value_name = "N")]
+        seconds: Option<u64>,
+        /// Bytes kept of each packet.
+        #[arg(long, value_name = "BYTES", default_value_t = 65_535)]
+        snaplen: u32,
+        #[arg(long, value_name = "PATH")]
+        socket: Option<PathBuf>,
+    },
+    /// Show latency percentiles by stage, and totals.
+    Report {
+        /// Also write report.txt, latency.hlog and one .hgrm per stage into this directory.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+        #[command(flatten)]
+        ask: Ask,
+    },
+    /// Read the configuration again and put its policy, rules and filters in force: all of them or none.
+    Reload {
+        #[command(flatten)]
+        ask: Ask,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Ask {
+    /// Ask at this control socket, without reading the configuration.
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Answer in JSON, as the control socket does.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Copy, Clone, Debug, ValueEnum)]
+enum Proto {
+    Tcp,
+    Udp,
+    Icmp,
+}
+
+impl From<Proto> for Protocol {
+    fn from(proto: Proto) -> Self {
+        match proto {
+            Proto::Tcp => Self::Tcp,
+            Proto::Udp => Self::Udp,
+            Proto::Icmp => Self::Icmp,
+        }
+    }
+}
+
+/// Why a command failed.
+#[derive(Debug, Error)]
+pub enum CliError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    #[error("{}: {source}", path.display())]
+    File { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Output(#[from] io::Error),
+}
+
+impl CliError {
+    /// What the process ends with.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Config(_) | Self::Address(_) => ExitCode::from(2),
+            Self::Client(ClientError::Refused { status, .. }) if status.as_u16() == 422 => ExitCode::from(2),
+            // Whoever read the output has seen enough, as in `pnat flows | head`.
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+            _ => ExitCode::FAILURE,
+        }
+    }
+}
+
+impl Cli {
+    /// Does what was asked; answers go to `out`.
+    pub fn run(self, out: &mut impl Write) -> Result<(), CliError> {
+        let config = self.config.as_path();
+        match self.command {
+            Command::Run => run(config),
+            Command::Check { cpus } => check(config, cpus.unwrap_or_else(cpus_of_this_machine), out),
+            Command::Stats { ask } => ask.get::<Stats>(config, "/stats", out),
+            Command::Flows { client, proto, limit, ask } => {
+                let client = client.map_or_else(String::new, |client| format!("&client={client}"));
+                let proto =
+                    proto.map_or_else(String::new, |proto| format!("&proto={}", Protocol::from(proto)));
+                ask.get::<Flows>(config, &format!("/flows?limit={limit}{client}{proto}"), out)
+            }
+            Command::Explain { proto, src, dst, ask } => {
+                explained(config, proto.into(), &src, &dst, &ask, out)
+            }
+            Command::Capture { at, write, count, seconds, snaplen, socket } => {
+                let number = |key, n: Option<u64>| n.map_or_else(String::new, |n| format!("&{key}={n}"));
+                let (at, count, seconds) = (at.join(","), number("count", count), number("seconds", seconds));
+                let path = format!("/capture?at={at}&snaplen={snaplen}{count}{seconds}");
+                capture(&Ask { socket, json: false }.client(config)?, &path, &write, out)
+            }
+            Command::Report { out: dir, ask } => report(config, dir.as_deref(), &ask, out),
+            Command::Reload { ask } => reload(config, &ask, out),
+        }
+    }
+}
+
+fn run(file: &Path) -> Result<(), CliError> {
+    let cpus = cpus_of_this_machine();
+    let config = Config::load(file, cpus)?;
+    start_log(&config.log);
+    Ok(launch::run(config, file, cpus)?)
+}
+
+/// Sends events to standard error, as text or as JSON.
+fn start_log(log: &Log) {
+    let filter = EnvFilter::new(&log.level);
+    let events = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    if log.json { events.json().init() } else { events.init() }
+}
+
+fn check(file: &Path, cpus: usize, out: &mut impl Write) -> Result<(), CliError> {
+    let config = Config::load(file, cpus)?;
+    writeln!(out, "{} is good.", file.display())?;
+    for port in &config.ports {
+        let addresses: Vec<String> =
+            port.addresses.iter().map(|(addr, len)| format!("{addr}/{len}")).collect();
+        let gateway = port.gateway.map_or_else(String::new, |gateway| format!(", gateway {gateway}"));
+        let faces = if port.outside { "outside, faces the servers" } else { "inside, faces the clients" };
+        writeln!(out, "port {}: {}, {}{gateway}; {faces}", port.name, port.device, addresses.join(", "))?;
+    }
+    let cores = &config.cores;
+    let idle = match cores.idle {
+        Idle::Adaptive => "adaptive",
+        Idle::Poll => "poll",
+    };
+    let (workers, proxies) = (&cores.workers, &cores.proxies);
+    writeln!(out, "cores: workers {workers:?}, proxies {proxies:?}, main {}, idle {idle}", cores.main)?;
+    let public: Vec<String> = config.nat.public.iter().map(ToString::to_string).collect();
+    let (low, high) = (config.nat.ports.start(), config.nat.ports.end());
+    writeln!(
+        out,
+        "nat: {}, ports {low}-{high}, {} flows per worker, {} per client",
+        public.join(", "),
+        config.nat.flows,
+        config.nat.flows_per_client
+    )?;
+    let policy = &config.policy;
+    let default = match policy.default_action {
+        Action::Proxy => "proxy",
+        Action::Nat => "nat",
+        Action::Deny(_) => "deny",
+    };
+    writeln!(
+        out,
+        "policy: {} rules, {} filters, default {default}",
+        policy.rules.len(),
+        policy.filters.len()
+    )?;
+    writeln!(out, "control: {}", config.control.socket.display())?;
+    Ok(())
+}
+
+impl Ask {
+    fn client(&self, config: &Path) -> Result<Client, CliError> {
+        let socket = match &self.socket {
+            Some(socket) => socket.clone(),
+            None => Config::load(config, cpus_of_this_machine())?.control.socket,
+        };
+        Ok(Client::new(&socket)?)
+    }
+
+    fn get<T>(&self, config: &Path, path: &str, out: &mut impl Write) -> Result<(), CliError>
+    where
+        T: DeserializeOwned + Serialize + ToString,
+    {
+        let answer: T = self.client(config)?.get(path)?;
+        self.print(&answer, out)
+    }
+
+    fn print<T: Serialize + ToString>(&self, answer: &T, out: &mut impl Write) -> Result<(), CliError> {
+        if self.json {
+            let json = serde_json::to_string_pretty(answer).map_err(ClientError::Unreadable)?;
+            writeln!(out, "{json}")?;
+        } else {
+            out.write_all(answer.to_string().as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+/// Asks the gateway, or where none runs, the file.
+fn explained(
+    config: &Path,
+    protocol: Protocol,
+    src: &str,
+    dst: &str,
+    ask: &Ask,
+    out: &mut impl Write,
+) -> Result<(), CliError> {
+    let (client, server) = (parse_address(protocol, src)?, parse_address(protocol, dst)?);
+    let explanation = match ask.client(config)?.get(&format!("/explain?proto={protocol}&src={src}&dst={dst}"))
+    {
+        Err(ClientError::NoGateway { .. }) if ask.socket.is_none() => {
+            let policy = Config::load(config, cpus_of_this_machine())?.policy;
+            explain(&policy, protocol, client, server)
+        }
+        answer => answer?,
+    };
+    ask.print::<Explanation>(&explanation, out)
+}
+
+fn capture(client: &Client, path: &str, write: &Path, out: &mut impl Write) -> Result<(), CliError> {
+    if write == Path::new("-") {
+        return Ok(client.stream(path, |chunk| out.write_all(chunk).and_then(|()| out.flush()))?);
+    }
+    let before: Stats = client.get("/stats")?;
+    let mut file = File::create(write).map_err(|source| CliError::File { path: write.to_owned(), source })?;
+    client.stream(path, |chunk| file.write_all(chunk))?;
+    let after: Stats = client.get("/stats")?;
+    let packets = after.capture.packets - before.capture.packets;
+    let lost = after.capture.lost - before.capture.lost;
+    writeln!(out, "{packets} packets in {}, {lost} lost because the reader was slow", write.display())?;
+    Ok(())
+}
+
+fn report(config: &Path, dir: Option<&Path>, ask: &Ask, out: &mut impl Write) -> Result<(), CliError> {
+    let report: Report = ask.client(config)?.get("/report")?;
+    ask.print(&report, out)?;
+    let Some(dir) = dir else { return Ok(()) };
+    for file in report.write(dir)? {
+        // JSON on standard output stays JSON.
+        if !ask.json {
+            writeln!(out, "wrote {}", file.display())?;
+        }
+    }
+    Ok(())
+}
+
+fn reload(config: &Path, ask: &Ask, out: &mut impl Write) -> Result<(), CliError> {
+    let reloaded: Reloaded = ask.client(config)?.post("/reload")?;
+    ask.print(&reloaded, out)
+}
+
+/// CPUs are numbered below this. Offline CPUs leave gaps, so the highest number counts, not how many there are.
+fn cpus_of_this_machine() -> usize {
+    let online = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
+    let highest = online.trim().rsplit([',', '-']).next().and_then(|last| last.parse::<usize>().ok());
+    highest.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), |highest| highest + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_configuration_may_be_named_before_or_after_the_command() {
+        for line in [["pnat", "--config", "a.toml", "run"], ["pnat", "run", "--config", "a.toml"]] {
+            assert_eq!(Cli::try_parse_from(line).expect("parses").config, Path::new("a.toml"));
+        }
+    }
+
+    #[test]
+    fn a_wrong_configuration_ends_with_2_and_a_closed_pipe_with_0() {
+        let code = |error: CliError| format!("{:?}", error.exit_code());
+        let config = ConfigError::Invalid(Vec::new());
+        assert_eq!(code(config.into()), format!("{:?}", ExitCode::from(2)));
+        let pipe = io::Error::from(io::ErrorKind::BrokenPipe);
+        assert_eq!(code(pipe.into()), format!("{:?}", ExitCode::SUCCESS));
+        assert_eq!(code(LaunchError::Filter(String::new()).into()), format!("{:?}", ExitCode::FAILURE));
+    }
+}

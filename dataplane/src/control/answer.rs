@@ -1,0 +1,149 @@
+//! The API's answers, as JSON carries them: the server fills them in, the client reads them back.
+
+use core::net::SocketAddr;
+use std::collections::BTreeMap;
+
+use pnat_shared::flow::Protocol;
+use pnat_shared::report::Traffic;
+use serde::{Deserialize, Serialize};
+
+/// `GET /stats`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stats {
+    pub version: String,
+    pub config_file: String,
+    /// Of the policy that decides now; a reload counts up.
+    pub generation: u32,
+    pub uptime_seconds: u64,
+    /// Counters of all workers, and of all proxy cores, summed up.
+    pub totals: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Packets dropped by all cores, every reason.
+    pub drops: Vec<Reason>,
+    /// Flows ended by all cores, every reason.
+    pub closes: Vec<Reason>,
+    /// Each core, port, pool and ring by itself.
+    pub groups: Vec<Group>,
+    pub capture: CaptureTotals,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    pub reason: String,
+    pub count: u64,
+    pub sentence: String,
+}
+
+/// The counters of one owner.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Group {
+    /// `worker`, `proxy`, `port`, `pool` or `ring`.
+    pub kind: String,
+    pub name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<usize>,
+    pub counters: BTreeMap<String, u64>,
+    /// Reasons that occurred.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub drops: BTreeMap<String, u64>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub closes: BTreeMap<String, u64>,
+}
+
+/// All captures since the start.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaptureTotals {
+    pub packets: u64,
+    /// Seen, but not written because control did not keep up.
+    pub lost: u64,
+}
+
+/// `GET /flows`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Flows {
+    pub flows: Vec<Flow>,
+    /// Whether there may be more than were asked for.
+    pub more: bool,
+}
+
+/// A live flow.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Flow {
+    pub protocol: Protocol,
+    pub client: SocketAddr,
+    /// The server as the client named it.
+    pub server: SocketAddr,
+    /// What the server sees in the client's place.
+    pub public: SocketAddr,
+    /// Name of the rule that decided; `None`: `default_action` did.
+    pub rule: Option<String>,
+    pub generation: u32,
+    pub worker: u8,
+    /// Which slot of the worker's table, and which use of it.
+    pub slot: u32,
+    pub use_of_slot: u16,
+    pub proxy: Option<u8>,
+    /// As the worker sees it.
+    pub state: String,
+    pub age_ms: u64,
+    pub idle_ms: u64,
+    /// Client to server, as the worker counts packets.
+    pub first: Traffic,
+    /// Server to client.
+    pub second: Traffic,
+    /// As the proxy core sees it.
+    pub pair: Option<Pair>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pair {
+    pub state: String,
+    pub idle_ms: u64,
+    pub first: Traffic,
+    pub second: Traffic,
+}
+
+/// `GET /explain`: what the policy decides for a flow's first packet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    pub protocol: Protocol,
+    pub src: SocketAddr,
+    pub dst: SocketAddr,
+    /// `None`: the configuration file's policy, as no gateway runs.
+    pub generation: Option<u32>,
+    /// The rules looked at, in order; the last one matched if `rule` is given.
+    pub steps: Vec<Step>,
+    /// Index of the rule that matched; `None`: `default_action` decides.
+    pub rule: Option<usize>,
+    pub action: String,
+    pub filters: Vec<String>,
+    /// The flow, if it lives.
+    pub flow: Option<Flow>,
+}
+
+/// One rule's answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    pub rule: String,
+    /// The key that does not match; `None`: all match.
+    pub mismatch: Option<String>,
+}
+
+/// `POST /reload`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    pub generation: u32,
+    pub rules: usize,
+    pub filters: usize,
+}
+
+/// `GET /ready`
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ready {
+    pub ready: bool,
+}
+
+/// Any request that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    pub error: String,
+}

@@ -1,0 +1,187 @@
+//! The API: HTTP/1.1 over the control socket, answers in JSON (`curl --unix-socket SOCKET http://pnat/stats`).
+//!
+//! | Request | Answer |
+//! |---|---|
+//! | `GET /ready` | 200 when traffic is carried, 503 before |
+//! | `GET /stats` | counters, summed up and one by one |
+//! | `GET /flows?limit=&client=&proto=` | live flows |
+//! | `GET /explain?proto=&src=&dst=` | what the policy decides, and the flow if it lives |
+//! | `GET /report` | latency percentiles with their histograms |
+//! | `POST /reload` | the new generation |
+//! | `POST /capture?at=&count=&seconds=&snaplen=` | a pcap file, as long as the capture runs |
+//!
+//! A request that fails gets a [`Failure`] with status 400 (wrong question), 409 (not now), 422 (wrong configuration) or
+//! 503 (a core does not answer).
+
+use core::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::Router;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::{get, post};
+use pnat_shared::flow::Protocol;
+use pnat_shared::report::{Endpoint, FlowQuery};
+use serde::Deserialize;
+
+use super::CoreError;
+use super::answer::{Explanation, Failure, Flows, Ready, Reloaded, Stats};
+use super::capture::{self, CaptureError};
+use super::explain::{explain, parse_address};
+use super::flows;
+use super::reload::{self, ReloadError};
+use super::report::{self, Report};
+use super::server::Server;
+use super::stats;
+
+/// Flows told where the request names no limit.
+const FLOWS: usize = 100;
+/// Flows told at most.
+const MOST_FLOWS: usize = 100_000;
+
+pub(super) fn router(server: Arc<Server>) -> Router {
+    Router::new()
+        .route("/ready", get(ready))
+        .route("/stats", get(stats))
+        .route("/flows", get(flows))
+        .route("/explain", get(explained))
+        .route("/report", get(report))
+        .route("/reload", post(reload))
+        .route("/capture", post(capture))
+        .fallback(async || failure(StatusCode::NOT_FOUND, "no such request".to_owned()))
+        .with_state(server)
+}
+
+type Answer<T> = Result<Json<T>, Refusal>;
+type Asked<T> = Result<Query<T>, QueryRejection>;
+
+/// A request that failed.
+#[derive(Debug)]
+struct Refusal(StatusCode, String);
+
+fn failure(status: StatusCode, error: String) -> Response {
+    (status, Json(Failure { error })).into_response()
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        failure(self.0, self.1)
+    }
+}
+
+impl From<QueryRejection> for Refusal {
+    fn from(error: QueryRejection) -> Self {
+        Self(StatusCode::BAD_REQUEST, error.body_text())
+    }
+}
+
+impl From<CoreError> for Refusal {
+    fn from(error: CoreError) -> Self {
+        Self(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+    }
+}
+
+impl From<ReloadError> for Refusal {
+    fn from(error: ReloadError) -> Self {
+        let status = match &error {
+            ReloadError::Config(_) | ReloadError::Filter(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            ReloadError::NeedsRestart(_) => StatusCode::CONFLICT,
+            ReloadError::Core(_) | ReloadError::Cancelled => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self(status, error.to_string())
+    }
+}
+
+impl From<CaptureError> for Refusal {
+    fn from(error: CaptureError) -> Self {
+        let status = match &error {
+            CaptureError::Point(_) | CaptureError::MixedLinks => StatusCode::BAD_REQUEST,
+            CaptureError::Busy => StatusCode::CONFLICT,
+            CaptureError::Core(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self(status, error.to_string())
+    }
+}
+
+async fn ready(State(server): State<Arc<Server>>) -> (StatusCode, Json<Ready>) {
+    let ready = server.gateway.ready.load(Ordering::Relaxed);
+    (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(Ready { ready }))
+}
+
+async fn stats(State(server): State<Arc<Server>>) -> Json<Stats> {
+    Json(stats::read(&server))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FlowsQuestion {
+    limit: Option<usize>,
+    client: Option<IpAddr>,
+    proto: Option<Protocol>,
+}
+
+async fn flows(State(server): State<Arc<Server>>, asked: Asked<FlowsQuestion>) -> Answer<Flows> {
+    let Query(FlowsQuestion { limit, client, proto }) = asked?;
+    let client = client.map(|address| Endpoint { address, port: None });
+    let query = FlowQuery { protocol: proto, client, ..FlowQuery::default() };
+    Ok(Json(flows::collect(&server, &query, limit.unwrap_or(FLOWS).min(MOST_FLOWS)).await?))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExplainQuestion {
+    proto: Protocol,
+    src: String,
+    dst: String,
+}
+
+async fn explained(State(server): State<Arc<Server>>, asked: Asked<ExplainQuestion>) -> Answer<Explanation> {
+    let Query(ExplainQuestion { proto, src, dst }) = asked?;
+    let address = |written: &str| {
+        parse_address(proto, written).map_err(|e| Refusal(StatusCode::BAD_REQUEST, e.to_string()))
+    };
+    let (src, dst) = (address(&src)?, address(&dst)?);
+    let live = server.live.borrow().clone();
+    let mut explanation = explain(&live.config.policy, proto, src, dst);
+    explanation.generation = Some(live.generation);
+    // What an echo's identifier is to a table is not said here: any echo between the two hosts will do.
+    let port = |address: SocketAddr| (proto != Protocol::Icmp).then_some(address.port());
+    let endpoint = |address: SocketAddr| Some(Endpoint { address: address.ip(), port: port(address) });
+    let query = FlowQuery {
+        protocol: Some(proto),
+        client: endpoint(src),
+        server: endpoint(dst),
+        ..FlowQuery::default()
+    };
+    explanation.flow = flows::collect(&server, &query, 1).await?.flows.pop();
+    Ok(Json(explanation))
+}
+
+async fn report(State(server): State<Arc<Server>>) -> Json<Report> {
+    Json(report::gather(&server).await)
+}
+
+async fn reload(State(server): State<Arc<Server>>) -> Answer<Reloaded> {
+    Ok(Json(reload::reload(&server).await?))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CaptureQuestion {
+    at: String,
+    count: Option<u64>,
+    seconds: Option<u64>,
+    snaplen: Option<u32>,
+}
+
+async fn capture(
+    State(server): State<Arc<Server>>,
+    asked: Asked<CaptureQuestion>,
+) -> Result<Response, Refusal> {
+    let Query(CaptureQuestion { at, count, seconds, snaplen }) = asked?;
+    let limits = capture::Limits { count, seconds, snaplen };
+    Ok(capture::start(server, &at, limits)?)
+}

@@ -1,0 +1,110 @@
+//! What a policy decides for a flow's first packet, rule by rule. Pure: needs a policy, no gateway.
+
+use core::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+use pnat_shared::config::{Action, Denial, Match, Policy};
+use pnat_shared::flow::Protocol;
+use thiserror::Error;
+
+use super::answer::{Explanation, Step};
+
+/// Walks the rules until one matches.
+pub fn explain(policy: &Policy, protocol: Protocol, src: SocketAddr, dst: SocketAddr) -> Explanation {
+    let rule = policy.rules.iter().position(|rule| rule.matching.matches(protocol, src, dst));
+    let looked_at = rule.map_or(policy.rules.len(), |rule| rule + 1);
+    let steps = policy.rules[..looked_at].iter().map(|rule| Step {
+        rule: rule.name.clone(),
+        mismatch: mismatch(&rule.matching, protocol, src, dst).map(str::to_owned),
+    });
+    let decided = rule.map(|rule| &policy.rules[rule]);
+    let filters = decided.map_or(&[][..], |rule| &rule.filters);
+    Explanation {
+        protocol,
+        src,
+        dst,
+        generation: None,
+        steps: steps.collect(),
+        rule,
+        action: action(decided.map_or(policy.default_action, |rule| rule.action)).to_owned(),
+        filters: filters.iter().map(|filter| policy.filters[*filter].name.clone()).collect(),
+        flow: None,
+    }
+}
+
+/// The first key of a match that excludes a packet. Says of a rule what [`Match::matches`] only answers.
+fn mismatch(matching: &Match, protocol: Protocol, src: SocketAddr, dst: SocketAddr) -> Option<&'static str> {
+    let inside =
+        |nets: &[IpNet], address: IpAddr| nets.is_empty() || nets.iter().any(|net| net.contains(&address));
+    let among = |ranges: &[core::ops::RangeInclusive<u16>], port: u16| {
+        ranges.is_empty() || ranges.iter().any(|range| range.contains(&port))
+    };
+    let keys = [
+        ("proto", matching.protocol.is_none_or(|wanted| wanted == protocol)),
+        ("src", inside(&matching.src, src.ip())),
+        ("dst", inside(&matching.dst, dst.ip())),
+        ("src_port", among(&matching.src_port, src.port())),
+        ("dst_port", among(&matching.dst_port, dst.port())),
+    ];
+    keys.into_iter().find(|(_, fits)| !fits).map(|(key, _)| key)
+}
+
+const fn action(action: Action) -> &'static str {
+    match action {
+        Action::Proxy => "proxy",
+        Action::Nat => "nat",
+        Action::Deny(Denial::Reset) => "deny with reset",
+        Action::Deny(Denial::Icmp) => "deny with icmp",
+        Action::Deny(Denial::Silent) => "deny with silent",
+    }
+}
+
+/// An address that explains nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("\"{written}\" is not an address; allowed: {allowed}")]
+pub struct AddressError {
+    written: String,
+    allowed: &'static str,
+}
+
+/// Reads `10.0.0.5:4000`, or for ICMP `10.0.0.5`.
+pub fn parse_address(protocol: Protocol, written: &str) -> Result<SocketAddr, AddressError> {
+    let (parsed, allowed) = match protocol {
+        Protocol::Icmp => {
+            (written.parse().map(|address| SocketAddr::new(address, 0)).ok(), "an IP address, as in 10.0.0.5")
+        }
+        Protocol::Tcp | Protocol::Udp => {
+            (written.parse().ok(), "an IP address and a port, as in 10.0.0.5:4000")
+        }
+    };
+    parsed.ok_or_else(|| AddressError { written: written.to_owned(), allowed })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn maybe<T: Clone + core::fmt::Debug>(value: T) -> impl Strategy<Value = Vec<T>> {
+        prop_oneof![Just(Vec::new()), Just(vec![value])]
+    }
+
+    proptest! {
+        /// The explanation never says otherwise than the policy itself.
+        #[test]
+        fn a_mismatch_is_named_exactly_where_the_rule_does_not_match(
+            protocol in prop_oneof![Just(None), Just(Some(Protocol::Tcp)), Just(Some(Protocol::Udp))],
+            src in maybe("10.0.0.0/8".parse::<IpNet>().expect("net")),
+            dst in maybe("192.0.2.0/24".parse::<IpNet>().expect("net")),
+            src_port in maybe(1000..=2000),
+            dst_port in maybe(80..=80),
+            from in prop_oneof![Just("10.1.1.1:1500"), Just("11.1.1.1:1500"), Just("10.1.1.1:5")],
+            to in prop_oneof![Just("192.0.2.1:80"), Just("192.0.3.1:80"), Just("192.0.2.1:81")],
+        ) {
+            let matching = Match { protocol, src, dst, src_port, dst_port };
+            let (from, to): (SocketAddr, SocketAddr) = (from.parse().expect("address"), to.parse().expect("address"));
+            let named = mismatch(&matching, Protocol::Tcp, from, to);
+            prop_assert_eq!(named.is_none(), matching.matches(Protocol::Tcp, from, to), "{:?}", named);
+        }
+    }
+}

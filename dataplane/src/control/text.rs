@@ -1,0 +1,181 @@
+//! Answers as text for people: aligned tables, times in fitting units.
+
+use core::fmt::Write as _;
+
+use pnat_shared::flow::Protocol;
+
+use super::answer::{Explanation, Flow, Flows, Reason, Reloaded, Stats};
+
+/// How a column is set.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Column {
+    Left,
+    Right,
+}
+
+/// Rows as aligned columns, two spaces apart.
+pub(super) fn table(columns: &[Column], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let rows: Vec<Vec<String>> = rows.into_iter().collect();
+    let width =
+        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..columns.len()).map(|column| width(column).unwrap_or(0)).collect();
+    let mut out = String::new();
+    for row in &rows {
+        let cells = row.iter().zip(columns).zip(&widths).map(|((cell, column), width)| match column {
+            Column::Left => format!("{cell:<width$}"),
+            Column::Right => format!("{cell:>width$}"),
+        });
+        let line = cells.collect::<Vec<_>>().join("  ");
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+/// Three digits and a unit: `830 ns`, `1.23 us`, `45.1 ms`.
+pub(super) fn nanos(nanos: u64) -> String {
+    let units = [(1_000_000_000.0, "s"), (1_000_000.0, "ms"), (1_000.0, "us")];
+    let exact = nanos as f64;
+    let Some((scale, unit)) = units.into_iter().find(|(scale, _)| exact >= *scale) else {
+        return format!("{nanos} ns");
+    };
+    let value = exact / scale;
+    let decimals = if value < 10.0 { 2 } else { usize::from(value < 100.0) };
+    format!("{value:.decimals$} {unit}")
+}
+
+fn millis(millis: u64) -> String {
+    nanos(millis.saturating_mul(1_000_000)).replace("0 ns", "0 s")
+}
+
+impl core::fmt::Display for Stats {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let up = humantime::format_duration(std::time::Duration::from_secs(self.uptime_seconds));
+        writeln!(
+            f,
+            "pnat {}, {}, policy generation {}, up {up}",
+            self.version, self.config_file, self.generation
+        )?;
+        for group in &self.groups {
+            let cpu = group.cpu.map_or_else(String::new, |cpu| format!(" (CPU {cpu})"));
+            let rows =
+                group.counters.iter().map(|(name, value)| vec![format!("  {name}"), value.to_string()]);
+            write!(
+                f,
+                "\n{} {}{cpu}\n{}",
+                group.kind,
+                group.name,
+                table(&[Column::Left, Column::Right], rows)
+            )?;
+        }
+        write!(f, "\npackets dropped\n{}", reasons(&self.drops))?;
+        write!(f, "\nflows ended\n{}", reasons(&self.closes))
+    }
+}
+
+fn reasons(reasons: &[Reason]) -> String {
+    let occurred = reasons.iter().filter(|reason| reason.count > 0);
+    let rows: Vec<_> = occurred
+        .map(|reason| vec![format!("  {}", reason.reason), reason.count.to_string(), reason.sentence.clone()])
+        .collect();
+    if rows.is_empty() {
+        return "  none\n".to_owned();
+    }
+    table(&[Column::Left, Column::Right, Column::Left], rows)
+}
+
+impl core::fmt::Display for Flows {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let head = [
+            "proto", "client", "server", "public", "rule", "state", "age", "idle", "sent", "received",
+            "cores",
+        ];
+        let rows = self.flows.iter().map(flow_row);
+        let right = [7, 8, 9];
+        let columns: Vec<Column> =
+            (0..head.len()).map(|c| if right.contains(&c) { Column::Right } else { Column::Left }).collect();
+        f.write_str(&table(&columns, std::iter::once(head.map(str::to_owned).to_vec()).chain(rows)))?;
+        writeln!(f, "{} flows{}", self.flows.len(), if self.more { ", and more (--limit)" } else { "" })
+    }
+}
+
+fn flow_row(flow: &Flow) -> Vec<String> {
+    let state = flow.pair.as_ref().map_or(&flow.state, |pair| &pair.state);
+    let proxy = flow.proxy.map_or_else(String::new, |proxy| format!(", proxy {proxy}"));
+    vec![
+        flow.protocol.to_string(),
+        flow.client.to_string(),
+        flow.server.to_string(),
+        flow.public.to_string(),
+        flow.rule.clone().unwrap_or_else(|| "(default)".to_owned()),
+        state.clone(),
+        millis(flow.age_ms),
+        millis(flow.idle_ms),
+        flow.first.bytes.to_string(),
+        flow.second.bytes.to_string(),
+        format!("worker {}{proxy}", flow.worker),
+    ]
+}
+
+impl core::fmt::Display for Explanation {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self.protocol {
+            Protocol::Icmp => writeln!(f, "icmp {} -> {}", self.src.ip(), self.dst.ip())?,
+            protocol => writeln!(f, "{protocol} {} -> {}", self.src, self.dst)?,
+        }
+        let steps = self.steps.iter().enumerate().map(|(index, step)| {
+            let answer =
+                step.mismatch.as_ref().map_or_else(|| "matches".to_owned(), |key| format!("no: {key}"));
+            vec![format!("  rule {index}"), step.rule.clone(), answer]
+        });
+        f.write_str(&table(&[Column::Left; 3], steps))?;
+        if self.rule.is_none() {
+            writeln!(f, "  no rule matches: default_action decides")?;
+        }
+        let mut decision = format!("decision: {}", self.action);
+        if !self.filters.is_empty() {
+            write!(decision, ", filters {}", self.filters.join(", "))?;
+        }
+        match self.generation {
+            Some(generation) => writeln!(f, "{decision} (policy generation {generation})")?,
+            None => writeln!(f, "{decision} (by the file; no gateway runs)")?,
+        }
+        match &self.flow {
+            Some(flow) => write!(f, "live flow:\n{}", table(&[Column::Left; 11], [flow_row(flow)])),
+            None if self.generation.is_some() => writeln!(f, "no such flow lives"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl core::fmt::Display for Reloaded {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        writeln!(f, "policy generation {}: {} rules, {} filters", self.generation, self.rules, self.filters)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_three_digits_and_a_fitting_unit() {
+        let rows = [
+            (0, "0 ns"),
+            (999, "999 ns"),
+            (1_234, "1.23 us"),
+            (45_100_000, "45.1 ms"),
+            (123_000_000, "123 ms"),
+            (60_000_000_000, "60.0 s"),
+        ];
+        for (value, text) in rows {
+            assert_eq!(nanos(value), text);
+        }
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let rows = [["a", "1", "x"], ["bbb", "22", ""]].map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(table(&[Column::Left, Column::Right, Column::Left], rows), "a     1  x\nbbb  22\n");
+    }
+}

@@ -1,0 +1,51 @@
+//! The end of a gateway: flows may finish, the report is printed, then the cores stop.
+//!
+//! Runs on: a thread of its own, so that neither signals nor cores wait. Blocks: yes.
+
+use std::io::{self, Write as _};
+use std::sync::Arc;
+use std::thread;
+
+use pnat_proxy::reactor::ReactorStats;
+use pnat_shared::time::Duration;
+use tracing::{info, warn};
+
+use crate::control::{Control, CoreMessage};
+use crate::port::capsule::Stopper;
+
+/// How long TCP flows may go on after the first signal to stop.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the cores may take to end what is left then.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Lets flows end, prints the report, and stops the cores. Flows on the packet path and UDP have no end that could be
+/// waited for: they carry on until the TCP flows of the proxy are done.
+pub(super) fn drain(control: Control, pairs: &[Arc<ReactorStats>], stopper: &Stopper) {
+    let tcp = || pairs.iter().map(|stats| stats.open_tcp.value()).sum::<u64>();
+    let all = || tcp() + pairs.iter().map(|stats| stats.open_udp.value()).sum::<u64>();
+    info!(tcp = tcp(), "stopping: no new flows; those that are open may end");
+    tell(&control, PATIENCE);
+    wait_until_zero(PATIENCE, tcp);
+    tell(&control, Duration::ZERO);
+    wait_until_zero(LAST_WORDS, all);
+    if let Err(error) = write!(io::stdout(), "{}", control.report()) {
+        warn!(%error, "the final report could not be printed");
+    }
+    drop(control);
+    stopper.stop();
+}
+
+fn tell(control: &Control, limit: Duration) {
+    control.tell_all(|| CoreMessage::Drain(limit));
+}
+
+#[expect(clippy::disallowed_methods, reason = "a thread that has nothing to do but wait")]
+fn wait_until_zero(limit: Duration, count: impl Fn() -> u64) {
+    for _ in 0..limit.as_millis() / LOOK.as_millis() {
+        if count() == 0 {
+            return;
+        }
+        thread::sleep(LOOK);
+    }
+}

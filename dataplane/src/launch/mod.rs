@@ -1,0 +1,288 @@
+//! Wires ports, workers, proxy cores and control together and runs them: the only module that knows all of them.
+//!
+//! ```text
+//!   main thread      starts DPDK, waits for signals
+//!   worker CPUs      worker_loop:  ports <-> worker <-> rings
+//!   proxy CPUs       proxy_loop:   rings <-> reactor          (a CPU named twice runs one, then the other)
+//!   control thread   API, reload, report                      (tokio)
+//!   log writer       files of `log` filters
+//! ```
+
+mod clock;
+mod counters;
+mod drain;
+mod filters;
+mod listing;
+mod mesh;
+mod proxy_loop;
+mod worker_loop;
+
+pub use clock::Clock;
+pub use filters::{Compiled, Filters, LogThread};
+pub use mesh::{ProxyEnds, WorkerEnds, mesh};
+pub use proxy_loop::{ProxyLoop, snapshot};
+pub use worker_loop::WorkerLoop;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use crossbeam_channel::{Receiver, bounded};
+use pnat_proxy::reactor::{Reactor, ReactorStats};
+use pnat_shared::capture::TapPoint;
+use pnat_shared::config::{Config, Hugepages, Idle};
+use pnat_shared::flow::{ProxyId, WorkerId};
+use pnat_shared::stats::Counter;
+use pnat_shared::time::Duration;
+use pnat_shared::wire::ethernet::Mac;
+use thiserror::Error;
+use tracing::info;
+
+use crate::control::{self, CORE_QUEUE, Control, Core, CoreMessage, FIRST_GENERATION, Gateway, Gauge, Role};
+use crate::handoff::Shards;
+use crate::nat::policy;
+use crate::port::capsule::{self, CorePorts, MbufFrame, MbufPool, Queue, Runtime, Signal, StartError};
+use crate::port::plan::{Plan, PlannedPort};
+use crate::route::PortInfo;
+use crate::worker::{Setup, Worker, WorkerStats};
+use counters::{LostRecords, PoolGauge, PortGauge};
+
+/// Descriptors of each receive and transmit queue.
+const QUEUE_LEN: u16 = 2048;
+/// Frames that each core keeps for itself.
+const FRAME_CACHE: u32 = 256;
+/// Longer than any timeout of the proxy's own: a worker ends a proxied flow only if its pair never did.
+const SAFETY_NET: Duration = Duration::from_secs(15 * 60);
+
+/// Why a gateway did not start, or did not run to its end.
+#[derive(Debug, Error)]
+pub enum LaunchError {
+    #[error(transparent)]
+    Port(#[from] StartError),
+    #[error(transparent)]
+    Control(#[from] control::ControlError),
+    #[error("{0}")]
+    Filter(String),
+    #[error("cannot start the log writer: {0}")]
+    LogWriter(std::io::Error),
+}
+
+/// Runs the gateway until it is told to stop. `cpus` is how many CPUs the machine has.
+pub fn run(config: Config, path: &Path, cpus: usize) -> Result<(), LaunchError> {
+    let clock = Clock::start();
+    let (filters, log_thread) = Filters::start(config.proxy.window).map_err(LaunchError::LogWriter)?;
+    let chains = filters.compile(&config.policy).map_err(LaunchError::Filter)?;
+    let mut runtime = Runtime::start(&plan(&config))?;
+    info!("{}", runtime.memory());
+
+    let ready = Arc::new(AtomicBool::new(false));
+    let mut cores = Vec::new();
+    let mut gauges = vec![
+        Gauge { kind: "pool", name: "frames".to_owned(), counters: Arc::new(PoolGauge) },
+        Gauge { kind: "log", name: "writer".to_owned(), counters: log_thread.counters() },
+    ];
+    gauges.extend(runtime.ports().iter().map(|port| Gauge {
+        kind: "port",
+        name: port.name.clone(),
+        counters: Arc::new(PortGauge(port.clone())),
+    }));
+
+    let (worker_ends, proxy_ends) =
+        mesh(config.cores.workers.len(), config.cores.proxies.len(), config.proxy.ring as usize);
+    let mut seats: BTreeMap<usize, Seat> = BTreeMap::new();
+    let setup = WorkerSetup::new(&config, runtime.ports());
+    for (index, (&cpu, rings)) in config.cores.workers.iter().zip(worker_ends).enumerate() {
+        let (messages, inbox) = bounded(CORE_QUEUE);
+        let stats = Arc::new(WorkerStats::new(config.ports.len()));
+        cores.push(Core { role: Role::Worker, index, cpu, messages, counters: stats.clone() });
+        let plan = WorkerPlan { setup: setup.of(index), stats, rings, inbox, announces: index == 0 };
+        seats.entry(cpu).or_default().worker = Some(plan);
+    }
+    let mut pairs = Vec::new();
+    for (index, (&cpu, rings)) in config.cores.proxies.iter().zip(proxy_ends).enumerate() {
+        let (messages, inbox) = bounded(CORE_QUEUE);
+        let lost = Arc::new(Counter::default());
+        let services = filters.services(clock.epoch(), lost.clone());
+        let stats = Arc::new(ReactorStats::default());
+        pairs.push(stats.clone());
+        cores.push(Core { role: Role::Proxy, index, cpu, messages, counters: stats.clone() });
+        gauges.push(Gauge {
+            kind: "log",
+            name: format!("proxy {index}"),
+            counters: Arc::new(LostRecords(lost)),
+        });
+        let mut reactor = Reactor::new(&config.proxy, rings.to_proxy.len(), services, stats, clock.now());
+        reactor.set_policy(snapshot(FIRST_GENERATION, &config.policy, chains.clone()), FIRST_GENERATION);
+        seats.entry(cpu).or_default().proxy =
+            Some(ProxyPlan { me: ProxyId(index as u8), reactor, rings, inbox });
+    }
+    drop(chains);
+
+    let idle = match config.cores.idle {
+        Idle::Poll => capsule::Idle::Poll,
+        Idle::Adaptive => capsule::Idle::Adaptive,
+    };
+    let port_names: Arc<[(String, TapPoint)]> = config
+        .ports
+        .iter()
+        .map(|port| (port.name.clone(), if port.outside { TapPoint::Outside } else { TapPoint::Inside }))
+        .collect();
+    for (cpu, seat) in seats {
+        let (names, ready) = (port_names.clone(), ready.clone());
+        runtime.run_on_core(cpu, idle, move |ports| seat.take(ports, &names, clock, &ready))?;
+    }
+
+    let control = control::start(Gateway {
+        config_file: path.to_owned(),
+        config,
+        cpus,
+        started: clock.started(),
+        cores,
+        gauges,
+        ready,
+        filters,
+    })?;
+    stop_on_signal(&mut runtime, control, pairs);
+    info!("running");
+    runtime.execute()?;
+    // The cores and control are gone, and with them all that could still write.
+    drop(runtime);
+    log_thread.finish();
+    Ok(())
+}
+
+/// The first SIGTERM or SIGINT drains, a second one ends at once. SIGHUP is control's.
+fn stop_on_signal(runtime: &mut Runtime, control: Control, pairs: Vec<Arc<ReactorStats>>) {
+    let stopper = runtime.stopper();
+    let waiting = RefCell::new(Some((control, pairs)));
+    runtime.on_signal(move |signal| {
+        if matches!(signal, Signal::SIGHUP) {
+            return false;
+        }
+        let Some((control, pairs)) = waiting.borrow_mut().take() else { return true };
+        let stopper = stopper.clone();
+        let drained = thread::Builder::new()
+            .name("drain".to_owned())
+            .spawn(move || drain::drain(control, &pairs, &stopper));
+        drained.is_err()
+    });
+}
+
+fn plan(config: &Config) -> Plan {
+    let mut cores = [config.cores.workers.as_slice(), &config.cores.proxies].concat();
+    cores.sort_unstable();
+    cores.dedup();
+    let port = |port: &pnat_shared::config::Port| PlannedPort {
+        name: port.name.clone(),
+        device: port.device.clone(),
+        args: port.args.clone(),
+        cores: config.cores.workers.clone(),
+        queue_len: QUEUE_LEN,
+    };
+    Plan {
+        app_name: "pnat".to_owned(),
+        cores,
+        main_core: Some(config.cores.main),
+        ports: config.ports.iter().map(port).collect(),
+        frames: config.memory.frames,
+        frame_cache: FRAME_CACHE,
+        hugepages: config.memory.hugepages == Hugepages::Auto,
+        eal_args: Vec::new(),
+    }
+}
+
+/// What all workers have in common.
+struct WorkerSetup {
+    setup: Setup,
+}
+
+impl WorkerSetup {
+    fn new(config: &Config, devices: &[crate::port::PortInfo]) -> Self {
+        let workers = config.cores.workers.len() as u8;
+        let proxies = config.cores.proxies.len() as u8;
+        let ports = config.ports.iter().zip(devices);
+        let idle = config.proxy.idle_timeout.max(config.proxy.udp_timeout);
+        Self {
+            setup: Setup {
+                me: WorkerId(0),
+                shards: Shards::new(workers, proxies, secret()),
+                ports: ports.map(|(port, device)| PortInfo::new(port, Mac(device.mac), device.mtu)).collect(),
+                nat: config.nat.clone(),
+                policy: policy::Snapshot { generation: FIRST_GENERATION, policy: config.policy.clone() },
+                proxied_idle: idle + SAFETY_NET,
+                secret: 0,
+            },
+        }
+    }
+
+    fn of(&self, index: usize) -> Setup {
+        Setup { me: WorkerId(index as u8), secret: secret(), ..self.setup.clone() }
+    }
+}
+
+/// An unguessable number: the standard library keys its hash tables from the operating system's random source.
+fn secret() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+/// What one CPU is to run.
+#[derive(Default)]
+struct Seat {
+    worker: Option<WorkerPlan>,
+    proxy: Option<ProxyPlan>,
+}
+
+struct WorkerPlan {
+    setup: Setup,
+    stats: Arc<WorkerStats>,
+    rings: WorkerEnds<MbufFrame>,
+    inbox: Receiver<CoreMessage>,
+    /// Whether it tells the neighbors who the gateway is.
+    announces: bool,
+}
+
+struct ProxyPlan {
+    me: ProxyId,
+    reactor: Reactor<MbufFrame>,
+    rings: ProxyEnds<MbufFrame>,
+    inbox: Receiver<CoreMessage>,
+}
+
+impl Seat {
+    /// Builds the CPU's loop, on that CPU.
+    fn take(
+        self,
+        ports: CorePorts,
+        names: &[(String, TapPoint)],
+        clock: Clock,
+        ready: &Arc<AtomicBool>,
+    ) -> impl FnMut() -> bool + use<> {
+        let CorePorts { mut queues, pool } = ports;
+        let mut worker = self.worker.map(|plan| {
+            let queues = names
+                .iter()
+                .map(|(name, point)| {
+                    (queues.remove(name).expect("invariant: each worker has a queue of each port"), *point)
+                })
+                .collect();
+            let worker = Worker::new(plan.setup, pool, plan.stats, clock.now());
+            let mut worker: WorkerLoop<MbufFrame, MbufPool, Queue> =
+                WorkerLoop::new(worker, clock, queues, plan.rings, plan.inbox);
+            if plan.announces {
+                worker.announce();
+            }
+            worker
+        });
+        let mut proxy =
+            self.proxy.map(|plan| ProxyLoop::new(plan.me, plan.reactor, pool, clock, plan.rings, plan.inbox));
+        ready.store(true, Ordering::Release);
+        move || {
+            let worked = worker.as_mut().is_some_and(WorkerLoop::turn);
+            proxy.as_mut().is_some_and(ProxyLoop::turn) || worked
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! One proxy core's turn: bursts from the rings into the reactor, and what it leaves into the rings back.
+//!
+//! Runs on: proxy cores. Allocates: never by itself. Blocks: never.
+
+use crossbeam_channel::Receiver;
+use pnat_proxy::reactor::{Outputs, Reactor, Snapshot};
+use pnat_shared::config::Policy;
+use pnat_shared::flow::{ProxyId, WorkerId};
+use pnat_shared::frame::{Frame, FramePool};
+use pnat_shared::loopback::ToProxy;
+use pnat_shared::time::Instant;
+
+use super::clock::Clock;
+use super::filters::Compiled;
+use super::listing;
+use super::mesh::ProxyEnds;
+use crate::control::CoreMessage;
+use crate::port::BURST;
+
+/// A reactor with its rings and control channel.
+#[derive(Debug)]
+pub struct ProxyLoop<F: Frame, P> {
+    me: ProxyId,
+    reactor: Reactor<F>,
+    pool: P,
+    clock: Clock,
+    rings: ProxyEnds<F>,
+    messages: Receiver<CoreMessage>,
+    out: Outputs<F>,
+    burst: Vec<ToProxy<F>>,
+}
+
+impl<F: Frame, P: FramePool<F>> ProxyLoop<F, P> {
+    /// Puts a reactor between its rings.
+    pub fn new(
+        me: ProxyId,
+        reactor: Reactor<F>,
+        pool: P,
+        clock: Clock,
+        rings: ProxyEnds<F>,
+        messages: Receiver<CoreMessage>,
+    ) -> Self {
+        let out = Outputs::new(rings.from_proxy.len());
+        Self { me, reactor, pool, clock, rings, messages, out, burst: Vec::with_capacity(BURST) }
+    }
+
+    /// Takes at most two port bursts from each worker. Answers whether there was anything to do.
+    pub fn turn(&mut self) -> bool {
+        let mut worked = self.take_message();
+        for ring in &mut self.rings.to_proxy {
+            worked |= ring.pop_burst(2 * BURST, &mut self.burst) > 0;
+        }
+        let now = self.clock.now();
+        let due = self.reactor.deadline() <= now;
+        if !worked && !due {
+            // What found no room may find it now.
+            self.hand_on();
+            return false;
+        }
+        self.reactor.on_burst(&mut self.burst, &mut self.pool, now, &mut self.out);
+        if due {
+            self.reactor.on_timer(&mut self.pool, now, &mut self.out);
+        }
+        self.hand_on();
+        self.reactor.handed_on(self.clock.now());
+        true
+    }
+
+    /// What a full ring does not take stays; the reactor's pairs wait until it is gone.
+    fn hand_on(&mut self) {
+        if self.out.is_empty() {
+            return;
+        }
+        for (worker, ring) in self.rings.from_proxy.iter_mut().enumerate() {
+            ring.push_burst(self.out.worker(WorkerId(worker as u8)));
+        }
+    }
+
+    fn take_message(&mut self) -> bool {
+        let Ok(message) = self.messages.try_recv() else { return false };
+        match message {
+            CoreMessage::Policy { generation, oldest, policy, chains, reply } => {
+                self.reactor.set_policy(snapshot(generation, &policy, chains), oldest);
+                let _ = reply.send(Ok(()));
+            }
+            CoreMessage::Latency(reply) => {
+                let _ = reply.send(Box::new(self.reactor.latency().clone()));
+            }
+            CoreMessage::Flows { query, reply } => {
+                let _ = reply.send(listing::pairs(&self.reactor, self.me, &query, self.clock.now()));
+            }
+            // Workers see both ends of the loopback.
+            CoreMessage::Capture(_) => {}
+            CoreMessage::Drain(limit) => {
+                let now: Instant = self.clock.now();
+                self.reactor.drain(now + limit);
+            }
+        }
+        true
+    }
+}
+
+/// A policy as a reactor holds it.
+pub fn snapshot(generation: u32, policy: &Policy, chains: Compiled) -> Snapshot {
+    let rules = policy.rules.iter().map(|rule| rule.name.as_str().into()).collect();
+    Snapshot { generation, rules, chains }
+}

@@ -1,0 +1,402 @@
+//! What is done with the packets of flows: translated, masked or unmasked; and how a flow opens.
+
+use core::net::{Ipv4Addr, SocketAddr};
+
+use pnat_shared::config::{Action, Denial};
+use pnat_shared::flow::{NewFlow, Protocol, ProxyId, Side, Stream};
+use pnat_shared::frame::{Frame, FramePool, L2_LEN};
+use pnat_shared::loopback::{self, ToProxy};
+use pnat_shared::time::Instant;
+use pnat_shared::verdict::DropReason;
+use pnat_shared::wire::tcp::{self, Flags};
+use pnat_shared::wire::{ip, udp};
+
+use super::parse::{self, Packet};
+use super::reply::Answer;
+use super::{Keys, Outputs, Worker};
+use crate::loopback::mask::masked;
+use crate::nat::Opening;
+use crate::nat::binding::{Binding, Path};
+use crate::nat::icmp::Quote;
+use crate::nat::policy::{self, Decision};
+use crate::nat::rewrite;
+use crate::nat::tuple::Tuple;
+
+impl<F: Frame, P: FramePool<F>> Worker<F, P> {
+    #[inline]
+    pub(super) fn on_packet(
+        &mut self,
+        frame: F,
+        port: u8,
+        packet: &Packet,
+        now: Instant,
+        out: &mut Outputs<F>,
+    ) {
+        let flows = self.nat.flows();
+        // An earlier packet of the burst may have opened or ended the flow.
+        let slot = if flows.holds(packet.slot, packet.stream, &packet.tuple) {
+            Some(packet.slot)
+        } else {
+            flows.find(packet.stream, packet.hash, &packet.tuple)
+        };
+        match slot {
+            Some(slot) => {
+                self.stats.hits.add(1);
+                self.on_hit(frame, port, slot, packet, now, out);
+            }
+            None => {
+                self.stats.misses.add(1);
+                self.on_miss(frame, port, packet, now, out);
+            }
+        }
+    }
+
+    #[inline]
+    fn on_hit(
+        &mut self,
+        mut frame: F,
+        port: u8,
+        slot: u32,
+        packet: &Packet,
+        now: Instant,
+        out: &mut Outputs<F>,
+    ) {
+        let Packet { stream, flags, .. } = *packet;
+        let Some((keys, binding)) = self.flow(slot) else { return };
+        if stream == Stream::First && packet.is_syn() && binding.is_over() {
+            return self.reopen(frame, port, slot, packet, now, out);
+        }
+        let bytes = frame.data().len() - L2_LEN;
+        let egress = binding.egress[stream as usize];
+        match binding.path {
+            Path::Nat => {
+                if let Some(mtu) = self.too_big_for(egress, bytes) {
+                    let header = ip::Header::read_quoted(&frame.data()[L2_LEN..]);
+                    let answer = header.map_or(Answer::Silence, |header| too_big(&header, mtu));
+                    return self.refuse_packet(frame, port, DropReason::Oversized, answer, now, out);
+                }
+                let (to, change) = match stream {
+                    Stream::First => (keys[1].reversed(), binding.changes[0]),
+                    Stream::Second => (keys[0].reversed(), binding.changes[0].reversed()),
+                };
+                let data = &mut frame.data_mut()[L2_LEN..];
+                rewrite::translate(data, &to, change);
+                ip::decrement_ttl(data);
+                self.nat.pass(slot, stream, flags, bytes, now);
+                self.send_on(frame, slot, stream, *to.dst().ip(), now, out);
+            }
+            Path::Proxy(core) => {
+                self.mask(&mut frame, slot, stream, &binding, keys[0].protocol());
+                self.nat.pass(slot, stream, flags, bytes, now);
+                self.stats.to_proxy.add(1);
+                out.to_proxy[usize::from(core.0)].push(ToProxy::Packet { frame, at: now });
+            }
+        }
+    }
+
+    fn on_miss(&mut self, frame: F, port: u8, packet: &Packet, now: Instant, out: &mut Outputs<F>) {
+        if !parse::is_intact(&frame.data()[L2_LEN..]) {
+            return self.stats.drops.add(DropReason::L4Checksum, 1);
+        }
+        match packet.stream {
+            Stream::First => self.open_outward(frame, port, packet, now, out),
+            Stream::Second => self.open_inward(frame, port, packet, now, out),
+        }
+    }
+
+    /// A client's first packet of a flow: policy decides.
+    fn open_outward(&mut self, frame: F, port: u8, packet: &Packet, now: Instant, out: &mut Outputs<F>) {
+        let inside = packet.tuple;
+        let Decision { rule, action } = policy::decide(&self.policy.policy, &inside);
+        let client = *inside.src().ip();
+        let path = match action {
+            Action::Nat => Path::Nat,
+            Action::Proxy => match self.shards.proxy(client) {
+                Some(core) => Path::Proxy(core),
+                None => return self.stats.drops.add(DropReason::Internal, 1),
+            },
+            Action::Deny(denial) => {
+                let answer = match denial {
+                    Denial::Reset => Answer::Reset,
+                    Denial::Icmp => Answer::PROHIBITED,
+                    Denial::Silent => Answer::Silence,
+                };
+                return self.refuse_packet(frame, port, DropReason::Denied, answer, now, out);
+            }
+        };
+        if !packet.may_open() {
+            // A client whose flow was lost here learns it at once.
+            return self.refuse_packet(frame, port, DropReason::NoBinding, Answer::Reset, now, out);
+        }
+        let Some(egress) = self.routes.outward(*inside.dst().ip()) else {
+            return self.refuse_packet(frame, port, DropReason::NoRoute, Answer::HOST_UNREACHABLE, now, out);
+        };
+        let opening = Opening {
+            inside,
+            path,
+            egress: [egress, port],
+            policy: self.policy.generation,
+            rule,
+            client: self.shards.hash(client),
+            inbound: false,
+        };
+        match self.nat.open(&opening, now) {
+            Ok(slot) => {
+                self.count_opened();
+                match path {
+                    Path::Nat => self.on_hit(frame, port, slot, packet, now, out),
+                    Path::Proxy(core) => self.redirect(frame, core, slot, packet, now, out),
+                }
+            }
+            // RFC 5508 REQ-8, RFC 6888 REQ-11: dropped, and the client is told.
+            Err(reason) => self.refuse_packet(frame, port, reason, Answer::PROHIBITED, now, out),
+        }
+    }
+
+    /// A first packet from outside: to a client whose mapping accepts it, unless policy would not translate that flow.
+    fn open_inward(&mut self, frame: F, port: u8, packet: &Packet, now: Instant, out: &mut Outputs<F>) {
+        let (server, public) = (packet.tuple.src(), packet.tuple.dst());
+        let protocol = packet.tuple.protocol();
+        let may_open = protocol != Protocol::Icmp && packet.may_open();
+        let Some(client) = self.nat.client_of(protocol, public).filter(|_| may_open) else {
+            return self.stats.drops.add(DropReason::NoBinding, 1);
+        };
+        let inside = Tuple::new(protocol, client, server);
+        let Decision { rule, action } = policy::decide(&self.policy.policy, &inside);
+        let egress = self.routes.inward(*client.ip());
+        let (Action::Nat, Some(egress)) = (action, egress) else {
+            return self.stats.drops.add(DropReason::NoBinding, 1);
+        };
+        let opening = Opening {
+            inside,
+            path: Path::Nat,
+            egress: [port, egress],
+            policy: self.policy.generation,
+            rule,
+            client: self.shards.hash(*client.ip()),
+            inbound: true,
+        };
+        match self.nat.open(&opening, now) {
+            Ok(slot) => {
+                self.count_opened();
+                self.on_hit(frame, port, slot, packet, now, out);
+            }
+            Err(reason) => self.stats.drops.add(reason, 1),
+        }
+    }
+
+    /// A fresh SYN on a connection that is over: the client has chosen the same port again. The flow is opened anew, by
+    /// today's policy, and keeps its public port. (While a pair still has a leg to finish, it gets the SYN, and decides.)
+    fn reopen(&mut self, frame: F, port: u8, slot: u32, packet: &Packet, now: Instant, out: &mut Outputs<F>) {
+        let mapping = self.nat.hold(slot);
+        if let Some(closed) = self.nat.close(slot, now) {
+            let reason = closed.binding.tracks[0].reason();
+            self.tell_proxy(&closed, reason, out);
+            self.count_closed(reason);
+        }
+        self.on_miss(frame, port, packet, now, out);
+        if let Some(mapping) = mapping {
+            self.nat.unhold(mapping, now);
+        }
+    }
+
+    /// Hands a flow's first packet to its proxy core, with all that is known of the flow.
+    fn redirect(
+        &mut self,
+        mut frame: F,
+        core: ProxyId,
+        slot: u32,
+        packet: &Packet,
+        now: Instant,
+        out: &mut Outputs<F>,
+    ) {
+        let Some((keys, binding)) = self.flow(slot) else { return };
+        let mtu = |stream: Stream| {
+            let port = binding.egress[stream as usize];
+            self.routes.port(port).map_or(ip::MIN_LEN as u16, |info| info.mtu)
+        };
+        let flow = Box::new(NewFlow {
+            handle: self.nat.handle(slot),
+            protocol: keys[0].protocol(),
+            client: SocketAddr::V4(keys[0].src()),
+            server: SocketAddr::V4(keys[0].dst()),
+            public: SocketAddr::V4(keys[1].dst()),
+            policy: binding.policy,
+            rule: binding.rule,
+            mtu: [mtu(Stream::Second), mtu(Stream::First)],
+            opened: now,
+        });
+        let bytes = frame.data().len() - L2_LEN;
+        self.mask(&mut frame, slot, Stream::First, &binding, flow.protocol);
+        self.nat.pass(slot, Stream::First, packet.flags, bytes, now);
+        self.stats.to_proxy.add(1);
+        out.to_proxy[usize::from(core.0)].push(ToProxy::Open { frame, at: now, flow });
+    }
+
+    /// A packet from one of a pair's sockets, to the host that it stands for.
+    pub(super) fn unmask(
+        &mut self,
+        mut frame: F,
+        now: Instant,
+        out: &mut Outputs<F>,
+    ) -> Result<(), DropReason> {
+        let packet = frame.data().get(L2_LEN..).ok_or(DropReason::Truncated)?;
+        let header = ip::Header::read_quoted(packet)?;
+        if header.header_len != ip::MIN_LEN || header.total_len > packet.len() {
+            return Err(DropReason::Truncated);
+        }
+        let protocol = Protocol::from_number(header.protocol).ok_or(DropReason::Protocol)?;
+        let needed = match protocol {
+            Protocol::Tcp => tcp::MIN_LEN,
+            Protocol::Udp => udp::LEN,
+            Protocol::Icmp => return self.unmask_error(frame, now, out),
+        };
+        if header.total_len < ip::MIN_LEN + needed {
+            return Err(DropReason::Truncated);
+        }
+        let flags =
+            if protocol == Protocol::Tcp { Flags(packet[ip::MIN_LEN + 13]) } else { Flags::default() };
+        let sent = Tuple::read(protocol, packet);
+        let (slot, side) = self.masked_flow(&sent.reversed())?;
+        let Some((keys, binding)) = self.flow(slot) else { return Err(DropReason::StaleHandle) };
+        frame.resize(L2_LEN + header.total_len);
+        let to = keys[side as usize].reversed();
+        let change = binding.changes[side as usize].reversed();
+        rewrite::translate(&mut frame.data_mut()[L2_LEN..], &to, change);
+        // What leaves by the first socket is the second stream, and the other way round.
+        let stream = !Stream::entering(side);
+        self.nat.pass_from_pair(slot, side, flags, now);
+        let egress = binding.egress[stream as usize];
+        if let Some(mtu) = self.too_big_for(egress, header.total_len) {
+            self.fail(frame, egress, DropReason::Oversized, too_big(&header, mtu), now, out);
+            return Ok(());
+        }
+        self.send_on(frame, slot, stream, *to.dst().ip(), now, out);
+        Ok(())
+    }
+
+    /// An ICMP error, about a packet of the flow that it quotes, from a port.
+    pub(super) fn on_error(
+        &mut self,
+        mut frame: F,
+        stream: Stream,
+        quote: &Quote,
+        now: Instant,
+        out: &mut Outputs<F>,
+    ) {
+        let key = quote.tuple.reversed();
+        let flows = self.nat.flows();
+        let Some((slot, (keys, binding))) =
+            flows.find(stream, flows.hash(&key), &key).and_then(|slot| Some((slot, self.flow(slot)?)))
+        else {
+            return self.stats.drops.add(DropReason::IcmpUnrelated, 1);
+        };
+        let data = &mut frame.data_mut()[L2_LEN..];
+        let Ok(header) = ip::Header::read_quoted(data) else {
+            return self.stats.drops.add(DropReason::Truncated, 1);
+        };
+        match (binding.path, stream) {
+            (Path::Nat, Stream::First) => {
+                // Whoever reports it inside, outside it is the public address (RFC 5508 REQ-5).
+                quote.translate(data, *keys[1].dst().ip(), header.dst, &keys[1]);
+            }
+            (Path::Nat, Stream::Second) => {
+                quote.translate(data, header.src, *keys[0].src().ip(), &keys[0]);
+            }
+            (Path::Proxy(core), _) => {
+                let side = stream.enters();
+                let quoted = masked(self.nat.handle(slot), keys[0].protocol(), side).reversed();
+                quote.translate(data, header.src, *loopback::socket(side).ip(), &quoted);
+                self.stats.to_proxy.add(1);
+                return out.to_proxy[usize::from(core.0)].push(ToProxy::Packet { frame, at: now });
+            }
+        }
+        ip::decrement_ttl(data);
+        let dst = match stream {
+            Stream::First => *keys[1].src().ip(),
+            Stream::Second => *keys[0].src().ip(),
+        };
+        self.send_on(frame, slot, stream, dst, now, out);
+    }
+
+    /// An ICMP error from a pair, about a packet that one of its sockets received. One that the pair sends in its own
+    /// name comes from the host on the other side; any other source stays.
+    fn unmask_error(&mut self, mut frame: F, now: Instant, out: &mut Outputs<F>) -> Result<(), DropReason> {
+        let data = &mut frame.data_mut()[L2_LEN..];
+        let header = ip::Header::read_quoted(data)?;
+        let quote = Quote::read(&data[..header.total_len])?;
+        let (slot, side) = self.masked_flow(&quote.tuple)?;
+        let Some((keys, _)) = self.flow(slot) else { return Err(DropReason::StaleHandle) };
+        let about = &keys[side as usize];
+        let is_own = loopback::side_of(header.src).is_some();
+        let src = if is_own || side == Side::Second { *about.dst().ip() } else { header.src };
+        quote.translate(&mut data[..header.total_len], src, *about.src().ip(), about);
+        frame.resize(L2_LEN + header.total_len);
+        self.send_on(frame, slot, !Stream::entering(side), *about.src().ip(), now, out);
+        Ok(())
+    }
+
+    /// The flow and side of a masked tuple, as the proxy receives it.
+    fn masked_flow(&self, received: &Tuple) -> Result<(u32, Side), DropReason> {
+        let side = loopback::side_of(*received.dst().ip()).ok_or(DropReason::Internal)?;
+        let (addr, generation) = (*received.src().ip(), received.src().port());
+        let handle = loopback::unmask(addr, generation).ok_or(DropReason::Internal)?;
+        let slot = self.nat.slot(handle).ok_or(DropReason::StaleHandle)?;
+        let is_its_own = self.flow(slot).is_some_and(|(keys, binding)| {
+            binding.path != Path::Nat && keys[0].protocol() == received.protocol()
+        });
+        if is_its_own { Ok((slot, side)) } else { Err(DropReason::StaleHandle) }
+    }
+
+    #[inline]
+    fn flow(&self, slot: u32) -> Option<(Keys, Binding)> {
+        self.nat.flows().entry(slot).map(|(keys, binding)| (*keys, *binding))
+    }
+
+    /// Rewrites a packet from a host for the socket by which its stream enters the pair.
+    #[inline]
+    fn mask(&self, frame: &mut F, slot: u32, stream: Stream, binding: &Binding, protocol: Protocol) {
+        let to = masked(self.nat.handle(slot), protocol, stream.enters());
+        rewrite::translate(&mut frame.data_mut()[L2_LEN..], &to, binding.changes[stream as usize]);
+    }
+
+    /// Sends a translated packet of a flow's stream to `dst`.
+    #[inline]
+    fn send_on(
+        &mut self,
+        frame: F,
+        slot: u32,
+        stream: Stream,
+        dst: Ipv4Addr,
+        now: Instant,
+        out: &mut Outputs<F>,
+    ) {
+        let Some((_, binding)) = self.nat.flows().entry(slot) else {
+            return self.stats.drops.add(DropReason::StaleHandle, 1);
+        };
+        let (egress, hint) = (binding.egress[stream as usize], binding.hops[stream as usize]);
+        let known = self.send(frame, egress, dst, hint, now, out);
+        if known != hint
+            && let Some((_, binding)) = self.nat.flow_mut(slot)
+        {
+            binding.hops[stream as usize] = known;
+        }
+    }
+
+    #[inline]
+    fn too_big_for(&self, port: u8, bytes: usize) -> Option<u16> {
+        let mtu = self.routes.port(port)?.mtu;
+        (bytes > usize::from(mtu)).then_some(mtu)
+    }
+
+    fn count_opened(&self) {
+        self.stats.opened.add(1);
+        self.stats.active.set(self.nat.flows().len() as u64);
+    }
+}
+
+/// What the sender of a packet that exceeds an MTU is told (RFC 4787 REQ-13). Without "don't fragment" it is dropped in
+/// silence until fragments are carried.
+fn too_big(header: &ip::Header, mtu: u16) -> Answer {
+    if header.dont_fragment() { Answer::TooBig(mtu) } else { Answer::Silence }
+}

@@ -1,0 +1,99 @@
+//! The binary as an operator meets it: what it prints, and what it ends with.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+const GOOD: &str = r#"[[port]]
+name = "inside"
+device = "net_null0"
+addresses = ["10.77.1.1/24"]
+[[port]]
+name = "outside"
+device = "net_null1"
+addresses = ["198.18.0.1/24"]
+gateway = "198.18.0.2"
+[cores]
+workers = [0]
+proxies = [0]
+[nat]
+public = ["198.18.0.1"]
+[[filter]]
+name = "slow"
+type = "limit"
+bytes_per_second = "1MB"
+[[rule]]
+name = "web"
+match = { proto = "tcp", dst_port = 80 }
+action = "proxy"
+filters = ["slow"]
+[control]
+socket = "no-gateway.sock"
+"#;
+
+/// Runs `pnat` beside a configuration file named `lab.toml`.
+fn pnat(test: &str, config: &str, args: &[&str]) -> Output {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
+    std::fs::create_dir_all(&dir).expect("a directory");
+    std::fs::write(dir.join("lab.toml"), config).expect("written");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pnat"));
+    command.current_dir(&dir).args(args).args(["--config", "lab.toml"]).output().expect("runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn check_says_what_it_understood() {
+    let output = pnat("check", GOOD, &["check", "--cpus", "2"]);
+    let expected = "\
+lab.toml is good.
+port inside: net_null0, 10.77.1.1/24; inside, faces the clients
+port outside: net_null1, 198.18.0.1/24, gateway 198.18.0.2; outside, faces the servers
+cores: workers [0], proxies [0], main 1, idle adaptive
+nat: 198.18.0.1, ports 1024-65535, 262144 flows per worker, 16384 per client
+policy: 1 rules, 1 filters, default proxy
+control: no-gateway.sock
+";
+    assert_eq!(text(&output.stdout), expected);
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn a_configuration_error_ends_every_command_with_2_and_a_message_on_standard_error() {
+    let bad = GOOD.replace("filters = [\"slow\"]", "filters = [\"slwo\"]");
+    for command in [&["check"][..], &["run"], &["stats"], &["explain", "tcp", "10.77.1.5:1", "192.0.2.1:80"]]
+    {
+        let output = pnat("bad", &bad, command);
+        let told =
+            "lab.toml:23: rule \"web\": filters: no filter is named \"slwo\"; did you mean \"slow\"?\n";
+        assert_eq!((text(&output.stderr).as_str(), output.status.code()), (told, Some(2)), "{command:?}");
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn explain_answers_from_the_file_where_no_gateway_runs() {
+    let output = pnat("explain", GOOD, &["explain", "tcp", "10.77.1.5:4000", "192.0.2.1:80"]);
+    let expected = "\
+tcp 10.77.1.5:4000 -> 192.0.2.1:80
+  rule 0  web  matches
+decision: proxy, filters slow (by the file; no gateway runs)
+";
+    assert_eq!(text(&output.stdout), expected, "{}", text(&output.stderr));
+}
+
+#[test]
+fn asking_a_gateway_that_does_not_run_fails_with_1_and_says_where_it_asked() {
+    let output = pnat("nobody", GOOD, &["stats"]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = text(&output.stderr);
+    assert!(told.starts_with("no gateway answers at no-gateway.sock: "), "{told}");
+}
+
+#[test]
+fn a_wrong_address_is_told_with_what_is_allowed() {
+    let output = pnat("address", GOOD, &["explain", "udp", "10.77.1.5", "192.0.2.1:53"]);
+    let told = "\"10.77.1.5\" is not an address; allowed: an IP address and a port, as in 10.0.0.5:4000\n";
+    assert_eq!((text(&output.stderr).as_str(), output.status.code()), (told, Some(2)));
+}

@@ -1,0 +1,170 @@
+//! The lab as a test has it: up with a gateway in it, and down when the test ends, whichever way it ends.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
+use rustix::thread::{sched_getaffinity, sched_setaffinity};
+use serde_json::Value;
+
+use crate::policy;
+
+/// What the namespaces' names begin with; not the name of a lab that somebody works in.
+pub(crate) const NAME: &str = "pnat-test";
+const DIR: &str = "/run/pnat-test-lab";
+
+/// A lab with a running gateway. Its namespaces, servers, pages and addresses: `scripts/lab`.
+#[derive(Debug)]
+pub(crate) struct Lab {
+    /// Locked as long as this lab is up: there is one at a time, however tests are run.
+    _turn: File,
+}
+
+impl Lab {
+    /// Up, with a gateway that has this [`policy`].
+    pub(crate) fn start(policy: &str) -> Self {
+        Self::with_loss(0, policy)
+    }
+
+    /// The same, and both hosts' wires lose so many percent of all packets each way.
+    pub(crate) fn with_loss(percent: u32, policy: &str) -> Self {
+        let lab = Self::up(percent);
+        lab.configure(policy);
+        lab.gateway(&["start", "--config", text(&lab.config())]);
+        lab
+    }
+
+    fn up(loss_percent: u32) -> Self {
+        assert!(geteuid().is_root(), "the lab tests make network namespaces: run them as root");
+        let turn = File::open(std::env::current_exe().unwrap()).unwrap();
+        turn.lock().unwrap();
+        make_room_for_sockets();
+        keep_off_the_gateways_cpu();
+        succeed(script().arg("down"));
+        succeed(script().arg("up").env("PNAT_LAB_LOSS", loss_percent.to_string()));
+        Self { _turn: turn }
+    }
+
+    /// Gives the running gateway another policy.
+    pub(crate) fn reload(&self, policy: &str) {
+        self.configure(policy);
+        self.gateway(&["reload"]);
+    }
+
+    /// Ends the gateway by SIGTERM, which must succeed; what it printed last.
+    pub(crate) fn stop(&self) -> String {
+        self.gateway(&["stop"])
+    }
+
+    fn configure(&self, policy: &str) {
+        fs::write(self.config(), policy::gateway(Path::new(DIR), policy)).unwrap();
+    }
+
+    fn gateway(&self, args: &[&str]) -> String {
+        succeed(script().arg("gateway").args(args).current_dir(DIR))
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.file("test.toml")
+    }
+
+    /// A file in the lab's state directory, which is the gateway's working directory.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        Path::new(DIR).join(name)
+    }
+
+    /// Runs a subcommand of `pnat` with this gateway's configuration; what it printed.
+    pub(crate) fn pnat(&self, subcommand: &str, args: &[&str]) -> String {
+        succeed(pnat(subcommand, &self.config()).args(args))
+    }
+
+    /// What the log filter has written so far.
+    pub(crate) fn flow_log(&self) -> Vec<Value> {
+        let lines = fs::read_to_string(self.file(policy::FLOW_LOG)).unwrap_or_default();
+        lines.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+    }
+
+    /// The flow log's line that fits, as soon as there is one.
+    pub(crate) fn logged(&self, fits: impl Fn(&Value) -> bool) -> Value {
+        let mut found = None;
+        wait_until(Duration::from_secs(10), "the flow is in the flow log", || {
+            found = self.flow_log().into_iter().find(&fits);
+            found.is_some()
+        });
+        found.unwrap()
+    }
+}
+
+impl Drop for Lab {
+    #[allow(clippy::print_stderr)] // a failed test shows what the gateway had to say
+    fn drop(&mut self) {
+        if thread::panicking() {
+            for log in ["log/gateway.out", "log/gateway.log"] {
+                eprintln!("--- {log}\n{}", fs::read_to_string(self.file(log)).unwrap_or_default());
+            }
+        }
+        let down = script().arg("down").status();
+        assert!(thread::panicking() || down.is_ok_and(|status| status.success()), "the lab went down");
+    }
+}
+
+/// A subcommand of `pnat`, to be run outside of the lab: it reaches the gateway by its control socket.
+pub(crate) fn pnat(subcommand: &str, config: &Path) -> Command {
+    let mut command = Command::new(program());
+    command.arg(subcommand).arg("--config").arg(config);
+    command
+}
+
+/// `scripts/lab` for this lab.
+pub(crate) fn script() -> Command {
+    let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/lab"));
+    command.env("PNAT_LAB_NAME", NAME).env("PNAT_LAB_DIR", DIR).env("PNAT_BIN", program());
+    command
+}
+
+/// The gateway program: the one built with these tests, unless the environment names another.
+fn program() -> PathBuf {
+    std::env::var_os("PNAT_BIN").map_or_else(|| env!("CARGO_BIN_EXE_pnat").into(), PathBuf::from)
+}
+
+/// Runs a command that must succeed; what it printed.
+pub(crate) fn succeed(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}\n{}", output.status, printed(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Standard output and standard error.
+pub(crate) fn printed(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+pub(crate) fn wait_until(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < limit, "not within {limit:?}: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+pub(crate) fn text(path: &Path) -> &str {
+    path.to_str().expect("a path in UTF-8")
+}
+
+/// Thousands of sockets are open at the same time.
+fn make_room_for_sockets() {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
+}
+
+/// The test's threads and programs leave CPU 1 to the gateway's busy core, as `scripts/lab` does.
+fn keep_off_the_gateways_cpu() {
+    let mut cpus = sched_getaffinity(None).unwrap();
+    if cpus.count() > 1 && cpus.is_set(1) {
+        cpus.unset(1);
+    }
+    sched_setaffinity(None, &cpus).unwrap();
+}

@@ -1,0 +1,106 @@
+//! The gateway's configuration in tests: the lab's ports and cores, and a policy that each test chooses.
+
+use std::path::Path;
+
+/// Where the log filter writes, relative to the lab's state directory.
+pub(crate) const FLOW_LOG: &str = "flows.jsonl";
+
+const LOG: &str = r#"
+    [[filter]]
+    name = "log"
+    type = "log"
+    path = "flows.jsonl"
+"#;
+
+/// Everything by the proxy, and logged.
+pub(crate) fn proxied() -> String {
+    format!(
+        r#"
+        {LOG}
+        [[rule]]
+        name = "everything"
+        match = {{}}
+        action = "proxy"
+        filters = ["log"]
+        "#
+    )
+}
+
+/// Everything by packet translation.
+pub(crate) fn translated() -> String {
+    "[policy]\ndefault_action = \"nat\"".to_owned()
+}
+
+/// One proxy rule for `port` whose chain is one filter: `filter` holds its type and the type's keys.
+pub(crate) fn filtered(port: u16, filter: &str) -> String {
+    format!(
+        r#"
+        {LOG}
+        [[filter]]
+        name = "under-test"
+        {filter}
+
+        [[rule]]
+        name = "filtered"
+        match = {{ proto = "tcp", dst_port = [{port}] }}
+        action = "proxy"
+        filters = ["log", "under-test"]
+        "#
+    )
+}
+
+/// Denies `proto` to `port` in this way; everything else is proxied.
+pub(crate) fn denied(proto: &str, port: u16, deny_with: &str) -> String {
+    format!(
+        r#"
+        [[rule]]
+        name = "denied"
+        match = {{ proto = "{proto}", dst_port = [{port}] }}
+        action = "deny"
+        deny_with = "{deny_with}"
+        "#
+    )
+}
+
+/// A whole configuration: the gateway between the lab's two veth, with this policy. Idle UDP flows end soon, so that
+/// the flow log shows them.
+pub(crate) fn gateway(state: &Path, policy: &str) -> String {
+    let socket = state.join("control.sock");
+    format!(
+        r#"
+        [[port]]
+        name = "inside"
+        device = "net_af_xdp0"
+        args = "iface=veth-in"
+        addresses = ["10.77.1.1/24"]
+
+        [[port]]
+        name = "outside"
+        device = "net_af_xdp1"
+        args = "iface=veth-out"
+        addresses = ["198.18.0.1/24"]
+        gateway = "198.18.0.2"
+
+        [cores]
+        workers = [1]
+        proxies = [1]
+        idle = "adaptive"
+
+        [nat]
+        public = ["198.18.0.1"]
+
+        [proxy]
+        udp_timeout = "2s"
+
+        [control]
+        socket = "{}"
+
+        [log]
+        format = "text"
+        level = "info"
+
+        {policy}
+        "#,
+        socket.display()
+    )
+}

@@ -1,0 +1,8 @@
+//! A worker from outside: frames in, frames out.
+
+mod text;
+mod world;
+mod cases;
+mod shards;
+mod control;
+mod property;

@@ -1,0 +1,133 @@
+# The gateway between the two veth: pnat, or a peer to compare it with. Sourced by scripts/lab.
+# shellcheck shell=bash
+
+gateway_start() {
+    [[ -e $state ]] || die "the lab is down (scripts/lab up)"
+    [[ ! -e $state/pid/gateway && ! -e $state/peer ]] || die "a gateway runs already"
+    local config=$repo/conf/lab.toml peer=
+    while (($# > 0)); do
+        case $1 in
+            --config) config=$(realpath "$2") ;;
+            --peer) peer=$2 ;;
+            *) die "gateway start [--config FILE | --peer kernel|testpmd]" ;;
+        esac
+        shift 2
+    done
+    case $peer in
+        '') start_pnat "$config" ;;
+        kernel) start_kernel ;;
+        testpmd) start_testpmd ;;
+        *) die "no such peer: $peer" ;;
+    esac
+}
+
+gateway_stop() {
+    if [[ -e $state/peer ]]; then
+        "stop_$(<"$state/peer")"
+        rm -f "$state/peer"
+        return
+    fi
+    [[ -e $state/pid/gateway ]] || die "no gateway runs"
+    local ended=yes
+    end_process "$(<"$state/pid/gateway")" 30 || ended=no
+    wait_until 2 test -s "$state/gateway.status" || true
+    rm -f "$state/pid/gateway"
+    cat "$state/log/gateway.out"
+    [[ $ended == yes ]] || die "the gateway did not end within 30 s and was killed; see its log"
+    [[ $(<"$state/gateway.status") == 0 ]] || die "the gateway ended with status $(<"$state/gateway.status")"
+}
+
+gateway_reload() {
+    [[ -e $state/pid/gateway ]] || die "no gateway runs"
+    kill -HUP "$(<"$state/pid/gateway")"
+}
+
+# For `down`: whatever runs, without a word.
+gateway_kill() {
+    [[ ! -e $state/pid/gateway ]] || end_process "$(<"$state/pid/gateway")" 10 || true
+}
+
+# launch CMD...: starts a program in the gateway's namespace, free to choose its CPUs; its exit code is kept. It runs
+# in the caller's directory, from which a configuration's relative paths are seen.
+launch() {
+    rm -f "$state/gateway.status"
+    (
+        # AF_XDP pins its frames; where root may not raise the limit, the driver says whether it was enough.
+        ulimit -l unlimited 2>/dev/null || true
+        ip netns exec "$lab-gateway" taskset -c "0-$((cpus - 1))" "$@" &
+        echo $! >"$state/pid/gateway"
+        trap '' INT HUP
+        code=0
+        wait $! || code=$?
+        echo "$code" >"$state/gateway.status"
+    ) </dev/null >"$state/log/gateway.out" 2>"$state/log/gateway.log" &
+    wait_until 5 test -s "$state/pid/gateway"
+}
+
+# answered SECONDS CMD...: waits until the command succeeds; gives up with the program's exit code if it ends first.
+answered() {
+    local deadline=$((SECONDS + $1)) code
+    until "${@:2}" >/dev/null 2>&1; do
+        if [[ -s $state/gateway.status ]] || ((SECONDS >= deadline)); then
+            cat "$state/log/gateway.out" "$state/log/gateway.log" >&2
+            gateway_kill
+            wait_until 2 test -s "$state/gateway.status" || true
+            rm -f "$state/pid/gateway"
+            code=$(cat "$state/gateway.status" 2>/dev/null || echo 1)
+            echo "lab: the gateway does not answer" >&2
+            return $((code == 0 ? 1 : code))
+        fi
+        sleep 0.05
+    done
+}
+
+start_pnat() {
+    [[ -x $pnat ]] || die "$pnat is missing: cargo build --release --locked"
+    launch "$pnat" run --config "$1"
+    answered 30 "$pnat" stats --config "$1"
+}
+
+# Plain kernel forwarding with nftables masquerade: the same addresses, the same view from both hosts.
+start_kernel() {
+    kernel_let_in
+    echo kernel >"$state/peer"
+    ip -n "$lab-gateway" addr add "$inside_gateway/24" dev veth-in
+    ip -n "$lab-gateway" addr add "$public_gateway/24" dev veth-out
+    ip -n "$lab-gateway" route add default via "$public_server"
+    ip netns exec "$lab-gateway" sysctl -qw net.ipv4.ip_forward=1
+    ip netns exec "$lab-gateway" nft -f - <<'NFT'
+table ip peer {
+    chain post { type nat hook postrouting priority srcnat; oifname "veth-out" masquerade; }
+}
+NFT
+    wait_until 5 reaches_server || die "the kernel does not forward"
+}
+
+stop_kernel() {
+    ip netns exec "$lab-gateway" nft delete table ip peer
+    ip netns exec "$lab-gateway" sysctl -qw net.ipv4.ip_forward=0
+    ip -n "$lab-gateway" addr flush dev veth-in
+    ip -n "$lab-gateway" addr flush dev veth-out
+    kernel_keeps_out
+}
+
+# testpmd's io mode copies frames from one port to the other, so the server must be the client's neighbour.
+start_testpmd() {
+    echo testpmd >"$state/peer"
+    ip -n "$lab-server" addr add "$inside_gateway/24" dev eth0
+    launch dpdk-testpmd -l "0,$((cpus > 1 ? 1 : 0))" --in-memory --no-pci \
+        --vdev "net_af_xdp0,iface=veth-in,queue_count=$queues" \
+        --vdev "net_af_xdp1,iface=veth-out,queue_count=$queues" \
+        -- --forward-mode=io --auto-start --stats-period 3600 --rxq "$queues" --txq "$queues"
+    answered 20 reaches_server
+}
+
+stop_testpmd() {
+    end_process "$(<"$state/pid/gateway")" 10 || true
+    rm -f "$state/pid/gateway"
+    ip -n "$lab-server" addr del "$inside_gateway/24" dev eth0
+}
+
+reaches_server() {
+    in_ns client ping -c 1 -W 1 "$public_server"
+}

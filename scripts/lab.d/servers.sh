@@ -1,0 +1,103 @@
+# The servers: nginx (HTTP, HTTPS, uploads), dnsmasq, iperf3, and a port that swallows packets. Sourced by scripts/lab.
+# shellcheck shell=bash
+
+big_file_bytes=200000000
+silent_port=9
+# Two, so that a policy by port can send one through the packet path and the other through the proxy.
+iperf3_ports=(5201 5202)
+
+servers_start() {
+    make_pages
+    make_certificate
+    start_nginx
+    start_dnsmasq
+    start_iperf3
+    silence_port
+}
+
+servers_stop() {
+    local pidfile
+    for pidfile in "$state"/pid/{nginx,dnsmasq,iperf3-*}; do
+        [[ ! -s $pidfile ]] || end_process "$(tr -dc 0-9 <"$pidfile")" 5 || true
+    done
+}
+
+make_pages() {
+    mkdir -p "$state/www" "$state/uploads"
+    echo "hello from the server" >"$state/www/index.html"
+    echo "I am a little teapot, short and stout." >"$state/www/word"
+    # Incompressible and the same every time: AES in counter mode over zeros.
+    { head -c "$big_file_bytes" /dev/zero |
+        openssl enc -aes-128-ctr -nosalt -K "$(printf '%032d' 1)" -iv "$(printf '%032d' 0)"; } >"$state/www/200M"
+    sha256sum <"$state/www/200M" | cut -d' ' -f1 >"$state/www/200M.sha256"
+}
+
+make_certificate() {
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 7 -subj "/CN=PNAT lab" \
+        -addext "subjectAltName=DNS:www.lab.example,DNS:blocked.example,IP:$public_server,IP:${far_servers[0]}" \
+        -keyout "$state/key.pem" -out "$state/ca.pem" 2>"$state/log/openssl.log"
+}
+
+start_nginx() {
+    cat >"$state/nginx.conf" <<NGINX
+user root;
+worker_processes 1;
+worker_rlimit_nofile 16384;
+pid $state/pid/nginx;
+error_log $state/log/nginx-error.log;
+events { worker_connections 8192; }
+http {
+    log_format clients '\$remote_addr \$server_addr \$server_port \$request_method \$host \$request_uri \$status';
+    access_log $state/log/nginx-access.log clients;
+    types { }
+    default_type text/plain;
+    sendfile on;
+    client_max_body_size 0;
+    client_body_temp_path $state/uploads/partial;
+    server {
+        listen 80 default_server backlog=4096;
+        listen 443 ssl default_server backlog=4096;
+        ssl_certificate $state/ca.pem;
+        ssl_certificate_key $state/key.pem;
+        root $state/www;
+        location /uploads/ { root $state; dav_methods PUT; }
+    }
+}
+NGINX
+    in_ns server nginx -e "$state/log/nginx-error.log" -c "$state/nginx.conf"
+}
+
+start_dnsmasq() {
+    in_ns server dnsmasq --conf-file=/dev/null --no-resolv --no-hosts --user=root --bind-interfaces \
+        --listen-address="$public_server" --pid-file="$state/pid/dnsmasq" --log-facility="$state/log/dnsmasq.log" \
+        --host-record="www.lab.example,$public_server" --host-record="far.lab.example,${far_servers[0]}" \
+        --host-record="blocked.example,$public_server" --txt-record="lab.example,names for the lab"
+}
+
+start_iperf3() {
+    local port
+    for port in "${iperf3_ports[@]}"; do
+        in_ns server iperf3 --server --daemon --port "$port" --pidfile "$state/pid/iperf3-$port" \
+            --logfile "$state/log/iperf3-$port.log"
+    done
+    for port in "${iperf3_ports[@]}"; do
+        wait_until 5 listening "$port" || die "iperf3 does not listen"
+    done
+}
+
+listening() {
+    [[ -n $(ip netns exec "$lab-server" ss -Hltn "sport = :$1") ]]
+}
+
+# Packets to this port vanish; any other port without a server is closed and refuses.
+silence_port() {
+    ip netns exec "$lab-server" nft -f - <<NFT
+table inet silent {
+    chain in {
+        type filter hook input priority 0;
+        tcp dport $silent_port drop;
+        udp dport $silent_port drop;
+    }
+}
+NFT
+}
