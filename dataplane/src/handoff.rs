@@ -54,6 +54,9 @@ impl Shards {
     /// The worker that owns a client's flows.
     #[inline]
     pub fn worker(&self, client: Ipv4Addr) -> WorkerId {
+        if self.workers == 1 {
+            return WorkerId(0);
+        }
         WorkerId(spread(self.hash(client) as u32, self.workers))
     }
 

@@ -20,7 +20,6 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 use pnat_shared::time::{Duration, Instant};
-use pnat_shared::verdict::DropReason;
 use pnat_shared::wheel::Wheel;
 use pnat_shared::wire::arp;
 use pnat_shared::wire::ethernet::Mac;
@@ -88,6 +87,17 @@ pub enum Hop {
     NoRoom,
 }
 
+/// What a message was worth.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Lesson {
+    /// It told something, or repeated what is known.
+    Believed,
+    /// It answers a question that was not asked here.
+    Unasked,
+    /// It claims a known station's address for another one.
+    Refused,
+}
+
 /// One worker's neighbors on all ports.
 #[derive(Debug)]
 pub struct Neighbors<F> {
@@ -95,6 +105,8 @@ pub struct Neighbors<F> {
     slots: HashMap<(u8, Ipv4Addr), u16, RandomState>,
     free: Vec<u16>,
     wheel: Wheel,
+    /// No timer fires before this; kept, since it is asked for after every burst.
+    next_fire: Instant,
     fired: Vec<u32>,
     /// Where the search for one to forget goes on.
     hand: usize,
@@ -110,6 +122,7 @@ impl<F> Neighbors<F> {
             slots: HashMap::default(),
             free: Vec::new(),
             wheel: Wheel::new(TICK, now),
+            next_fire: Instant::FAR,
             fired: Vec::new(),
             hand: 0,
             asked: 0,
@@ -171,23 +184,17 @@ impl<F> Neighbors<F> {
 
     /// Learns from a message whose sender was found possible. `released` gets the packets that waited for the sender,
     /// and the answer is where they go.
-    pub fn learn(
-        &mut self,
-        port: u8,
-        message: &arp::Message,
-        now: Instant,
-        released: &mut Vec<F>,
-    ) -> Result<(), DropReason> {
+    pub fn learn(&mut self, port: u8, message: &arp::Message, now: Instant, released: &mut Vec<F>) -> Lesson {
         let is_answer = message.operation == arp::Operation::Reply;
         let Some(slot) = self.slots.get(&(port, message.sender)).copied() else {
             // Nobody asked; but who asks for us is about to be answered, so it is worth knowing.
             if is_answer {
-                return Err(DropReason::ArpStranger);
+                return Lesson::Unasked;
             }
             if let Some(slot) = self.insert(port, message.sender, now) {
                 self.settle(slot, State::Stale, message.sender_mac, now);
             }
-            return Ok(());
+            return Lesson::Believed;
         };
         let neighbor = &mut self.table[usize::from(slot)];
         match neighbor.state {
@@ -201,12 +208,12 @@ impl<F> Neighbors<F> {
                 if neighbor.state != State::Probe {
                     self.probe(slot, now);
                 }
-                return Err(DropReason::ArpStranger);
+                return Lesson::Refused;
             }
             State::Probe if is_answer => self.settle(slot, State::Reachable, message.sender_mac, now),
             _ => {}
         }
-        Ok(())
+        Lesson::Believed
     }
 
     /// Asks again, gives up and forgets. `failed` gets the packets (and their port) whose next hop did not answer.
@@ -228,20 +235,28 @@ impl<F> Neighbors<F> {
                     self.asked -= 1;
                     self.waiting -= neighbor.waiting.len();
                     failed.extend(neighbor.waiting.drain(..).map(|frame| (neighbor.port, frame)));
-                    self.wheel.arm(u32::from(slot), now + NEGATIVE);
+                    self.arm(slot, now + NEGATIVE);
                 }
                 State::Reachable | State::Stale if now.since(neighbor.used) < FORGET => {
-                    self.wheel.arm(u32::from(slot), neighbor.used + FORGET);
+                    let until = neighbor.used + FORGET;
+                    self.arm(slot, until);
                 }
                 State::Reachable | State::Stale | State::Failed => self.remove(slot),
                 State::Free => {}
             }
         }
         self.fired = fired;
+        self.next_fire = self.wheel.next_fire().unwrap_or(Instant::FAR);
     }
 
+    /// A time before which [`Neighbors::on_timer`] has nothing to do.
     pub fn deadline(&self) -> Option<Instant> {
-        self.wheel.next_fire()
+        (self.wheel.armed() > 0).then_some(self.next_fire)
+    }
+
+    fn arm(&mut self, slot: u16, deadline: Instant) {
+        self.wheel.arm(u32::from(slot), deadline);
+        self.next_fire = self.next_fire.min(deadline);
     }
 
     fn ask_first(&mut self, port: u8, addr: Ipv4Addr, now: Instant) -> Hop {
@@ -266,7 +281,7 @@ impl<F> Neighbors<F> {
         neighbor.tries += 1;
         let to = if neighbor.state == State::Probe { neighbor.mac } else { Mac::BROADCAST };
         self.asks.push(Ask { port: neighbor.port, target: neighbor.addr, to });
-        self.wheel.arm(u32::from(slot), now + RETRY);
+        self.arm(slot, now + RETRY);
     }
 
     fn settle(&mut self, slot: u16, state: State, mac: Mac, now: Instant) {
@@ -277,7 +292,7 @@ impl<F> Neighbors<F> {
         neighbor.state = state;
         neighbor.mac = mac;
         neighbor.confirmed = now;
-        self.wheel.arm(u32::from(slot), now + FORGET);
+        self.arm(slot, now + FORGET);
     }
 
     /// An entry for a new neighbor, counted as asked for; the caller asks or knows the answer.

@@ -13,7 +13,7 @@ public_server=198.18.0.2
 far_servers=(198.18.5.10 203.0.113.10)
 
 # CPU 1 belongs to the gateway's busy core; hosts, servers and tools stay off it where there is another.
-cpus=$(nproc)
+cpus=$(nproc --all)
 case $cpus in
     1) host_cpus=0 ;;
     2) host_cpus=0 ;;

@@ -16,15 +16,6 @@
 //!
 //! When a mapping's last flow has ended, its public port rests before it may serve another client ([`alloc`]).
 
-pub mod policy;
-pub mod tuple;
-pub mod table;
-pub mod alloc;
-pub mod binding;
-pub mod expiry;
-pub mod rewrite;
-pub mod icmp;
-
 use core::net::{Ipv4Addr, SocketAddrV4};
 use std::collections::HashMap;
 
@@ -45,6 +36,15 @@ use table::Table;
 use tuple::Tuple;
 
 use crate::loopback::mask;
+
+pub mod policy;
+pub mod tuple;
+pub mod table;
+pub mod alloc;
+pub mod binding;
+pub mod expiry;
+pub mod rewrite;
+pub mod icmp;
 
 /// Resolution of the expiry timers.
 const TICK: Duration = Duration::from_secs(1);
@@ -100,6 +100,8 @@ pub struct Nat {
     /// How long a proxied flow may be silent: only a safety net, its pair decides.
     proxied_idle: Duration,
     wheel: Wheel,
+    /// No timer fires before this; kept, since it is asked for after every burst.
+    next_fire: Instant,
     fired: Vec<u32>,
 }
 
@@ -129,6 +131,7 @@ impl Nat {
             timeouts: settings.timeouts,
             proxied_idle,
             wheel,
+            next_fire: Instant::FAR,
             fired: Vec::with_capacity(EXPIRE_BUDGET),
         }
     }
@@ -199,7 +202,7 @@ impl Nat {
             Path::Nat => self.count_translated(mapping, 1),
         }
         *self.clients.entry(client).or_insert(0) += 1;
-        self.wheel.arm(slot, now + self.lifetime(inside.protocol(), path, Track::default()));
+        self.arm(slot, now + self.lifetime(inside.protocol(), path, Track::default()));
         Ok(slot)
     }
 
@@ -234,7 +237,7 @@ impl Nat {
         }
         let leg = if binding.path == Path::Nat { Side::First } else { stream.enters() };
         if binding.tracks[leg as usize].see(stream, flags) && binding.path == Path::Nat {
-            self.wheel.arm(slot, now + self.timeouts.tcp_transitory);
+            self.arm(slot, now + self.timeouts.tcp_transitory);
         }
     }
 
@@ -280,16 +283,22 @@ impl Nat {
             }
         }
         self.fired = fired;
+        self.next_fire = self.wheel.next_fire().unwrap_or(Instant::FAR);
     }
 
     /// A time before which no flow expires.
     pub fn deadline(&self) -> Option<Instant> {
-        self.wheel.next_fire()
+        (self.wheel.armed() > 0).then_some(self.next_fire)
     }
 
     /// Public ports left for a protocol.
     pub fn free_ports(&self, protocol: Protocol) -> usize {
         self.ports.free(protocol)
+    }
+
+    fn arm(&mut self, slot: u32, deadline: Instant) {
+        self.wheel.arm(slot, deadline);
+        self.next_fire = self.next_fire.min(deadline);
     }
 
     fn lifetime(&self, protocol: Protocol, path: Path, track: Track) -> Duration {

@@ -412,7 +412,6 @@ fn configuration(plan: &Plan, main_core: usize, memory: &Memory) -> Result<Runti
     });
     let config = serde_json::json!({
         "app_name": plan.app_name,
-        "app_group": format!("{}-{}", plan.app_name, std::process::id()),
         "master_core": main_core,
         "cores": plan.cores,
         "mempool": { "capacity": plan.frames, "cache_size": plan.frame_cache },

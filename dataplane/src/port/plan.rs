@@ -48,6 +48,9 @@ pub struct PlannedPort {
 /// Memory that one frame buffer costs, in bytes, its part of the pool's bookkeeping included.
 pub const FRAME_BYTES: u64 = 3072;
 
+/// The same where a PCI device needs each buffer to lie within one page of whatever size.
+const PCI_FRAME_BYTES: u64 = 4096 + 64;
+
 /// Memory that DPDK and its drivers need besides frames, in bytes.
 const BASE_BYTES: u64 = 64 << 20;
 
@@ -134,15 +137,26 @@ impl Plan {
 
     /// Memory for frames on `nodes` NUMA nodes and all else, in bytes.
     pub(super) fn memory_needed(&self, nodes: usize) -> u64 {
-        u64::from(self.frames) * FRAME_BYTES * nodes as u64 + BASE_BYTES
+        let frame = if self.ports.iter().any(PlannedPort::is_pci) { PCI_FRAME_BYTES } else { FRAME_BYTES };
+        u64::from(self.frames) * frame * nodes as u64 + BASE_BYTES
     }
 
     /// The arguments for DPDK's environment layer that capsule does not compose itself.
     pub(super) fn eal_arguments(&self, memory: &Memory) -> Vec<String> {
         // Nothing of this process is shared with another one, and nothing is left behind when it dies.
-        let mut arguments = vec!["--in-memory".to_owned(), "--no-telemetry".to_owned()];
-        if let Memory::Ordinary { reserved, .. } = memory {
-            arguments.extend(["--no-huge".to_owned(), "-m".to_owned(), reserved.div_ceil(MIB).to_string()]);
+        let mut arguments = vec!["--no-telemetry".to_owned()];
+        match memory {
+            Memory::Huge { .. } => arguments.push("--in-memory".to_owned()),
+            // DPDK refuses --in-memory here; this is the part of it that then makes sense.
+            Memory::Ordinary { reserved, .. } => {
+                let megabytes = reserved.div_ceil(MIB).to_string();
+                arguments.extend([
+                    "--no-shconf".to_owned(),
+                    "--no-huge".to_owned(),
+                    "-m".to_owned(),
+                    megabytes,
+                ]);
+            }
         }
         if self.ports.iter().any(PlannedPort::is_pci) {
             let with_args = self.ports.iter().filter(|port| port.is_pci());
@@ -319,7 +333,7 @@ mod tests {
         let plan = plan(&[1], vec![port("inside", "net_af_xdp0", Some("iface=a"), &[1])]);
         assert_eq!(
             plan.eal_arguments(&Memory::choose(100 * MIB, 0)),
-            ["--in-memory", "--no-telemetry", "--no-huge", "-m", "100", "--no-pci", "--iova-mode=va"]
+            ["--no-telemetry", "--no-shconf", "--no-huge", "-m", "100", "--no-pci", "--iova-mode=va"]
         );
     }
 
@@ -328,7 +342,7 @@ mod tests {
         let plan = plan(&[1], vec![port("inside", "0000:3b:00.0", Some("mprq_en=1"), &[1])]);
         assert_eq!(
             plan.eal_arguments(&Memory::choose(100 * MIB, 200 * MIB)),
-            ["--in-memory", "--no-telemetry", "-a", "0000:3b:00.0,mprq_en=1"]
+            ["--no-telemetry", "--in-memory", "-a", "0000:3b:00.0,mprq_en=1"]
         );
     }
 

@@ -1,19 +1,18 @@
-//! What is done with the packets of flows: translated, masked or unmasked; and how a flow opens.
+//! What is done with the packets of flows that ports received: translated or masked; and how a flow opens.
 
 use core::net::{Ipv4Addr, SocketAddr};
 
 use pnat_shared::config::{Action, Denial};
-use pnat_shared::flow::{NewFlow, Protocol, ProxyId, Side, Stream};
+use pnat_shared::flow::{NewFlow, Protocol, ProxyId, Stream};
 use pnat_shared::frame::{Frame, FramePool, L2_LEN};
 use pnat_shared::loopback::{self, ToProxy};
 use pnat_shared::time::Instant;
 use pnat_shared::verdict::DropReason;
-use pnat_shared::wire::tcp::{self, Flags};
-use pnat_shared::wire::{ip, udp};
+use pnat_shared::wire::ip;
 
 use super::parse::{self, Packet};
 use super::reply::Answer;
-use super::{Keys, Outputs, Worker};
+use super::{Outputs, Worker};
 use crate::loopback::mask::masked;
 use crate::nat::Opening;
 use crate::nat::binding::{Binding, Path};
@@ -62,7 +61,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         out: &mut Outputs<F>,
     ) {
         let Packet { stream, flags, .. } = *packet;
-        let Some((keys, binding)) = self.flow(slot) else { return };
+        let Some((keys, binding)) = self.nat.flows().entry(slot) else { return };
         if stream == Stream::First && packet.is_syn() && binding.is_over() {
             return self.reopen(frame, port, slot, packet, now, out);
         }
@@ -86,7 +85,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
                 self.send_on(frame, slot, stream, *to.dst().ip(), now, out);
             }
             Path::Proxy(core) => {
-                self.mask(&mut frame, slot, stream, &binding, keys[0].protocol());
+                self.mask(&mut frame, slot, stream, binding, keys[0].protocol());
                 self.nat.pass(slot, stream, flags, bytes, now);
                 self.stats.to_proxy.add(1);
                 out.to_proxy[usize::from(core.0)].push(ToProxy::Packet { frame, at: now });
@@ -128,6 +127,9 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
             // A client whose flow was lost here learns it at once.
             return self.refuse_packet(frame, port, DropReason::NoBinding, Answer::Reset, now, out);
         }
+        if self.is_draining {
+            return self.refuse_packet(frame, port, DropReason::Draining, Answer::PROHIBITED, now, out);
+        }
         let Some(egress) = self.routes.outward(*inside.dst().ip()) else {
             return self.refuse_packet(frame, port, DropReason::NoRoute, Answer::HOST_UNREACHABLE, now, out);
         };
@@ -161,6 +163,9 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         let Some(client) = self.nat.client_of(protocol, public).filter(|_| may_open) else {
             return self.stats.drops.add(DropReason::NoBinding, 1);
         };
+        if self.is_draining {
+            return self.stats.drops.add(DropReason::Draining, 1);
+        }
         let inside = Tuple::new(protocol, client, server);
         let Decision { rule, action } = policy::decide(&self.policy.policy, &inside);
         let egress = self.routes.inward(*client.ip());
@@ -210,7 +215,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         now: Instant,
         out: &mut Outputs<F>,
     ) {
-        let Some((keys, binding)) = self.flow(slot) else { return };
+        let Some((keys, binding)) = self.nat.flows().entry(slot) else { return };
         let mtu = |stream: Stream| {
             let port = binding.egress[stream as usize];
             self.routes.port(port).map_or(ip::MIN_LEN as u16, |info| info.mtu)
@@ -227,52 +232,10 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
             opened: now,
         });
         let bytes = frame.data().len() - L2_LEN;
-        self.mask(&mut frame, slot, Stream::First, &binding, flow.protocol);
+        self.mask(&mut frame, slot, Stream::First, binding, flow.protocol);
         self.nat.pass(slot, Stream::First, packet.flags, bytes, now);
         self.stats.to_proxy.add(1);
         out.to_proxy[usize::from(core.0)].push(ToProxy::Open { frame, at: now, flow });
-    }
-
-    /// A packet from one of a pair's sockets, to the host that it stands for.
-    pub(super) fn unmask(
-        &mut self,
-        mut frame: F,
-        now: Instant,
-        out: &mut Outputs<F>,
-    ) -> Result<(), DropReason> {
-        let packet = frame.data().get(L2_LEN..).ok_or(DropReason::Truncated)?;
-        let header = ip::Header::read_quoted(packet)?;
-        if header.header_len != ip::MIN_LEN || header.total_len > packet.len() {
-            return Err(DropReason::Truncated);
-        }
-        let protocol = Protocol::from_number(header.protocol).ok_or(DropReason::Protocol)?;
-        let needed = match protocol {
-            Protocol::Tcp => tcp::MIN_LEN,
-            Protocol::Udp => udp::LEN,
-            Protocol::Icmp => return self.unmask_error(frame, now, out),
-        };
-        if header.total_len < ip::MIN_LEN + needed {
-            return Err(DropReason::Truncated);
-        }
-        let flags =
-            if protocol == Protocol::Tcp { Flags(packet[ip::MIN_LEN + 13]) } else { Flags::default() };
-        let sent = Tuple::read(protocol, packet);
-        let (slot, side) = self.masked_flow(&sent.reversed())?;
-        let Some((keys, binding)) = self.flow(slot) else { return Err(DropReason::StaleHandle) };
-        frame.resize(L2_LEN + header.total_len);
-        let to = keys[side as usize].reversed();
-        let change = binding.changes[side as usize].reversed();
-        rewrite::translate(&mut frame.data_mut()[L2_LEN..], &to, change);
-        // What leaves by the first socket is the second stream, and the other way round.
-        let stream = !Stream::entering(side);
-        self.nat.pass_from_pair(slot, side, flags, now);
-        let egress = binding.egress[stream as usize];
-        if let Some(mtu) = self.too_big_for(egress, header.total_len) {
-            self.fail(frame, egress, DropReason::Oversized, too_big(&header, mtu), now, out);
-            return Ok(());
-        }
-        self.send_on(frame, slot, stream, *to.dst().ip(), now, out);
-        Ok(())
     }
 
     /// An ICMP error, about a packet of the flow that it quotes, from a port.
@@ -287,7 +250,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         let key = quote.tuple.reversed();
         let flows = self.nat.flows();
         let Some((slot, (keys, binding))) =
-            flows.find(stream, flows.hash(&key), &key).and_then(|slot| Some((slot, self.flow(slot)?)))
+            flows.find(stream, flows.hash(&key), &key).and_then(|slot| Some((slot, flows.entry(slot)?)))
         else {
             return self.stats.drops.add(DropReason::IcmpUnrelated, 1);
         };
@@ -319,40 +282,6 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         self.send_on(frame, slot, stream, dst, now, out);
     }
 
-    /// An ICMP error from a pair, about a packet that one of its sockets received. One that the pair sends in its own
-    /// name comes from the host on the other side; any other source stays.
-    fn unmask_error(&mut self, mut frame: F, now: Instant, out: &mut Outputs<F>) -> Result<(), DropReason> {
-        let data = &mut frame.data_mut()[L2_LEN..];
-        let header = ip::Header::read_quoted(data)?;
-        let quote = Quote::read(&data[..header.total_len])?;
-        let (slot, side) = self.masked_flow(&quote.tuple)?;
-        let Some((keys, _)) = self.flow(slot) else { return Err(DropReason::StaleHandle) };
-        let about = &keys[side as usize];
-        let is_own = loopback::side_of(header.src).is_some();
-        let src = if is_own || side == Side::Second { *about.dst().ip() } else { header.src };
-        quote.translate(&mut data[..header.total_len], src, *about.src().ip(), about);
-        frame.resize(L2_LEN + header.total_len);
-        self.send_on(frame, slot, !Stream::entering(side), *about.src().ip(), now, out);
-        Ok(())
-    }
-
-    /// The flow and side of a masked tuple, as the proxy receives it.
-    fn masked_flow(&self, received: &Tuple) -> Result<(u32, Side), DropReason> {
-        let side = loopback::side_of(*received.dst().ip()).ok_or(DropReason::Internal)?;
-        let (addr, generation) = (*received.src().ip(), received.src().port());
-        let handle = loopback::unmask(addr, generation).ok_or(DropReason::Internal)?;
-        let slot = self.nat.slot(handle).ok_or(DropReason::StaleHandle)?;
-        let is_its_own = self.flow(slot).is_some_and(|(keys, binding)| {
-            binding.path != Path::Nat && keys[0].protocol() == received.protocol()
-        });
-        if is_its_own { Ok((slot, side)) } else { Err(DropReason::StaleHandle) }
-    }
-
-    #[inline]
-    fn flow(&self, slot: u32) -> Option<(Keys, Binding)> {
-        self.nat.flows().entry(slot).map(|(keys, binding)| (*keys, *binding))
-    }
-
     /// Rewrites a packet from a host for the socket by which its stream enters the pair.
     #[inline]
     fn mask(&self, frame: &mut F, slot: u32, stream: Stream, binding: &Binding, protocol: Protocol) {
@@ -362,7 +291,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
 
     /// Sends a translated packet of a flow's stream to `dst`.
     #[inline]
-    fn send_on(
+    pub(super) fn send_on(
         &mut self,
         frame: F,
         slot: u32,
@@ -384,7 +313,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
     }
 
     #[inline]
-    fn too_big_for(&self, port: u8, bytes: usize) -> Option<u16> {
+    pub(super) fn too_big_for(&self, port: u8, bytes: usize) -> Option<u16> {
         let mtu = self.routes.port(port)?.mtu;
         (bytes > usize::from(mtu)).then_some(mtu)
     }
@@ -397,6 +326,6 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
 
 /// What the sender of a packet that exceeds an MTU is told (RFC 4787 REQ-13). Without "don't fragment" it is dropped in
 /// silence until fragments are carried.
-fn too_big(header: &ip::Header, mtu: u16) -> Answer {
+pub(super) fn too_big(header: &ip::Header, mtu: u16) -> Answer {
     if header.dont_fragment() { Answer::TooBig(mtu) } else { Answer::Silence }
 }

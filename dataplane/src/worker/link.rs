@@ -13,7 +13,7 @@ use super::reply::{self, Answer};
 use super::{Outputs, Worker};
 use crate::handoff::Handoff;
 use crate::nat::icmp::Quote;
-use crate::neighbor::Hop;
+use crate::neighbor::{Hop, Lesson};
 
 impl<F: Frame, P: FramePool<F>> Worker<F, P> {
     /// Sends a packet to `dst` by `port`. `hint` is where the next hop stood in the neighbor table last time; answers
@@ -144,8 +144,13 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
                     burst.push(Handoff::Arp { port, message: *message });
                 }
             }
-            if let Err(reason) = self.learn(port, message, now, out) {
-                return self.stats.drops.add(reason, 1);
+            match self.learn(port, message, now, out) {
+                // One of the others may have asked.
+                Lesson::Unasked if self.shards.workers() > 1 => return self.stats.absorbed.add(1),
+                Lesson::Unasked | Lesson::Refused => {
+                    return self.stats.drops.add(DropReason::ArpStranger, 1);
+                }
+                Lesson::Believed => {}
             }
         }
         let Some(mac) = self.routes.port(port).map(|info| info.mac) else { return };
@@ -171,7 +176,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         message: &arp::Message,
         now: Instant,
         out: &mut Outputs<F>,
-    ) -> Result<(), DropReason> {
+    ) -> Lesson {
         let mut released = core::mem::take(&mut self.released);
         let learnt = self.neighbors.learn(port, message, now, &mut released);
         for mut frame in released.drain(..) {

@@ -17,14 +17,6 @@
 //! unreachable", what comes from outside is met with silence. A client's flow to one of them is never proxied, which
 //! would be a loop.
 
-mod flow;
-mod link;
-mod parse;
-mod reply;
-mod stats;
-
-pub use stats::{PortStats, WorkerStats};
-
 use core::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 
@@ -45,6 +37,15 @@ use crate::neighbor::Neighbors;
 use crate::route::{PortInfo, Routes};
 use parse::Kind;
 use reply::{Answer, Bucket};
+
+mod flow;
+mod pair;
+mod link;
+mod parse;
+mod reply;
+mod stats;
+
+pub use stats::{PortStats, WorkerStats};
 
 /// ICMP errors, and resets, that a worker makes per second: enough for people and path discovery, too few to be a weapon.
 const ERRORS_PER_SECOND: u32 = 1000;
@@ -106,6 +107,7 @@ pub struct Worker<F, P> {
     routes: Routes,
     nat: Nat,
     policy: Snapshot,
+    is_draining: bool,
     neighbors: Neighbors<F>,
     /// Where frames for ARP questions come from.
     pool: P,
@@ -132,6 +134,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
             routes: Routes::new(ports, &nat.public),
             shards,
             policy,
+            is_draining: false,
             neighbors: Neighbors::new(now),
             pool,
             stats,
@@ -170,7 +173,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
                 }
                 // The worker that received it has counted what is wrong with it.
                 Handoff::Arp { port, message } => {
-                    let _ = self.learn(port, &message, now, out);
+                    self.learn(port, &message, now, out);
                 }
             }
         }
@@ -239,6 +242,11 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
     /// From now on new flows are decided by this policy; flows that are open stay as they are.
     pub fn set_policy(&mut self, policy: Snapshot) {
         self.policy = policy;
+    }
+
+    /// From now on no flow is opened; those that are open stay.
+    pub fn drain(&mut self) {
+        self.is_draining = true;
     }
 
     /// Ends a flow whose first packet did not fit into the ring to its proxy core.

@@ -41,8 +41,10 @@ macro_rules! cases {
 
 cases! { nat proxy icmp arp refusals hostile limits }
 
-/// Reasons that rows cannot bring about: rings and transmit queues are the driver's, the rest are other cores'.
-const ELSEWHERE: [DropReason; 10] = [
+/// Reasons that rows cannot bring about: rings and transmit queues are the driver's, draining is control's word, the rest
+/// are other cores'.
+const ELSEWHERE: [DropReason; 11] = [
+    DropReason::Draining,
     DropReason::RingFull,
     DropReason::RingFullNew,
     DropReason::TxFull,

@@ -9,7 +9,7 @@ use pnat_shared::time::{Duration, Instant};
 use pnat_shared::verdict::{CloseReason, DropReason};
 
 use crate::text;
-use crate::world::{Gateway, INSIDE, MACS, OUTSIDE, Out, World};
+use crate::world::{Gateway, INSIDE, MACS, OUTSIDE, Out, ROUTER, World};
 
 fn world(action: Action) -> World {
     let mut world = World::default();
@@ -39,11 +39,28 @@ fn a_new_policy_decides_new_flows_and_leaves_open_ones() {
 }
 
 #[test]
+fn while_draining_open_flows_go_on_and_new_ones_are_refused() {
+    let mut gateway = Gateway::new(&world(Action::Nat));
+    let port = match &gateway.receive(INSIDE, &datagram(4000))[..] {
+        [out] => out.tell().split("198.18.0.1:").nth(1).unwrap().split(' ').next().unwrap().to_owned(),
+        outs => panic!("{outs:?}"),
+    };
+    gateway.worker.drain();
+    assert_eq!(gateway.receive(INSIDE, &datagram(4000)).len(), 1);
+    let refused = told(&gateway.receive(INSIDE, &datagram(4001)));
+    assert!(refused[0].starts_with("inside icmp 10.77.1.1 > 10.77.1.2 unreachable/13"), "{refused:?}");
+    let stranger = format!("udp 192.0.2.7:9 > 198.18.0.1:{port}");
+    assert!(gateway.receive(OUTSIDE, &text::build(&stranger, text::mac_of(ROUTER), MACS[1])).is_empty());
+    assert_eq!(gateway.drops(), [(DropReason::Draining, 2)]);
+}
+
+#[test]
 fn a_flow_listed_can_be_ended_and_its_pair_is_told() {
     let mut gateway = Gateway::new(&world(Action::Proxy));
     gateway.receive(INSIDE, &datagram(4000));
     let view = gateway.worker.bindings().next().unwrap();
     assert_eq!((view.client.port(), view.server.port(), view.binding.packets), (4000, 53, [1, 0]));
+    assert_eq!(gateway.worker.slots(), 1);
     let handle = view.handle;
     let mut out = Outputs::new(2, 1, 1);
     assert!(gateway.worker.end(handle, CloseReason::Operator, gateway.now, &mut out));

@@ -5,9 +5,10 @@ use core::net::Ipv4Addr;
 use pnat_dataplane::nat::alloc;
 use pnat_shared::flow::{Protocol, WorkerId};
 use pnat_shared::frame::{Frame, L2_LEN};
+use pnat_shared::verdict::DropReason;
 
 use crate::text;
-use crate::world::{Cluster, INSIDE, MACS, OUTSIDE, ROUTER, World, addresses};
+use crate::world::{Cluster, INSIDE, MACS, OUTSIDE, ROUTER, TestWorker, World, addresses};
 
 fn cluster(workers: u8) -> Cluster {
     Cluster::new(&World { workers, ..World::default() })
@@ -60,6 +61,8 @@ fn every_worker_resolves_although_one_hears_all_the_answers() {
         assert!(matches!(left[..], [(_, OUTSIDE, _)]), "{left:?}");
     }
     assert!(cluster.workers.iter().all(|worker| worker.waiting() == 0));
+    let strangers = |worker: &TestWorker| worker.stats().drops.value(DropReason::ArpStranger);
+    assert_eq!(cluster.workers.iter().map(strangers).sum::<u64>(), 0, "no answer is a stranger's");
 }
 
 #[test]

@@ -246,10 +246,10 @@ impl<F: Frame> Endpoint<F> {
         self.recv.set_downstream(bytes);
     }
 
-    /// Appends bytes to the send queue; after [`Endpoint::shutdown`], drops them. There is no limit here: the pair bounds
-    /// it by the other leg's window.
+    /// Appends bytes to the send queue; while a SYN is held and after [`Endpoint::shutdown`], drops them. There is no limit
+    /// here: the pair bounds it by the other leg's window.
     pub fn send(&mut self, chunk: Chunk<F>) {
-        if self.state != State::Closed {
+        if !matches!(self.state, State::SynHeld | State::Closed) {
             self.send.push(chunk);
         }
     }
@@ -265,9 +265,9 @@ impl<F: Frame> Endpoint<F> {
         [self.recv.footprint(), self.send.queue.footprint()]
     }
 
-    /// Sends FIN behind what is queued.
+    /// Sends FIN behind what is queued. Has no effect while a SYN is held.
     pub fn shutdown(&mut self) {
-        if self.send.fin || self.state == State::Closed {
+        if self.send.fin || matches!(self.state, State::SynHeld | State::Closed) {
             return;
         }
         self.send.fin = true;
@@ -326,9 +326,16 @@ impl<F: Frame> Endpoint<F> {
     }
 
     pub(super) fn arm_retransmit(&mut self, now: Instant) {
+        self.timers.started = now;
+        self.schedule_retransmit(now);
+    }
+
+    /// New data does not start the retransmission timer anew, but puts the tail loss probe off (RFC 8985 section 7.2).
+    pub(super) fn schedule_retransmit(&mut self, now: Instant) {
         let gives_up = self.send.unanswered + self.settings.user_timeout;
-        let wait = self.send.arm_tail().unwrap_or_else(|| self.send.rto.current());
-        self.timers.retransmit = (now + wait).min(gives_up.max(now));
+        let timeout = self.timers.started + self.send.rto.current();
+        let due = self.send.arm_tail().map_or(timeout, |wait| timeout.min(now + wait));
+        self.timers.retransmit = due.min(gives_up.max(now));
     }
 
     fn on_retransmit_timer(&mut self, now: Instant) {

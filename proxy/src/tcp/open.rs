@@ -18,7 +18,7 @@ use super::clock::Clock;
 use super::endpoint::{Endpoint, Error, Offer, Reset, State};
 use super::recv::Owed;
 use super::segment::HEADERS;
-use super::send::{DEFAULT_MSS, MIN_MSS};
+use super::send::{DEFAULT_MSS, MIN_MSS, Sender};
 
 impl Offer {
     fn of(options: &Options) -> Self {
@@ -58,7 +58,7 @@ impl<F: Frame> Endpoint<F> {
             timestamp: offer.timestamp.filter(|_| theirs.timestamp.is_some()),
         };
         let window = self.send.window;
-        self.send = super::send::Sender::new(iss);
+        self.send = Sender::new(iss);
         self.send.window = window;
         self.send.max_window = window;
         self.send.wl1 = irs;

@@ -31,16 +31,23 @@ impl<F: Frame> Endpoint<F> {
         if self.is_open() {
             self.send.check_idle(now);
         }
+        let sent_before = self.send.nxt;
+        let mut complete = true;
         for _ in 0..budget {
             let Some(next) = self.next() else { break };
-            let Some(mut frame) = pool.alloc() else { return false };
-            if !self.write(next, &mut frame, now) {
-                return false;
-            }
+            let frame = pool.alloc();
+            let written = frame.and_then(|mut frame| self.write(next, &mut frame, now).then_some(frame));
+            let Some(frame) = written else {
+                complete = false;
+                break;
+            };
             out.push(frame);
         }
+        if self.is_open() && self.send.nxt != sent_before && self.timers.retransmit != Instant::FAR {
+            self.schedule_retransmit(now);
+        }
         self.watch_shut_window(now);
-        true
+        complete
     }
 
     fn next(&mut self) -> Option<Next> {

@@ -104,23 +104,22 @@ impl Scoreboard {
     /// this is the part of RACK (RFC 8985) that it lacks most.
     fn detect_lost_again(&mut self, mss: u32, reorder: Duration) {
         let highest = self.sacked.as_slice().last().map(|range| range.1);
-        let (cursor, bytes, delivered) = (&mut self.cursor, &mut self.resent_bytes, self.delivered);
-        self.resent.retain(|resent| {
+        let delivered = self.delivered;
+        self.lose_again(|resent| {
             let overtaken = highest.is_some_and(|seq| seq.distance(resent.nxt) > 2 * mss as i32);
-            let lost = overtaken || resent.at + reorder < delivered;
-            if lost {
-                *cursor = cursor.min(resent.left);
-                *bytes -= resent.len();
-            }
-            !lost
+            overtaken || resent.at + reorder < delivered
         });
     }
 
     /// Nothing was heard for so long that what was sent again at least `age` ago must be lost.
     pub(super) fn give_up_resent(&mut self, now: Instant, age: Duration) {
+        self.lose_again(|resent| now.since(resent.at) >= age);
+    }
+
+    fn lose_again(&mut self, is_lost: impl Fn(&Resent) -> bool) {
         let (cursor, bytes) = (&mut self.cursor, &mut self.resent_bytes);
         self.resent.retain(|resent| {
-            let lost = now.since(resent.at) >= age;
+            let lost = is_lost(resent);
             if lost {
                 *cursor = cursor.min(resent.left);
                 *bytes -= resent.len();
@@ -198,7 +197,10 @@ impl Scoreboard {
         let index = self.resent.partition_point(|resent| resent.left.before(left));
         self.resent.insert(index, Resent { left, right, nxt, at });
         self.resent_bytes += right.0.wrapping_sub(left.0);
-        self.cursor = right;
+        // A tail probe leaves out what lies before it, which may turn out to be lost.
+        if self.next_hole(right).is_none() {
+            self.cursor = self.cursor.max(right);
+        }
     }
 
     /// What was sent again of `[left, right)`, or of all below `right`, has arrived. Entries that overlap partly are cut.

@@ -7,6 +7,8 @@ use pnat_shared::time::Instant;
 pub(super) struct Timers {
     /// Repeats a SYN, retransmits data or probes a closed window; ends the connection at the user timeout.
     pub(super) retransmit: Instant,
+    /// When `retransmit` was started: no timer.
+    pub(super) started: Instant,
     /// Sends a delayed ACK.
     pub(super) ack: Instant,
     /// Ends an open that got no answer, or TIME-WAIT.
@@ -17,7 +19,8 @@ pub(super) struct Timers {
 
 impl Timers {
     pub(super) const fn new() -> Self {
-        Self { retransmit: Instant::FAR, ack: Instant::FAR, life: Instant::FAR, trim: Instant::FAR }
+        let far = Instant::FAR;
+        Self { retransmit: far, started: Instant::ZERO, ack: far, life: far, trim: far }
     }
 
     pub(super) fn earliest(&self) -> Instant {

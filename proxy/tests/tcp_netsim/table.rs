@@ -1,5 +1,7 @@
 //! Goodput over loss and round-trip time: a text table to look at, and wide bounds that a stall would break.
 
+use std::io::Write;
+
 use pnat_shared::time::Duration;
 
 use crate::run::Run;
@@ -43,7 +45,8 @@ fn goodput_does_not_collapse_under_loss() {
         }
         table += "\n";
     }
-    // Shown with `cargo test -- --nocapture`, and kept for comparison.
+    // Past the capture of the test harness, so that every run shows it; and kept for comparison.
+    std::io::stdout().write_all(table.as_bytes()).expect("a place for the table");
     std::fs::write(format!("{}/tcp-goodput.txt", env!("CARGO_TARGET_TMPDIR")), &table)
         .expect("a place for the table");
 }

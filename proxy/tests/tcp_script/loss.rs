@@ -53,8 +53,13 @@ fn what_came_first_wins_where_segments_overlap() {
 
 #[test]
 fn rfc6298_5_the_timer_repeats_the_first_segment_and_doubles() {
-    play_open(
+    play(
         "
+        connect iss 100 mss 1000                # without SACK there is no tail loss probe
+        << S 100
+        @0.1
+        >> S. 300 ack 101 win 60000 mss 1000
+        << . 101 ack 301
         send 2000
         << . 101+1000 ack 301
         << P. 1101+1000 ack 301
@@ -242,6 +247,105 @@ fn rfc2018_8_after_the_timer_only_what_is_not_sacked_is_repeated() {
         >> . 301 ack 2101
         << . 2101+1000 ack 301
         << P. 3101+1000 ack 301
+        ",
+    );
+}
+
+#[test]
+fn rfc8985_7_a_lost_tail_is_probed_after_two_round_trips() {
+    play_open(
+        "
+        send 3000
+        << . 101+1000 ack 301
+        << . 1101+1000 ack 301
+        << P. 2101+1000 ack 301
+        @0.303
+        << @0.302 P. 2101+1000 ack 301           # the last segment again, 202 ms later; the timer would take 300
+        >> . 301 ack 101 sack 2101-3101
+        << . 101+1000 ack 301                   # the probe has arrived, so all before it is lost
+        << . 1101+1000 ack 301
+        >> . 301 ack 3101
+        queued 0
+        @5
+        << -
+        ",
+    );
+}
+
+#[test]
+fn rfc8985_7_a_probe_takes_new_data_where_there_is_some() {
+    play_open(
+        "
+        send 10000
+        << . 101+1000 ack 301
+        << . 1101+1000 ack 301
+        << . 2101+1000 ack 301
+        << . 3101+1000 ack 301
+        << . 4101+1000 ack 301
+        << . 5101+1000 ack 301
+        << . 6101+1000 ack 301
+        << . 7101+1000 ack 301
+        << . 8101+1000 ack 301
+        << P. 9101+1000 ack 301
+        send 1000                               # more than the congestion window allows
+        << -
+        @0.303
+        << @0.302 P. 10101+1000 ack 301
+        >> . 301 ack 11101
+        queued 0
+        ",
+    );
+}
+
+#[test]
+fn after_an_unanswered_probe_the_timer_takes_over() {
+    play_open(
+        "
+        send 2000
+        << . 101+1000 ack 301
+        << P. 1101+1000 ack 301
+        @1.3
+        << @0.302 P. 1101+1000 ack 301
+        << @0.602 . 101+1000 ack 301
+        << @1.202 . 101+1000 ack 301
+        ",
+    );
+}
+
+#[test]
+fn a_recovery_that_falls_silent_tries_again_after_two_round_trips() {
+    play_open(
+        "
+        send 4000
+        << . 101+1000 ack 301
+        << . 1101+1000 ack 301
+        << . 2101+1000 ack 301
+        << P. 3101+1000 ack 301
+        @0.2
+        >> . 301 ack 101 sack 1101-4101
+        << . 101+1000 ack 301                   # is lost as well
+        @0.41
+        << @0.402 . 101+1000 ack 301
+        >> . 301 ack 4101
+        queued 0
+        ",
+    );
+}
+
+#[test]
+fn rfc2883_what_comes_twice_is_reported() {
+    play_open(
+        "
+        >> . 301+1000 ack 101
+        >> . 1301+1000 ack 101
+        << . 101 ack 2301 only
+        >> . 301+1000 ack 101
+        drop unacceptable
+        << . 101 ack 2301 sack 301-1301
+        >> . 3301+1000 ack 101
+        << . 101 ack 2301 sack 3301-4301
+        >> . 1301+1500 ack 101                  # half old, half new
+        << . 101 ack 2801 sack 1301-2301,3301-4301
         ",
     );
 }
