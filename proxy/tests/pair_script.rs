@@ -519,7 +519,7 @@ fn a_blocked_page_is_answered_by_a_403_and_the_server_sees_nothing_of_the_reques
     let mut script = script();
     let chains = Chains::compile(&policy_of([FilterKind::Block(block)]), WINDOW).unwrap();
     let snapshot = Snapshot { generation: POLICY, rules: vec!["rule".into()], chains: Arc::new(chains) };
-    script.rig.reactor.set_policy(snapshot, 2);
+    script.rig.reactor.set_policy(snapshot, POLICY);
     script.play(OPEN);
     let told = script.client_says(101, b"GET / HTTP/1.1\r\nHost: blocked.example\r\n\r\n");
     let [server, client] = told.as_slice() else { panic!("{told:?}") };

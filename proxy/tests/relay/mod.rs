@@ -139,10 +139,8 @@ impl World {
         };
         let mut reactor = Reactor::new(&settings, 1, Services::default(), Arc::default(), now);
         reactor.keep_in_frames(run.keep_in_frames);
-        reactor.set_policy(
-            Snapshot { generation: 1, rules: vec![Arc::from("rule")], chains: Arc::clone(&run.chains) },
-            1,
-        );
+        let rules = vec![Arc::from("rule")];
+        reactor.set_policy(Snapshot { generation: 1, rules, chains: Arc::clone(&run.chains) }, 1);
         let link = |n| Link::new(run.link.clone(), seed * 4 + n);
         Self {
             now,
