@@ -121,7 +121,7 @@ impl<F: Frame> Endpoint<F> {
         now: Instant,
     ) -> Self {
         let mut endpoint = Self::new(settings, local, peer, State::SynHeld, Seq(0), now);
-        endpoint.hold(syn, now);
+        endpoint.meet(syn, now);
         endpoint
     }
 
@@ -141,7 +141,7 @@ impl<F: Frame> Endpoint<F> {
         now: Instant,
     ) -> Self {
         let mut endpoint = Self::new(settings, local, peer, State::SynSent, iss, now);
-        endpoint.start_connect(offer, now);
+        endpoint.start_syn(offer, now);
         endpoint
     }
 

@@ -5,12 +5,12 @@
 //! An [`Endpoint`] is cut by duty; go to the file named after the symptom:
 //!
 //! ```text
-//!  segment in                                                                    segment out
-//!    |                                                                              ^
-//!  open (handshake)                                                    output, segment (headers, frames)
-//!  input (acceptability, RST, ACK) --> recovery (loss), tail --> send (what goes next) ---'
-//!    '--> recv (order, window, ACKs)    scoreboard            queue (bytes)
-//!           reassembly                  rto, congestion, cubic
+//!  segment in                                                                segment out
+//!    |                                                                            ^
+//!  open (handshake)                                               output, segment (headers, frames)
+//!  input (acceptability, RST, ACK) --> recovery, tail (loss) --> send (what goes next)
+//!    '--> recv (order, window, ACKs)   scoreboard, ranges        queue (bytes)
+//!           reassembly                 rto, congestion, cubic    timer, clock
 //! ```
 
 mod endpoint;
@@ -33,3 +33,14 @@ mod timer;
 mod segment;
 
 pub use endpoint::{Endpoint, Error, Offer, Settings, State};
+
+#[cfg(test)]
+mod tests {
+    use pnat_shared::testkit::VecFrame;
+
+    /// Two of them and their pair are to stay below 2 KiB while idle.
+    #[test]
+    fn an_endpoint_without_queues_is_small() {
+        assert!(size_of::<super::Endpoint<VecFrame>>() <= 800);
+    }
+}

@@ -32,13 +32,8 @@ impl Offer {
 }
 
 impl<F: Frame> Endpoint<F> {
-    /// Notes the SYN that [`Endpoint::accept`] was called with.
-    pub(super) fn hold(&mut self, syn: &Header, now: Instant) {
-        self.meet(syn, now);
-    }
-
-    /// What the peer's SYN or SYN-ACK says.
-    fn meet(&mut self, syn: &Header, now: Instant) {
+    /// Notes what the peer's SYN or SYN-ACK says.
+    pub(super) fn meet(&mut self, syn: &Header, now: Instant) {
         let offer = Offer::of(&syn.options);
         self.peer = Some((syn.seq, offer));
         self.recv.start(syn.seq);
@@ -49,6 +44,7 @@ impl<F: Frame> Endpoint<F> {
         self.send.wl2 = syn.ack;
     }
 
+    /// See [`Endpoint::answer`].
     pub(super) fn answer_held(&mut self, iss: Seq, offer: Offer, now: Instant) {
         let (State::SynHeld, Some((irs, theirs))) = (self.state, self.peer) else { return };
         let offer = Offer {
@@ -68,12 +64,8 @@ impl<F: Frame> Endpoint<F> {
         self.state = State::SynReceived;
     }
 
-    pub(super) fn start_connect(&mut self, offer: Offer, now: Instant) {
-        self.start_syn(offer, now);
-    }
-
     /// A SYN of ours is to be sent, for as long as `open_timeout`.
-    fn start_syn(&mut self, offer: Offer, now: Instant) {
+    pub(super) fn start_syn(&mut self, offer: Offer, now: Instant) {
         let offer = Offer { window_scale: offer.window_scale.map(|shift| shift.min(14)), ..offer };
         self.offer = Some(offer);
         self.clock = Clock::new(offer.timestamp, now);

@@ -88,6 +88,10 @@ impl<F: Frame> Sender<F> {
 
     /// What an ACK says of the probe that was sent.
     pub(super) fn judge_tail(&mut self, header: &Header, flight: u32) {
+        if self.tail == Tail::Due {
+            // The ACK came before the probe could leave.
+            self.tail = Tail::Idle;
+        }
         let Tail::Sent { left, right, again } = self.tail else { return };
         if self.una.before(right) {
             // It has arrived, and all that was sent two round trips before it has not.

@@ -1,6 +1,7 @@
 //! TCP endpoints over a seeded, bad link: what one end sends, the other gets, byte for byte.
 //!
-//! A failure prints `PNAT_SEED=...`, which repeats that run alone, and leaves a pcap in `target/tmp`.
+//! A failure prints `PNAT_SEED=...`, which repeats that run alone, and leaves a pcap in `target/tmp`. `PNAT_SEEDS=500` tries
+//! more than the usual few.
 
 mod run;
 mod peer;

@@ -79,10 +79,12 @@ impl Run {
         }
     }
 
-    /// Runs with every seed, or with `PNAT_SEED` alone; panics where bytes are lost or the ends do not end.
+    /// Runs with every seed (`PNAT_SEEDS`: with that many), or with `PNAT_SEED` alone; panics where bytes are lost or the
+    /// ends do not end.
     pub(crate) fn check(&self) {
-        let only = std::env::var("PNAT_SEED").ok().and_then(|seed| seed.parse().ok());
-        let seeds = only.map_or_else(|| 0..self.seeds, |seed: u64| seed..seed + 1);
+        let number = |name| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+        let all = 0..number("PNAT_SEEDS").unwrap_or(self.seeds);
+        let seeds = number("PNAT_SEED").map_or(all, |seed| seed..seed + 1);
         for seed in seeds {
             self.measure(seed);
         }
