@@ -8,10 +8,12 @@ use pnat_shared::flow::Protocol;
 use thiserror::Error;
 
 use super::answer::{Explanation, Step};
+use crate::nat::policy;
 
 /// Walks the rules until one matches.
 pub fn explain(policy: &Policy, protocol: Protocol, src: SocketAddr, dst: SocketAddr) -> Explanation {
-    let rule = policy.rules.iter().position(|rule| rule.matching.matches(protocol, src, dst));
+    let decision = policy::decide_for(policy, protocol, src, dst);
+    let rule = decision.rule.map(usize::from);
     let looked_at = rule.map_or(policy.rules.len(), |rule| rule + 1);
     let steps = policy.rules[..looked_at].iter().map(|rule| Step {
         rule: rule.name.clone(),
@@ -26,7 +28,7 @@ pub fn explain(policy: &Policy, protocol: Protocol, src: SocketAddr, dst: Socket
         generation: None,
         steps: steps.collect(),
         rule,
-        action: action(decided.map_or(policy.default_action, |rule| rule.action)).to_owned(),
+        action: action(decision.action).to_owned(),
         filters: filters.iter().map(|filter| policy.filters[*filter].name.clone()).collect(),
         flow: None,
     }

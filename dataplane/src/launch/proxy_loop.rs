@@ -8,7 +8,9 @@ use pnat_shared::config::Policy;
 use pnat_shared::flow::{ProxyId, WorkerId};
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::loopback::ToProxy;
+use pnat_shared::ring::Producer;
 use pnat_shared::time::Instant;
+use pnat_shared::verdict::DropReason;
 
 use super::clock::Clock;
 use super::filters::Compiled;
@@ -27,6 +29,8 @@ pub struct ProxyLoop<F: Frame, P> {
     rings: ProxyEnds<F>,
     messages: Receiver<CoreMessage>,
     out: Outputs<F>,
+    /// Messages that may wait for a worker beyond its ring: as many as the ring holds.
+    most_waiting: usize,
     burst: Vec<ToProxy<F>>,
 }
 
@@ -41,7 +45,18 @@ impl<F: Frame, P: FramePool<F>> ProxyLoop<F, P> {
         messages: Receiver<CoreMessage>,
     ) -> Self {
         let out = Outputs::new(rings.from_proxy.len());
-        Self { me, reactor, pool, clock, rings, messages, out, burst: Vec::with_capacity(BURST) }
+        let most_waiting = rings.from_proxy.iter().map(Producer::room).max().unwrap_or(0);
+        Self {
+            me,
+            reactor,
+            pool,
+            clock,
+            rings,
+            messages,
+            out,
+            most_waiting,
+            burst: Vec::with_capacity(BURST),
+        }
     }
 
     /// Takes at most two port bursts from each worker. Answers whether there was anything to do.
@@ -66,13 +81,19 @@ impl<F: Frame, P: FramePool<F>> ProxyLoop<F, P> {
         true
     }
 
-    /// What a full ring does not take stays; the reactor's pairs wait until it is gone.
+    /// What a full ring does not take stays, and TCP's pairs wait until it is gone. Datagrams do not wait: beyond a ring's
+    /// worth they are lost.
     fn hand_on(&mut self) {
         if self.out.is_empty() {
             return;
         }
         for (worker, ring) in self.rings.from_proxy.iter_mut().enumerate() {
-            ring.push_burst(self.out.worker(WorkerId(worker as u8)));
+            let worker = WorkerId(worker as u8);
+            ring.push_burst(self.out.worker(worker));
+            let lost = self.out.shed(worker, self.most_waiting);
+            if lost > 0 {
+                self.reactor.stats().drops.add(DropReason::RingFull, lost as u64);
+            }
         }
     }
 

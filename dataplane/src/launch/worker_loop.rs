@@ -2,11 +2,8 @@
 //!
 //! Runs on: worker. Allocates: never, once its vectors have grown. Blocks: never.
 
-use std::sync::Arc;
-
 use crossbeam_channel::Receiver;
 use pnat_shared::capture::{Tap, TapPoint};
-use pnat_shared::config::{Action, Denial, Policy};
 use pnat_shared::flow::Handle;
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::loopback::{FromProxy, ToProxy};
@@ -199,15 +196,10 @@ impl<F: Frame, P: FramePool<F>, Q: PortQueue<F>> WorkerLoop<F, P, Q> {
                 let _ = reply.send(listing::bindings(&self.worker, &query, self.clock.now()));
             }
             CoreMessage::Capture(tap) => self.tap = tap,
-            CoreMessage::Drain(_) => self.worker.set_policy(Snapshot { generation: 0, policy: closed() }),
+            CoreMessage::Drain(_) => self.worker.drain(),
         }
         true
     }
-}
-
-/// The policy of a gateway that is stopping: no new flow.
-fn closed() -> Arc<Policy> {
-    Arc::new(Policy { rules: Vec::new(), default_action: Action::Deny(Denial::Silent), filters: Vec::new() })
 }
 
 #[inline]

@@ -29,6 +29,11 @@ pub struct Decision {
 /// Decides on the flow whose first packet goes from `inside.src()` to `inside.dst()`.
 pub fn decide(policy: &Policy, inside: &Tuple) -> Decision {
     let (protocol, src, dst) = parts(inside);
+    decide_for(policy, protocol, src, dst)
+}
+
+/// The same by addresses, as people name them; the ports of ICMP are 0.
+pub fn decide_for(policy: &Policy, protocol: Protocol, src: SocketAddr, dst: SocketAddr) -> Decision {
     let hit = policy.rules.iter().position(|rule| rule.matching.matches(protocol, src, dst));
     let action = hit.map_or(policy.default_action, |at| policy.rules[at].action);
     // The proxy carries TCP and UDP; queries of ICMP are translated by the worker alone.
