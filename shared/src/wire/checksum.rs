@@ -19,13 +19,15 @@ impl Sum {
     #[inline]
     #[must_use]
     pub fn bytes(self, bytes: &[u8]) -> Self {
-        // Four bytes at a time into 64 bits cannot overflow below 2^32 words, and the compiler vectorises it.
+        // Four bytes at a time into 64 bits cannot overflow below 2^32 words, and the compiler vectorises it. The words are
+        // summed as they lie in memory, and only the folded result is turned (RFC 1071 section 2 (B)).
         let words = bytes.chunks_exact(4);
         let tail = words.remainder();
-        let mut sum = self.0;
+        let mut native = 0;
         for word in words {
-            sum += u64::from(u32::from_be_bytes([word[0], word[1], word[2], word[3]]));
+            native += u64::from(u32::from_ne_bytes([word[0], word[1], word[2], word[3]]));
         }
+        let mut sum = self.0 + u64::from(u16::from_be(Self(native).fold()));
         match *tail {
             [a] => sum += u64::from(u16::from_be_bytes([a, 0])) << 16,
             [a, b] => sum += u64::from(u16::from_be_bytes([a, b])) << 16,
