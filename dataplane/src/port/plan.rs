@@ -81,8 +81,8 @@ pub enum PlanError {
 }
 
 impl Plan {
-    /// Checks the plan against the CPUs that this process may use.
-    pub(super) fn check(&self, available: &[usize]) -> Result<(), PlanError> {
+    /// Checks the plan against the CPUs that this process may use ([`super::capsule::available_cpus`]).
+    pub fn check(&self, available: &[usize]) -> Result<(), PlanError> {
         for &core in self.cores.iter().chain(&self.main_core) {
             if !available.contains(&core) {
                 return Err(PlanError::NoSuchCore { core, available: available.to_vec() });
