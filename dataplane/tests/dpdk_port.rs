@@ -150,7 +150,8 @@ fn exercise(ports: &mut CorePorts) -> Seen {
 }
 
 fn port(name: &str, device: &str, args: Option<String>, core: usize) -> PlannedPort {
-    PlannedPort { name: name.to_owned(), device: device.to_owned(), args, cores: vec![core], queue_len: 256 }
+    let (name, device) = (name.to_owned(), device.to_owned());
+    PlannedPort { name, device, args, cores: vec![core], queue_len: 256, promiscuous: false }
 }
 
 /// A capture file with one zeroed frame of each length.

@@ -38,7 +38,7 @@ use pnat_shared::frame::{Frame, FramePool, L2_LEN};
 use serde::Deserialize as _;
 use thiserror::Error;
 
-use super::plan::{Memory, Plan, PlanError};
+use super::plan::{Memory, Plan, PlanError, PlannedPort};
 use super::{PortInfo, PortQueue};
 
 pub use ::capsule::UnixSignal as Signal;
@@ -56,20 +56,26 @@ impl MbufFrame {
 
 impl Frame for MbufFrame {
     fn data(&self) -> &[u8] {
-        match self.0.read_data_slice(0, self.0.data_len()) {
-            // SAFETY: the bytes belong to this mbuf, which is borrowed as long as the slice lives, and capsule has
-            // checked the bounds.
-            Ok(bytes) => unsafe { bytes.as_ref() },
+        match self.0.data_len() {
             // An empty frame has no byte to point at.
-            Err(_) => &[],
+            0 => &[],
+            len => match self.0.read_data_slice(0, len) {
+                // SAFETY: the bytes belong to this mbuf, which is borrowed as long as the slice lives, and capsule has
+                // checked the bounds.
+                Ok(bytes) => unsafe { bytes.as_ref() },
+                Err(_) => &[],
+            },
         }
     }
 
     fn data_mut(&mut self) -> &mut [u8] {
-        match self.0.read_data_slice(0, self.0.data_len()) {
-            // SAFETY: as in `data`; the mbuf is borrowed mutably, and nobody else has this one.
-            Ok(mut bytes) => unsafe { bytes.as_mut() },
-            Err(_) => &mut [],
+        match self.0.data_len() {
+            0 => &mut [],
+            len => match self.0.read_data_slice(0, len) {
+                // SAFETY: as in `data`; the mbuf is borrowed mutably, and nobody else has this one.
+                Ok(mut bytes) => unsafe { bytes.as_mut() },
+                Err(_) => &mut [],
+            },
         }
     }
 
@@ -432,18 +438,17 @@ impl<F> OneCall<F> {
 
 /// capsule's configuration; its core numbers can be made in no other way than by deserializing.
 fn configuration(plan: &Plan, main_core: usize, memory: &Memory) -> Result<RuntimeConfig, RuntimeError> {
-    let port = |name: &str, device: &str, args: Option<String>, cores: &[usize], queue_len: u16| {
+    let planned = plan.ports.iter().map(|port| {
         serde_json::json!({
-            "name": name, "device": device, "args": args, "cores": cores,
-            "rxd": queue_len, "txd": queue_len, "promiscuous": true,
+            "name": port.name, "device": port.device, "args": port.device_arguments(), "cores": port.cores,
+            "rxd": port.queue_len, "txd": port.queue_len, "promiscuous": port.promiscuous,
         })
-    };
-    let planned = plan.ports.iter().map(|planned| {
-        port(&planned.name, &planned.device, planned.device_arguments(), &planned.cores, planned.queue_len)
     });
+    // Only makes its core one of those that capsule gives a pipeline to.
     let private = plan.cores_without_port().into_iter().map(|core| {
-        let device = format!("net_null_core{core}");
-        port(&format!(" core {core}"), &device, Some("no-rx=1".to_owned()), &[core], PRIVATE_QUEUE_LEN)
+        serde_json::json!({
+            "name": format!(" core {core}"), "device": format!("net_null_core{core}"), "args": "no-rx=1", "cores": [core],
+        })
     });
     let config = serde_json::json!({
         "app_name": plan.app_name,
@@ -456,10 +461,7 @@ fn configuration(plan: &Plan, main_core: usize, memory: &Memory) -> Result<Runti
     RuntimeConfig::deserialize(config).map_err(RuntimeError::when("cannot configure capsule"))
 }
 
-/// Descriptors of the queues of a port that only makes its core one of capsule's.
-const PRIVATE_QUEUE_LEN: u16 = 64;
-
-fn port_info(planned: &super::plan::PlannedPort) -> Result<PortInfo, RuntimeError> {
+fn port_info(planned: &PlannedPort) -> Result<PortInfo, RuntimeError> {
     let unknown =
         || RuntimeError::NoSuchDevice { port: planned.name.clone(), device: planned.device.clone() };
     let port = device::port_by_device(&planned.device).ok_or_else(unknown)?;

@@ -41,6 +41,8 @@ pub struct PlannedPort {
     pub cores: Vec<usize>,
     /// Descriptors in each receive and each transmit queue; the driver adjusts it to what it can do.
     pub queue_len: u16,
+    /// Whether it receives frames for other stations too.
+    pub promiscuous: bool,
 }
 
 /// Memory that one frame buffer costs, in bytes, its part of the pool's bookkeeping included.
@@ -259,6 +261,7 @@ mod tests {
             args: args.map(str::to_owned),
             cores: cores.to_vec(),
             queue_len: 1024,
+            promiscuous: false,
         }
     }
 
