@@ -43,6 +43,8 @@ pub struct PlannedPort {
     pub cores: Vec<usize>,
     /// Descriptors in each receive and each transmit queue; the driver adjusts it to what it can do.
     pub queue_len: u16,
+    /// Whether it receives frames for other stations too.
+    pub promiscuous: bool,
 }
 
 /// Memory that one frame buffer costs, in bytes, its part of the pool's bookkeeping included.
@@ -83,8 +85,8 @@ pub enum PlanError {
 }
 
 impl Plan {
-    /// Checks the plan against the CPUs that this process may use.
-    pub(super) fn check(&self, available: &[usize]) -> Result<(), PlanError> {
+    /// Checks the plan against the CPUs that this process may use ([`super::capsule::available_cpus`]).
+    pub fn check(&self, available: &[usize]) -> Result<(), PlanError> {
         for &core in self.cores.iter().chain(&self.main_core) {
             if !available.contains(&core) {
                 return Err(PlanError::NoSuchCore { core, available: available.to_vec() });
@@ -261,6 +263,7 @@ mod tests {
             args: args.map(str::to_owned),
             cores: cores.to_vec(),
             queue_len: 1024,
+            promiscuous: false,
         }
     }
 
