@@ -45,7 +45,7 @@ use tracing::info;
 use crate::control::{self, CORE_QUEUE, Control, Core, CoreMessage, FIRST_GENERATION, Gateway, Gauge, Role};
 use crate::handoff::Shards;
 use crate::nat::policy;
-use crate::port::capsule::{self, CorePorts, MbufFrame, MbufPool, Queue, Runtime, Signal, StartError};
+use crate::port::capsule::{self, CorePorts, MbufFrame, MbufPool, Queue, Runtime, RuntimeError, Signal};
 use crate::port::plan::{Plan, PlannedPort};
 use crate::route::PortInfo;
 use crate::worker::{Setup, Worker, WorkerStats};
@@ -62,7 +62,7 @@ const SAFETY_NET: Duration = Duration::from_secs(15 * 60);
 #[derive(Debug, Error)]
 pub enum LaunchError {
     #[error(transparent)]
-    Port(#[from] StartError),
+    Port(#[from] RuntimeError),
     #[error(transparent)]
     Control(#[from] control::ControlError),
     #[error("{0}")]
@@ -183,6 +183,7 @@ fn plan(config: &Config) -> Plan {
         args: port.args.clone(),
         cores: config.cores.workers.clone(),
         queue_len: QUEUE_LEN,
+        promiscuous: false,
     };
     Plan {
         app_name: "pnat".to_owned(),

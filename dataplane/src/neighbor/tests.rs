@@ -1,3 +1,5 @@
+//! Resolution, ageing and strangers, by a clock that the test moves.
+
 use super::*;
 
 const PORT: u8 = 1;
