@@ -20,6 +20,7 @@ fn a_signal_may_be_declined_and_a_panicking_loop_ends_the_run_with_an_error() {
         ports: Vec::new(),
         frames: 4095,
         frame_cache: 0,
+        hugepages: true,
         eal_args: Vec::new(),
     };
     let mut runtime = Runtime::start(&plan).unwrap();
