@@ -209,6 +209,7 @@ impl Runtime {
     pub fn start(plan: &Plan) -> Result<Self, RuntimeError> {
         let available = available_cpus();
         plan.check(&available)?;
+        plan.check_devices()?;
         let main_core = plan.choose_main_core(&available);
         let mut nodes: Vec<_> = plan.cores.iter().chain([&main_core]).map(|&core| numa_node(core)).collect();
         nodes.sort_unstable();
@@ -273,7 +274,7 @@ impl Runtime {
     }
 
     /// Sets what is called, on the main thread, when a signal comes: SIGHUP, SIGINT or SIGTERM. Answering true ends
-    /// [`Self::execute`].
+    /// [`Self::execute`]; without this call every one of them does.
     pub fn on_signal(&mut self, handle: impl Fn(Signal) -> bool + 'static) {
         let stopper = self.stopper.clone();
         self.capsule.set_on_signal(move |signal| stopper.is_asked() || handle(signal));

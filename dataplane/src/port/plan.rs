@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::fs;
+use std::path::Path;
 
 use thiserror::Error;
 
@@ -78,6 +79,10 @@ pub enum PlanError {
     DuplicateName { port: String },
     #[error("two ports use the device {device}")]
     DuplicateDevice { device: String },
+    #[error("port \"{port}\": there is no network interface {interface}")]
+    NoSuchInterface { port: String, interface: String },
+    #[error("port \"{port}\": there is no PCI device {device}")]
+    NoSuchPciDevice { port: String, device: String },
     #[error("{frames} frames are too few: these ports and cores need at least {needed}")]
     TooFewFrames { frames: u32, needed: u64 },
     #[error("a cache of {cache} frames per core is too large: DPDK allows {CACHE_MAX}")]
@@ -116,6 +121,23 @@ impl Plan {
         Ok(())
     }
 
+    /// Looks whether the system has what the ports name; DPDK would only say "no such device".
+    pub fn check_devices(&self) -> Result<(), PlanError> {
+        for port in &self.ports {
+            if let Some(interface) = port.kernel_interface()
+                && !Path::new("/sys/class/net").join(interface).exists()
+            {
+                let (port, interface) = (port.name.clone(), interface.to_owned());
+                return Err(PlanError::NoSuchInterface { port, interface });
+            }
+            if port.is_pci() && !Path::new("/sys/bus/pci/devices").join(&port.device).exists() {
+                let (port, device) = (port.name.clone(), port.device.clone());
+                return Err(PlanError::NoSuchPciDevice { port, device });
+            }
+        }
+        Ok(())
+    }
+
     /// Buffers that may be out of reach while nothing moves: in queues, in core caches (which fill to one and a half of
     /// their size), in one burst per core.
     fn frames_held(&self) -> u64 {
@@ -146,7 +168,7 @@ impl Plan {
     /// The arguments for DPDK's environment layer that capsule does not compose itself.
     pub(super) fn eal_arguments(&self, memory: &Memory) -> Vec<String> {
         // Nothing of this process is shared with another one, and nothing is left behind when it dies.
-        let mut arguments = vec!["--no-telemetry".to_owned()];
+        let mut arguments = vec!["--no-telemetry".to_owned(), "--log-level=lib.eal:error".to_owned()];
         match memory {
             Memory::Huge { .. } => arguments.push("--in-memory".to_owned()),
             // DPDK refuses --in-memory here; this is the part of it that then makes sense.
@@ -320,6 +342,20 @@ mod tests {
     }
 
     #[test]
+    fn a_device_that_the_system_does_not_have_is_named() {
+        let check = |device, args| plan(&[1], vec![port("inside", device, args, &[1])]).check_devices();
+        assert_eq!(check("net_af_xdp0", Some("iface=lo")), Ok(()));
+        assert_eq!(
+            check("net_af_xdp0", Some("iface=no-such,queue_count=1")).unwrap_err().to_string(),
+            "port \"inside\": there is no network interface no-such"
+        );
+        assert_eq!(
+            check("ffff:ff:1f.7", None).unwrap_err().to_string(),
+            "port \"inside\": there is no PCI device ffff:ff:1f.7"
+        );
+    }
+
+    #[test]
     fn a_pool_that_queues_could_empty_is_refused() {
         let few = Plan { frames: 4096, ..plan(&[1], vec![port("inside", "net_null0", None, &[1])]) };
         assert!(matches!(few.check(&[1]), Err(PlanError::TooFewFrames { frames: 4096, .. })));
@@ -336,7 +372,16 @@ mod tests {
         let plan = plan(&[1], vec![port("inside", "net_af_xdp0", Some("iface=a"), &[1])]);
         assert_eq!(
             plan.eal_arguments(&Memory::choose(100 * MIB, 0)),
-            ["--no-telemetry", "--no-shconf", "--no-huge", "-m", "100", "--no-pci", "--iova-mode=va"]
+            [
+                "--no-telemetry",
+                "--log-level=lib.eal:error",
+                "--no-shconf",
+                "--no-huge",
+                "-m",
+                "100",
+                "--no-pci",
+                "--iova-mode=va"
+            ]
         );
     }
 
@@ -345,7 +390,7 @@ mod tests {
         let plan = plan(&[1], vec![port("inside", "0000:3b:00.0", Some("mprq_en=1"), &[1])]);
         assert_eq!(
             plan.eal_arguments(&Memory::choose(100 * MIB, 200 * MIB)),
-            ["--no-telemetry", "--in-memory", "-a", "0000:3b:00.0,mprq_en=1"]
+            ["--no-telemetry", "--log-level=lib.eal:error", "--in-memory", "-a", "0000:3b:00.0,mprq_en=1"]
         );
     }
 
