@@ -112,6 +112,10 @@ impl World {
                 ));
             }
         }
+        let opened: u64 = self.reactors.iter().map(|reactor| reactor.stats().opened_tcp.value()).sum();
+        if (self.action == Action::Proxy) != (opened >= self.clients.len() as u64) {
+            return Err(format!("{opened} pairs for {} flows by {:?}", self.clients.len(), self.action));
+        }
         Ok(())
     }
 
