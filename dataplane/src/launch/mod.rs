@@ -116,7 +116,7 @@ pub fn run(config: Config, path: &Path, cpus: usize) -> Result<(), LaunchError> 
             counters: Arc::new(LostRecords(lost)),
         });
         let mut reactor = Reactor::new(&config.proxy, rings.to_proxy.len(), services, stats, clock.now());
-        reactor.keep_in_frames(frame_budget(&config));
+        reactor.keep_frames(frame_budget(&config));
         reactor.set_policy(snapshot(FIRST_GENERATION, &config.policy, chains.clone()), FIRST_GENERATION);
         seats.entry(cpu).or_default().proxy =
             Some(ProxyPlan { me: ProxyId(index as u8), reactor, rings, inbox });
@@ -196,11 +196,10 @@ fn plan(config: &Config) -> Plan {
     }
 }
 
-/// Payload bytes that one proxy core may keep in frames: half of the pool, shared out, so that no number of slow readers
-/// leaves the ports without frames to receive into.
+/// Frames that one proxy core's pairs may keep: half of the pool, shared out, so that they leave the ports enough to
+/// receive into.
 fn frame_budget(config: &Config) -> usize {
-    const PAYLOAD: usize = 1448;
-    config.memory.frames as usize / 2 * PAYLOAD / config.cores.proxies.len().max(1)
+    config.memory.frames as usize / 2 / config.cores.proxies.len().max(1)
 }
 
 /// What all workers have in common.
