@@ -156,19 +156,23 @@ pub fn run(config: Config, path: &Path, cpus: usize) -> Result<(), LaunchError> 
     Ok(())
 }
 
-/// The first SIGTERM or SIGINT drains, a second one ends at once. SIGHUP is control's.
+/// The first SIGTERM or SIGINT drains, a second one ends what is left without patience, a third one stops dead. SIGHUP is
+/// control's.
 fn stop_on_signal(runtime: &mut Runtime, control: Control, pairs: Vec<Arc<ReactorStats>>) {
     let stopper = runtime.stopper();
     let waiting = RefCell::new(Some((control, pairs)));
+    let hurry = Arc::new(AtomicBool::new(false));
     runtime.on_signal(move |signal| {
         if matches!(signal, Signal::SIGHUP) {
             return false;
         }
-        let Some((control, pairs)) = waiting.borrow_mut().take() else { return true };
-        let stopper = stopper.clone();
+        let Some((control, pairs)) = waiting.borrow_mut().take() else {
+            return hurry.swap(true, Ordering::Relaxed);
+        };
+        let (stopper, hurry) = (stopper.clone(), hurry.clone());
         let drained = thread::Builder::new()
             .name("drain".to_owned())
-            .spawn(move || drain::drain(control, &pairs, &stopper));
+            .spawn(move || drain::drain(control, &pairs, &hurry, &stopper));
         drained.is_err()
     });
 }
