@@ -116,7 +116,7 @@ pub fn run(config: Config, path: &Path, cpus: usize) -> Result<(), LaunchError> 
             counters: Arc::new(LostRecords(lost)),
         });
         let mut reactor = Reactor::new(&config.proxy, rings.to_proxy.len(), services, stats, clock.now());
-        reactor.keep_in_frames(frame_budget(&config));
+        reactor.keep_frames(frame_budget(&config));
         reactor.set_policy(snapshot(FIRST_GENERATION, &config.policy, chains.clone()), FIRST_GENERATION);
         seats.entry(cpu).or_default().proxy =
             Some(ProxyPlan { me: ProxyId(index as u8), reactor, rings, inbox });
@@ -156,19 +156,23 @@ pub fn run(config: Config, path: &Path, cpus: usize) -> Result<(), LaunchError> 
     Ok(())
 }
 
-/// The first SIGTERM or SIGINT drains, a second one ends at once. SIGHUP is control's.
+/// The first SIGTERM or SIGINT drains, a second one ends what is left without patience, a third one stops dead. SIGHUP is
+/// control's.
 fn stop_on_signal(runtime: &mut Runtime, control: Control, pairs: Vec<Arc<ReactorStats>>) {
     let stopper = runtime.stopper();
     let waiting = RefCell::new(Some((control, pairs)));
+    let hurry = Arc::new(AtomicBool::new(false));
     runtime.on_signal(move |signal| {
         if matches!(signal, Signal::SIGHUP) {
             return false;
         }
-        let Some((control, pairs)) = waiting.borrow_mut().take() else { return true };
-        let stopper = stopper.clone();
+        let Some((control, pairs)) = waiting.borrow_mut().take() else {
+            return hurry.swap(true, Ordering::Relaxed);
+        };
+        let (stopper, hurry) = (stopper.clone(), hurry.clone());
         let drained = thread::Builder::new()
             .name("drain".to_owned())
-            .spawn(move || drain::drain(control, &pairs, &stopper));
+            .spawn(move || drain::drain(control, &pairs, &hurry, &stopper));
         drained.is_err()
     });
 }
@@ -197,11 +201,10 @@ fn plan(config: &Config) -> Plan {
     }
 }
 
-/// Payload bytes that one proxy core may keep in frames: half of the pool, shared out, so that no number of slow readers
-/// leaves the ports without frames to receive into.
+/// Frames that one proxy core's pairs may keep: half of the pool, shared out, so that they leave the ports enough to
+/// receive into.
 fn frame_budget(config: &Config) -> usize {
-    const PAYLOAD: usize = 1448;
-    config.memory.frames as usize / 2 * PAYLOAD / config.cores.proxies.len().max(1)
+    config.memory.frames as usize / 2 / config.cores.proxies.len().max(1)
 }
 
 /// What all workers have in common.

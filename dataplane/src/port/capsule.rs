@@ -172,7 +172,7 @@ pub enum RuntimeError {
     /// DPDK has written more about it to standard error.
     #[error("{doing}: {reason}")]
     Dpdk { doing: &'static str, reason: String },
-    #[error("port \"{port}\": DPDK does not know the device {device}")]
+    #[error("port \"{port}\": DPDK cannot open the device {device}; it has said why")]
     NoSuchDevice { port: String, device: String },
     /// The panic's message has gone to standard error.
     #[error("a core's loop panicked")]
@@ -218,7 +218,9 @@ impl Runtime {
         let memory = Memory::choose(plan.memory_needed(nodes.len()), free);
 
         let config = configuration(plan, main_core, &memory)?;
-        let capsule = ::capsule::Runtime::build(config).map_err(RuntimeError::when("cannot start DPDK"))?;
+        let capsule = ::capsule::Runtime::build(config).map_err(|error| {
+            unopened(plan).unwrap_or_else(|| RuntimeError::when("cannot start DPDK")(error))
+        })?;
         let ports = plan.ports.iter().map(port_info).collect::<Result<_, _>>()?;
 
         let floating: Vec<usize> = available.into_iter().filter(|cpu| !plan.cores.contains(cpu)).collect();
@@ -479,6 +481,19 @@ fn port_info(planned: &PlannedPort) -> Result<PortInfo, RuntimeError> {
         driver: port.driver().ok_or_else(unknown)?,
         mac: port.mac().ok_or_else(unknown)?,
         mtu: [port.mtu(), kernel_mtu].into_iter().flatten().fold(frame_mtu, u16::min),
+    })
+}
+
+/// The first port whose device DPDK could not open; `None` where that is not what went wrong.
+fn unopened(plan: &Plan) -> Option<RuntimeError> {
+    if !device::is_dpdk_up() {
+        return None;
+    }
+    let missing = plan.ports.iter().find(|port| device::port_by_device(&port.device).is_none())?;
+    let arguments = missing.device_arguments().map_or_else(String::new, |arguments| format!(",{arguments}"));
+    Some(RuntimeError::NoSuchDevice {
+        port: missing.name.clone(),
+        device: format!("{}{arguments}", missing.device),
     })
 }
 

@@ -69,7 +69,7 @@ const MIB: u64 = 1 << 20;
 /// What is wrong with a plan.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PlanError {
-    #[error("core {core} does not exist or may not be used; this process may use {available:?}")]
+    #[error("cores: CPU {core} does not exist or may not be used; this process may use {available:?}")]
     NoSuchCore { core: usize, available: Vec<usize> },
     #[error("port \"{port}\" is given to no core")]
     PortWithoutCore { port: String },
@@ -77,13 +77,13 @@ pub enum PlanError {
     PortOnIdleCore { port: String, core: usize },
     #[error("two ports are named \"{port}\"")]
     DuplicateName { port: String },
-    #[error("two ports use the device {device}")]
+    #[error("port.device: two ports use {device}")]
     DuplicateDevice { device: String },
-    #[error("port \"{port}\": there is no network interface {interface}")]
+    #[error("port.args: port \"{port}\": there is no network interface {interface}")]
     NoSuchInterface { port: String, interface: String },
-    #[error("port \"{port}\": there is no PCI device {device}")]
+    #[error("port.device: port \"{port}\": there is no PCI device {device}")]
     NoSuchPciDevice { port: String, device: String },
-    #[error("{frames} frames are too few: these ports and cores need at least {needed}")]
+    #[error("memory.frames: {frames} frames are too few; these ports and cores need at least {needed}")]
     TooFewFrames { frames: u32, needed: u64 },
     #[error("a cache of {cache} frames per core is too large: DPDK allows {CACHE_MAX}")]
     CacheTooLarge { cache: u32 },
@@ -314,7 +314,7 @@ mod tests {
         let error = plan(&[7], vec![]).check(&[0, 1]).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "core 7 does not exist or may not be used; this process may use [0, 1]"
+            "cores: CPU 7 does not exist or may not be used; this process may use [0, 1]"
         );
     }
 

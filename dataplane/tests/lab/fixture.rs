@@ -59,6 +59,12 @@ impl Lab {
         self.gateway(&["stop"])
     }
 
+    /// Sends the gateway a signal, such as `TERM`.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = fs::read_to_string(self.file("pid/gateway")).unwrap();
+        succeed(Command::new("kill").args(["-s", name, pid.trim()]));
+    }
+
     fn configure(&self, policy: &str) {
         fs::write(self.config(), policy::gateway(Path::new(DIR), policy)).unwrap();
     }

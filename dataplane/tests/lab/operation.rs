@@ -1,11 +1,11 @@
 //! What an operator does to a gateway: checks its configuration, reloads, looks into it, stops it.
 
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::capture::packets;
 use crate::exchange::{connection, read_exactly};
@@ -70,6 +70,23 @@ fn reload_of_a_bad_configuration_changes_nothing() {
     let _listeners = [SERVER.listen(7000), SERVER.listen(7001)];
     CLIENT.try_connect(FAR_ADDRESS, 7000, Duration::from_secs(1)).expect_err("the old rule still holds");
     CLIENT.connect(FAR_ADDRESS, 7001);
+}
+
+#[test]
+fn second_sigterm_resets_what_is_still_open_and_ends() {
+    let lab = Lab::start(&policy::proxied());
+    let (mut client, _server) = connection();
+    client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+
+    let start = Instant::now();
+    lab.signal("TERM");
+    thread::sleep(Duration::from_millis(500));
+    lab.signal("TERM");
+
+    let error = client.read(&mut [0; 1]).expect_err("a reset");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    lab.stop();
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }
 
 #[test]

@@ -184,12 +184,12 @@ impl<F: Frame> Pair<F> {
         &self.tally
     }
 
-    /// State of the client's socket and of the server's.
     /// When a segment was last of use.
     pub(crate) const fn last_seen(&self) -> Instant {
         self.last_seen
     }
 
+    /// State of the client's socket and of the server's.
     pub(crate) fn states(&self) -> [State; 2] {
         [self.first.state(), self.second.state()]
     }
@@ -199,9 +199,9 @@ impl<F: Frame> Pair<F> {
         self.downstream(Stream::First) + self.downstream(Stream::Second)
     }
 
-    /// Bytes in send queues.
-    pub(crate) fn queued(&self) -> usize {
-        self.first.queued() + self.second.queued()
+    /// Chunks that its sockets keep: no fewer than the frames.
+    pub(crate) fn chunks(&self) -> usize {
+        self.first.chunks() + self.second.chunks()
     }
 
     /// Bytes of a stream that wait between its two sockets, and in the queue of the one by which it leaves.
