@@ -1,1 +1,10 @@
-//! perf
+//! What PNAT's benches share: frames that are recycled, packets, hosts that make them, a gateway in memory, and the
+//! measuring itself. `README.md` beside this crate says what each bench measures.
+
+#![forbid(unsafe_code)]
+
+pub mod frames;
+pub mod packet;
+pub mod host;
+pub mod gateway;
+pub mod measure;
