@@ -347,11 +347,11 @@ mod tests {
         assert_eq!(check("net_af_xdp0", Some("iface=lo")), Ok(()));
         assert_eq!(
             check("net_af_xdp0", Some("iface=no-such,queue_count=1")).unwrap_err().to_string(),
-            "port \"inside\": there is no network interface no-such"
+            "port.args: port \"inside\": there is no network interface no-such"
         );
         assert_eq!(
             check("ffff:ff:1f.7", None).unwrap_err().to_string(),
-            "port \"inside\": there is no PCI device ffff:ff:1f.7"
+            "port.device: port \"inside\": there is no PCI device ffff:ff:1f.7"
         );
     }
 
