@@ -68,6 +68,8 @@ pub struct Routes {
     prefixes: Vec<Prefix>,
     /// Addresses of the gateway itself, public ones included, in order.
     own: Vec<Ipv4Addr>,
+    /// A bit for the hash of each of them: most other addresses need no search.
+    own_bits: [u64; 4],
     public: Vec<Ipv4Addr>,
 }
 
@@ -84,9 +86,14 @@ impl Routes {
         prefixes.sort_by_key(|prefix| core::cmp::Reverse(prefix.mask));
         own.sort_unstable();
         own.dedup();
+        let mut own_bits = [0; 4];
+        for addr in &own {
+            let (word, bit) = hash_bit(*addr);
+            own_bits[word] |= bit;
+        }
         let mut public = public.to_vec();
         public.sort_unstable();
-        Self { ports, prefixes, own, public }
+        Self { ports, prefixes, own, own_bits, public }
     }
 
     pub fn ports(&self) -> &[PortInfo] {
@@ -102,7 +109,8 @@ impl Routes {
     /// Whether `addr` belongs to the gateway: a port's own or a public one.
     #[inline]
     pub fn is_own(&self, addr: Ipv4Addr) -> bool {
-        self.own.binary_search(&addr).is_ok()
+        let (word, bit) = hash_bit(addr);
+        self.own_bits[word] & bit != 0 && self.own.binary_search(&addr).is_ok()
     }
 
     #[inline]
@@ -181,6 +189,13 @@ impl Routes {
     fn prefix(&self, addr: Ipv4Addr) -> Option<&Prefix> {
         self.prefixes.iter().find(|prefix| prefix.contains(addr))
     }
+}
+
+/// Where an address stands in a set of 256 bits. Multiplied by the golden ratio, so that neighbors do not share a bit.
+#[inline]
+const fn hash_bit(addr: Ipv4Addr) -> (usize, u64) {
+    let hash = addr.to_bits().wrapping_mul(0x9e37_79b9) >> 24;
+    ((hash >> 6) as usize, 1 << (hash & 63))
 }
 
 /// Addresses that no packet on a port may have (RFC 6890): "this network", loopback, multicast, and 240/4, where the

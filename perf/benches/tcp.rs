@@ -50,8 +50,7 @@ impl Connection {
         let mut endpoint = Endpoint::accept(settings, US, PEER, &syn, now);
         let offer = Offer { mss: 1460, window_scale: Some(7), sack: true, timestamp: Some(5) };
         endpoint.answer(Seq(9), offer, now);
-        let mut connection =
-            Self { endpoint, host, now, incoming: Vec::new(), outgoing: Vec::new() };
+        let mut connection = Self { endpoint, host, now, incoming: Vec::new(), outgoing: Vec::new() };
         connection.transmit();
         connection.answer();
         connection.receive();

@@ -55,10 +55,7 @@ pub fn worker(policy: Policy, flows: u32, now: Instant) -> Worker<PoolFrame, Poo
     let setup = Setup {
         me: WorkerId(0),
         shards: Shards::new(1, 1, 3),
-        ports: vec![
-            port(INSIDE, [10, 0, 0, 1], 8, None),
-            port(OUTSIDE, [198, 18, 0, 1], 24, Some(router)),
-        ],
+        ports: vec![port(INSIDE, [10, 0, 0, 1], 8, None), port(OUTSIDE, [198, 18, 0, 1], 24, Some(router))],
         nat: config::Nat {
             public: (1..=PUBLIC).map(|last| Ipv4Addr::new(198, 18, 0, last)).collect(),
             ports: 1024..=65535,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use criterion::Criterion;
 
 /// Packets that warm a scene up before its allocations are counted, and packets that are counted.
-const WARM_UP: u64 = 20_000;
+const WARM_UP: u64 = 100_000;
 const COUNTED: u64 = 100_000;
 /// How a ratio is measured: each side by turns, for so long, and the median counts.
 const TURNS: usize = 15;

@@ -9,9 +9,7 @@ use pnat_perf::frames::PoolFrame;
 use pnat_perf::gateway::{Gateway, INSIDE, OUTSIDE, WINDOW, answer_arp, link_to};
 use pnat_perf::host::{self, Host};
 use pnat_perf::measure::{Allocations, Bench, Burst, Scene, time};
-use pnat_proxy::filter::{
-    Call, Chains, DatagramFilter, DatagramVerdict, Factory, StreamFilter, Verdict,
-};
+use pnat_proxy::filter::{Call, Chains, DatagramFilter, DatagramVerdict, Factory, StreamFilter, Verdict};
 use pnat_shared::config::{Action, Filter, FilterKind, LogFilter, Match, Policy, Rule};
 use pnat_shared::flow::Stream;
 use pnat_shared::testkit::Random;
@@ -81,6 +79,26 @@ impl Factory for PassThrough {
     }
 }
 
+/// Flows one after the other, in an order that no prefetcher guesses: all of them before the first one comes again.
+struct Turn {
+    order: Vec<usize>,
+    at: usize,
+}
+
+impl Turn {
+    fn new(flows: usize) -> Self {
+        let mut order: Vec<_> = (0..flows).collect();
+        let mut random = Random::new(1);
+        order.sort_by_cached_key(|_| random.number());
+        Self { order, at: 0 }
+    }
+
+    fn next(&mut self) -> usize {
+        self.at = (self.at + 1) % self.order.len();
+        self.order[self.at]
+    }
+}
+
 /// Open flows through a gateway, each with a client that sends and a server that acknowledges.
 struct Pairs {
     gateway: Gateway,
@@ -88,7 +106,7 @@ struct Pairs {
     servers: Vec<Host>,
     /// Data segments that have come to servers.
     delivered: u64,
-    random: Random,
+    turn: Turn,
 }
 
 impl Pairs {
@@ -100,7 +118,7 @@ impl Pairs {
         };
         let gateway = Gateway::new(policy, chains, flows as u32);
         let mut pairs =
-            Self { gateway, clients: Vec::new(), servers: Vec::new(), delivered: 0, random: Random::new(1) };
+            Self { gateway, clients: Vec::new(), servers: Vec::new(), delivered: 0, turn: Turn::new(flows) };
         for flow in 0..flows {
             let mut client = Host::new(link_to(INSIDE), client(flow), server(flow));
             let syn = client.syn();
@@ -150,9 +168,8 @@ impl Pairs {
 
 impl Scene for Pairs {
     fn burst(&mut self) -> Burst {
-        let flows = self.clients.len();
         for _ in 0..BURST / VISIT {
-            let flow = self.random.below(flows as u64) as usize;
+            let flow = self.turn.next();
             for _ in 0..VISIT {
                 let data = self.clients[flow].data();
                 self.gateway.port(INSIDE).incoming.push_back(data);

@@ -167,7 +167,18 @@ pub struct Options {
 }
 
 impl Options {
-    fn read(mut bytes: &[u8]) -> Result<Self, DropReason> {
+    #[inline]
+    fn read(bytes: &[u8]) -> Result<Self, DropReason> {
+        // What nearly every segment carries, as RFC 7323 appendix A lays it out.
+        if let [1, 1, 8, 10, stamps @ ..] = bytes
+            && stamps.len() == 8
+        {
+            return Ok(Self { timestamps: Some((be32(stamps, 0), be32(stamps, 4))), ..Self::default() });
+        }
+        Self::read_any(bytes)
+    }
+
+    fn read_any(mut bytes: &[u8]) -> Result<Self, DropReason> {
         let mut options = Self::default();
         while let [kind, rest @ ..] = bytes {
             match kind {
