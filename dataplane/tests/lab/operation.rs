@@ -11,13 +11,13 @@ use crate::capture::packets;
 use crate::exchange::{connection, read_exactly};
 use crate::fixture::{self, Lab, pnat, printed, succeed, text, wait_until};
 use crate::hosts::{CLIENT, CLIENT_ADDRESS, FAR_ADDRESS, SERVER, accept, finish};
-use crate::policy;
+use crate::policy::{self, Arrangement};
 
 #[test]
 fn config_error_exits_with_2_and_names_file_key_and_cure() {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let bad = directory.join("bad.toml");
-    let good = policy::gateway(directory, &policy::proxied());
+    let good = policy::gateway(directory, Arrangement::default(), &policy::proxied());
     fs::write(&bad, good.replacen("addresses", "adresses", 1)).unwrap();
 
     for subcommand in ["check", "run"] {

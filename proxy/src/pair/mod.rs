@@ -100,11 +100,18 @@ impl<F: Frame> Pair<F> {
         payload: Chunk<F>,
         visit: &mut Visit<'_, F, P>,
     ) -> Result<(), DropReason> {
-        if side == Side::First && is_opening(header) && (self.is_through() || !self.is_alive()) {
+        if side == Side::First && is_opening(header) {
             // The client uses its port again. What is left of the old conversation makes way, and the repeated SYN opens
             // the new one; the sockets would refuse it.
-            self.close(CloseReason::Finished, visit.now);
-            return Err(DropReason::Unacceptable);
+            if self.is_through() || !self.is_alive() {
+                self.close(CloseReason::Finished, visit.now);
+                return Err(DropReason::Unacceptable);
+            }
+            // It has reset the old one in this very burst, of which the server is yet to hear.
+            if self.first.state() == State::Closed {
+                self.settle(visit.now);
+                return Err(DropReason::Unacceptable);
+            }
         }
         self.tally.packet(side);
         if header.flags.has(Flags::RST) && self.is_alive() {
