@@ -11,14 +11,12 @@
 mod clock;
 mod counters;
 mod drain;
-mod filters;
 mod listing;
 mod mesh;
 mod proxy_loop;
 mod worker_loop;
 
 pub use clock::Clock;
-pub use filters::{Compiled, Filters, LogThread};
 pub use mesh::{ProxyEnds, WorkerEnds, mesh};
 pub use proxy_loop::{ProxyLoop, snapshot};
 pub use worker_loop::WorkerLoop;
@@ -43,6 +41,7 @@ use thiserror::Error;
 use tracing::info;
 
 use crate::control::{self, CORE_QUEUE, Control, Core, CoreMessage, FIRST_GENERATION, Gateway, Gauge, Role};
+use crate::filters::Filters;
 use crate::handoff::Shards;
 use crate::nat::policy;
 use crate::port::capsule::{self, CorePorts, MbufFrame, MbufPool, Queue, Runtime, RuntimeError, Signal};
