@@ -206,9 +206,25 @@ impl<F: Frame> Pair<F> {
         self.downstream(Stream::First) + self.downstream(Stream::Second)
     }
 
-    /// Chunks that its sockets keep: no fewer than the frames.
+    /// Chunks that its sockets keep, no fewer than the frames; and what filters hold, counted likewise.
     pub(crate) fn chunks(&self) -> usize {
-        self.first.chunks() + self.second.chunks()
+        const CHUNK: usize = 1024;
+        let held = |chain: &StreamChain| chain.held(Stream::First) + chain.held(Stream::Second);
+        self.first.chunks() + self.second.chunks() + self.chain.as_ref().map_or(0, held) / CHUNK
+    }
+
+    /// A segment whose text finds no memory: its sender has to repeat it. What it acknowledges may free some.
+    pub(crate) fn on_unwelcome_text<P: FramePool<F>>(
+        &mut self,
+        side: Side,
+        header: Header,
+        mut payload: Chunk<F>,
+        visit: &mut Visit<'_, F, P>,
+    ) -> Result<(), DropReason> {
+        payload.truncate(0);
+        let flags = Flags(header.flags.0 & !Flags::FIN.0);
+        self.on_segment(side, &Header { flags, ..header }, payload, visit)?;
+        Err(DropReason::NoBuffer)
     }
 
     /// Bytes of a stream that wait between its two sockets, and in the queue of the one by which it leaves.

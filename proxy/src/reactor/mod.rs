@@ -175,7 +175,8 @@ impl<F: Frame> Reactor<F> {
 
     /// How many received frames pairs may keep: out of order or not acknowledged; no bound to begin with. Beyond it
     /// what arrives is copied out of its frame, so that no number of slow readers, and no gap that is never filled, can
-    /// exhaust the pool on which every port's reception lives.
+    /// exhaust the pool on which every port's reception lives. Beyond eight times as much, pairs that keep more than their
+    /// fair share get no more text, and their senders have to repeat it.
     pub const fn keep_frames(&mut self, most: usize) {
         self.bench.most_frames = most;
     }

@@ -16,6 +16,10 @@ use crate::pair::Pair;
 use crate::tcp::State;
 use crate::udp::Association;
 
+/// Chunks that a pair may keep even when all pairs together keep too many: some tens of kilobytes, so that a few greedy
+/// hosts slow themselves down and nobody else.
+const FAIR_SHARE: usize = 32;
+
 /// One pair and what the reactor knows about it.
 #[derive(Debug)]
 pub(super) struct Slot<F> {
@@ -94,6 +98,9 @@ impl<F: Frame> Conversation<F> {
             (Self::Tcp(pair), Body::Segment { header, payload }) => {
                 visit.stats.packets[side as usize].add(1);
                 let payload = Chunk::from_frame(frame, payload.start, payload.end);
+                if visit.is_full && !payload.is_empty() && pair.chunks() >= FAIR_SHARE {
+                    return pair.on_unwelcome_text(side, header, payload, visit);
+                }
                 let payload = if visit.is_thrifty { payload.out_of_frame() } else { payload };
                 pair.on_segment(side, &header, payload, visit)
             }

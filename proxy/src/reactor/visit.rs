@@ -45,6 +45,8 @@ pub(crate) struct Visit<'a, F, P> {
     pub(crate) frames: &'a mut Vec<F>,
     /// Frames are scarce: bytes that may wait are to be copied out of theirs.
     pub(crate) is_thrifty: bool,
+    /// Memory is scarce: a pair that keeps more than its fair share gets no more.
+    pub(crate) is_full: bool,
 }
 
 /// What one visit did.
@@ -57,6 +59,9 @@ pub(crate) struct Progress {
     /// The server has just answered, this long after the client's SYN.
     pub(crate) connected: Option<Duration>,
 }
+
+/// How many times as many chunks as may be in frames all pairs may keep: the proxy core's bound on memory.
+const FULL: usize = 8;
 
 impl<F> Workbench<F> {
     pub(super) fn new(services: Services, stats: Arc<ReactorStats>) -> Self {
@@ -81,6 +86,7 @@ impl<F> Workbench<F> {
             datagrams: &mut self.datagrams,
             frames: &mut self.frames,
             is_thrifty: self.kept >= self.most_frames,
+            is_full: self.kept / FULL >= self.most_frames,
         }
     }
 
