@@ -45,9 +45,9 @@ fn bad_links_slow_proxied_flows_down_and_do_no_harm() {
     with_seeds(10, &Run { flows: 10, action: Action::Proxy, link });
 }
 
+/// Without corruption: translation keeps the sender's checksum, and two bits turned over on two links may cancel out.
 #[test]
 fn bad_links_slow_translated_flows_down_and_do_no_harm() {
-    let link =
-        LinkSpec { loss: 0.03, duplication: 0.02, reordering: 0.1, corruption: 0.01, ..LinkSpec::default() };
+    let link = LinkSpec { loss: 0.03, duplication: 0.02, reordering: 0.1, ..LinkSpec::default() };
     with_seeds(10, &Run { flows: 10, action: Action::Nat, link });
 }
