@@ -1,4 +1,4 @@
-//! Forwards frames between two ports as they are, in both directions, on one core: what the port layer costs by itself,
+//! Forwards frames between two ports as they are, in both directions: what the port layer costs by itself,
 //! and a check that a device works. Compare with `dpdk-testpmd --forward-mode=io` on the same devices.
 //!
 //! ```text
@@ -23,19 +23,19 @@ struct Arguments {
     first: String,
     /// The second device and its arguments
     second: String,
-    /// The core that forwards
-    #[arg(long, default_value_t = 1)]
-    core: usize,
+    /// The cores that forward; each gets a queue pair of both ports
+    #[arg(long, value_delimiter = ',', default_value = "1")]
+    cores: Vec<usize>,
     /// Ends after so many seconds; without it, on SIGINT or SIGTERM
     #[arg(long)]
     seconds: Option<u64>,
     /// Descriptors in each queue
-    #[arg(long, default_value_t = 1024)]
+    #[arg(long, default_value_t = 2048)]
     queue_len: u16,
     /// Frame buffers in the pool
     #[arg(long, default_value_t = 32_767)]
     frames: u32,
-    /// What the core does when nothing comes
+    /// What a core does when nothing comes
     #[arg(long, value_enum, default_value_t = IdleArgument::Poll)]
     idle: IdleArgument,
     /// Further arguments for DPDK's environment layer
@@ -53,7 +53,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     let plan = Plan {
         app_name: "forward".to_owned(),
-        cores: vec![arguments.core],
+        cores: arguments.cores.clone(),
         main_core: None,
         ports: vec![
             planned("first", &arguments.first, &arguments),
@@ -74,7 +74,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     for port in runtime.ports() {
         println!("{port:?}");
     }
-    runtime.run_on_core(arguments.core, idle, forward)?;
+    for &core in &arguments.cores {
+        runtime.run_on_core(core, idle, forward)?;
+    }
 
     let ports = runtime.ports().to_vec();
     let stopper = runtime.stopper();
@@ -105,7 +107,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The core's loop: what came in on one port goes out on the other.
+/// A core's loop: what came in on one port goes out on the other.
 fn forward(mut ports: CorePorts) -> impl FnMut() -> bool {
     let mut queue = |name| ports.queues.remove(name).expect("invariant: the plan gave the core both ports");
     let (mut first, mut second) = (queue("first"), queue("second"));
@@ -128,8 +130,9 @@ fn planned(name: &str, device: &str, arguments: &Arguments) -> PlannedPort {
         name: name.to_owned(),
         device: device.to_owned(),
         args,
-        cores: vec![arguments.core],
+        cores: arguments.cores.clone(),
         queue_len: arguments.queue_len,
+        promiscuous: true,
     }
 }
 

@@ -4,7 +4,7 @@
 //! socket. Exit codes: 0 done, 1 failed, 2 the configuration or the command line is wrong (nothing was touched).
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -22,6 +22,8 @@ use crate::control::client::{Client, ClientError};
 use crate::control::explain::{AddressError, explain, parse_address};
 use crate::control::report::{Report, ReportError};
 use crate::launch::{self, LaunchError};
+use crate::port::capsule::RuntimeError;
+use crate::port::plan::PlanError;
 
 /// PNAT, a network gateway: packets are translated by NAT workers, streams pass through filters on proxy cores.
 #[derive(Debug, Parser)]
@@ -142,6 +144,9 @@ pub enum CliError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Address(#[from] AddressError),
+    /// Nothing was touched.
+    #[error("{}: {source}", file.display())]
+    Plan { file: PathBuf, source: PlanError },
     #[error(transparent)]
     Launch(#[from] LaunchError),
     #[error(transparent)]
@@ -158,7 +163,7 @@ impl CliError {
     /// What the process ends with.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Config(_) | Self::Address(_) => ExitCode::from(2),
+            Self::Config(_) | Self::Address(_) | Self::Plan { .. } => ExitCode::from(2),
             Self::Client(ClientError::Refused { status, .. }) if status.as_u16() == 422 => ExitCode::from(2),
             // Whoever read the output has seen enough, as in `pnat flows | head`.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
@@ -200,13 +205,19 @@ fn run(file: &Path) -> Result<(), CliError> {
     let cpus = cpus_of_this_machine();
     let config = Config::load(file, cpus)?;
     start_log(&config.log);
-    Ok(launch::run(config, file, cpus)?)
+    launch::run(config, file, cpus).map_err(|error| match error {
+        LaunchError::Port(RuntimeError::Plan(source)) => CliError::Plan { file: file.to_owned(), source },
+        other => other.into(),
+    })
 }
 
-/// Sends events to standard error, as text or as JSON.
+/// Sends events to standard error, as text or as JSON. capsule tells each of its steps as "info": unless the level names
+/// it, it has a say from "warn" on.
 fn start_log(log: &Log) {
-    let filter = EnvFilter::new(&log.level);
-    let events = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let filter = EnvFilter::new(format!("capsule=warn,{}", log.level));
+    let is_terminal = io::stderr().is_terminal();
+    let events =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(is_terminal);
     if log.json { events.json().init() } else { events.init() }
 }
 

@@ -60,7 +60,7 @@ struct Neighbor<F> {
     tries: u8,
     /// When it answered last.
     confirmed: Instant,
-    /// When a packet wanted it last.
+    /// When a packet wanted it last; the beginning of time where none has.
     used: Instant,
     waiting: Vec<F>,
 }
@@ -192,6 +192,8 @@ impl<F> Neighbors<F> {
                 return Lesson::Unasked;
             }
             if let Some(slot) = self.insert(port, message.sender, now) {
+                // Until a packet wants it, it is the first to make room: anybody can introduce thousands.
+                self.table[usize::from(slot)].used = Instant::ZERO;
                 self.settle(slot, State::Stale, message.sender_mac, now);
             }
             return Lesson::Believed;
@@ -329,7 +331,9 @@ impl<F> Neighbors<F> {
             let neighbor = &self.table[self.hand];
             let is_idle = match neighbor.state {
                 State::Failed => true,
-                State::Stale | State::Reachable => now.since(neighbor.used) > REACHABLE,
+                State::Stale | State::Reachable => {
+                    neighbor.used == Instant::ZERO || now.since(neighbor.used) > REACHABLE
+                }
                 State::Incomplete | State::Probe | State::Free => false,
             };
             if is_idle {

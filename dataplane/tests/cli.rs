@@ -73,6 +73,15 @@ fn a_configuration_error_ends_every_command_with_2_and_a_message_on_standard_err
 }
 
 #[test]
+fn a_plan_that_the_machine_cannot_carry_out_is_a_configuration_error() {
+    let config = format!("{GOOD}[memory]\nframes = 1024\n");
+    let output = pnat("few", &config, &["run"]);
+    let told = "lab.toml: memory.frames: 1024 frames are too few; these ports and cores need at least ";
+    assert!(text(&output.stderr).starts_with(told), "{}", text(&output.stderr));
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
 fn explain_answers_from_the_file_where_no_gateway_runs() {
     let output = pnat("explain", GOOD, &["explain", "tcp", "10.77.1.5:4000", "192.0.2.1:80"]);
     let expected = "\

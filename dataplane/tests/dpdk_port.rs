@@ -6,7 +6,9 @@
 use std::sync::mpsc;
 use std::{env, fs, process};
 
-use pnat_dataplane::port::capsule::{CorePorts, Idle, MbufFrame, PortCounters, Runtime, counters, pools};
+use pnat_dataplane::port::capsule::{
+    CorePorts, Idle, MbufFrame, PortCounters, Runtime, available_cpus, counters, pools,
+};
 use pnat_dataplane::port::plan::{Plan, PlannedPort};
 use pnat_dataplane::port::{BURST, PortQueue};
 use pnat_shared::frame::{Frame, FramePool};
@@ -26,7 +28,7 @@ struct Seen {
 fn frames_cross_devices_and_every_loss_is_counted() {
     let capture = env::temp_dir().join(format!("pnat-dpdk-port-{}.pcap", process::id()));
     fs::write(&capture, pcap(&[60, 5000, 1514])).unwrap();
-    let cpus = usable_cpus();
+    let cpus = available_cpus();
     let (&proxy, &worker) = (cpus.first().unwrap(), cpus.last().unwrap());
     let mut cores = vec![worker, proxy];
     cores.dedup();
@@ -149,18 +151,8 @@ fn exercise(ports: &mut CorePorts) -> Seen {
 }
 
 fn port(name: &str, device: &str, args: Option<String>, core: usize) -> PlannedPort {
-    PlannedPort { name: name.to_owned(), device: device.to_owned(), args, cores: vec![core], queue_len: 256 }
-}
-
-/// The CPUs that this process may use, as the kernel lists them.
-fn usable_cpus() -> Vec<usize> {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
-    let range = |part: &str| {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        first.parse::<usize>().unwrap()..=last.parse().unwrap()
-    };
-    list.trim().split(',').flat_map(range).collect()
+    let (name, device) = (name.to_owned(), device.to_owned());
+    PlannedPort { name, device, args, cores: vec![core], queue_len: 256, promiscuous: false }
 }
 
 /// A capture file with one zeroed frame of each length.

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use crossbeam_channel::bounded;
 use pnat_dataplane::control::{self, Core, CoreMessage, Gateway, Role};
-use pnat_dataplane::launch::Filters;
+use pnat_dataplane::filters::Filters;
 use pnat_shared::config::Config;
 use pnat_shared::stats::Counters;
 

@@ -100,6 +100,14 @@ impl<F: Frame> Chunk<F> {
         Some(Self::from_vec(bytes))
     }
 
+    /// The same bytes on the heap: copied where a frame holds them, which is free for others then.
+    pub fn out_of_frame(self) -> Self {
+        match &self.store {
+            Store::Frame(_) => self.copy_from(0),
+            Store::Heap(_) => self,
+        }
+    }
+
     /// A copy on the heap of the bytes from `start` on, with no memory to spare.
     pub fn copy_from(&self, start: usize) -> Self {
         Self::from_vec(self.bytes()[start.min(self.len())..].to_vec())

@@ -264,7 +264,7 @@ fn a_head_that_is_cut_off_by_the_end_does_not_reach_the_server() {
 }
 
 #[test]
-fn a_tunnel_that_was_asked_for_is_looked_at_anew() {
+fn what_follows_a_connect_is_looked_at_anew() {
     play(
         [block(&[], &["bad.example"], &[])],
         r#"

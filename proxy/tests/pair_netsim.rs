@@ -98,7 +98,7 @@ fn slow_readers_cannot_keep_the_frames_of_all() {
     };
     let mut run = Run::new((0..10).map(|_| pair()).collect());
     let freely = run.simulate(6).most_frames;
-    run.keep_in_frames = 40_000;
+    run.keep_frames = 40;
     let thriftily = run.simulate(6).most_frames;
     assert!(thriftily * 3 < freely, "{thriftily} frames instead of {freely}");
     check(&run, 6);

@@ -340,6 +340,18 @@ fn a_reset_of_the_client_is_mirrored_to_the_server() {
 }
 
 #[test]
+fn a_client_that_resets_and_uses_its_port_again_in_one_burst_is_not_refused() {
+    open().play(
+        "
+        >> client RST seq=101
+        >> client SYN seq=5000 mss=1460
+        << server RST seq=101
+        << closed first_reset
+        ",
+    );
+}
+
+#[test]
 fn a_reset_of_the_server_is_mirrored_to_the_client() {
     open().play(
         "

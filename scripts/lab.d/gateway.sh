@@ -116,9 +116,10 @@ start_testpmd() {
     echo testpmd >"$state/peer"
     ip -n "$lab-server" addr add "$inside_gateway/24" dev eth0
     launch dpdk-testpmd -l "0,$((cpus > 1 ? 1 : 0))" --in-memory --no-pci \
-        --vdev "net_af_xdp0,iface=veth-in,queue_count=$queues" \
-        --vdev "net_af_xdp1,iface=veth-out,queue_count=$queues" \
-        -- --forward-mode=io --auto-start --stats-period 3600 --rxq "$queues" --txq "$queues"
+        --vdev "net_af_xdp0,iface=veth-in,queue_count=$queues,busy_budget=0" \
+        --vdev "net_af_xdp1,iface=veth-out,queue_count=$queues,busy_budget=0" \
+        -- --forward-mode=io --auto-start --stats-period 3600 --rxq "$queues" --txq "$queues" \
+        --rxd 2048 --txd 2048
     answered 20 reaches_server
 }
 

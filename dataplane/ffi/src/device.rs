@@ -51,6 +51,11 @@ pub fn port_by_device(device: &str) -> Option<PortId> {
     (while_running(find)? == 0).then_some(PortId(port))
 }
 
+/// Whether DPDK is up, so that it can be asked for devices.
+pub fn is_dpdk_up() -> bool {
+    while_running(|| ()).is_some()
+}
+
 impl PortId {
     /// The name of the driver, such as `net_af_xdp`.
     pub fn driver(self) -> Option<String> {

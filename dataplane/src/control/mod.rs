@@ -24,7 +24,7 @@ use pnat_shared::report::{FlowPage, FlowQuery};
 use pnat_shared::stats::{Counters, Latency};
 use pnat_shared::time::Duration;
 
-use crate::launch::{Compiled, Filters};
+use crate::filters::{Compiled, Filters};
 use thiserror::Error;
 use tokio::sync::oneshot;
 

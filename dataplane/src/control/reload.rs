@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use super::answer::Reloaded;
 use super::server::{Live, Server};
 use super::{CoreError, CoreMessage, Role};
-use crate::launch::Compiled;
+use crate::filters::Compiled;
 
 /// Why everything stays as it was.
 #[derive(Debug, Error)]

@@ -206,7 +206,12 @@ impl fmt::Display for Report {
         f.write_str(&table(&columns, std::iter::once(head.to_vec()).chain(rows)))?;
         for (role, counters) in &self.totals {
             let rows = counters.iter().map(|(name, value)| vec![name.clone(), value.to_string()]);
-            write!(f, "\n{role}s\n{}", table(&[Column::Left, Column::Right], rows))?;
+            let title = match role.as_str() {
+                "worker" => "workers",
+                "proxy" => "proxy cores",
+                other => other,
+            };
+            write!(f, "\n{title}\n{}", table(&[Column::Left, Column::Right], rows))?;
         }
         for (title, reasons) in [("packets dropped", &self.drops), ("flows ended", &self.closes)] {
             let rows =
@@ -241,10 +246,10 @@ mod tests {
             config_file: "lab.toml".to_owned(),
             generation: 2,
             uptime_seconds: 90,
-            totals: BTreeMap::from([(
-                "worker".to_owned(),
-                BTreeMap::from([("rx_packets".to_owned(), 10_000)]),
-            )]),
+            totals: BTreeMap::from([
+                ("worker".to_owned(), BTreeMap::from([("rx_packets".to_owned(), 10_000)])),
+                ("proxy".to_owned(), BTreeMap::from([("panics".to_owned(), 0)])),
+            ]),
             drops: vec![
                 reason("martian", 3, "the source cannot be real"),
                 reason("land", 0, "same addresses"),
@@ -267,6 +272,9 @@ nat        10000   501 ns   903 ns   991 ns   999 ns  1.00 us
 ring_wait      0        -        -        -        -        -
 proxy          0        -        -        -        -        -
 connect     1000  10.0 ms  18.1 ms  19.9 ms  20.1 ms  20.1 ms
+
+proxy cores
+panics  0
 
 workers
 rx_packets  10000

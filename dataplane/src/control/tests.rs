@@ -310,7 +310,7 @@ fn explain_names_the_rule_and_the_live_flow() {
     let expected = "icmp 10.77.1.5 -> 192.0.2.9
   rule 0  web  no: proto
   no rule matches: default_action decides
-decision: proxy (policy generation 1)
+decision: nat (policy generation 1)
 no such flow lives
 ";
     assert_eq!(ping.to_string(), expected);

@@ -4,6 +4,7 @@
 
 use std::io::{self, Write as _};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use pnat_proxy::reactor::ReactorStats;
@@ -21,14 +22,15 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// Lets flows end, prints the report, and stops the cores. Flows on the packet path and UDP have no end that could be
 /// waited for: they carry on until the TCP flows of the proxy are done.
-pub(super) fn drain(control: Control, pairs: &[Arc<ReactorStats>], stopper: &Stopper) {
+/// `hurry` ends the wait for them.
+pub(super) fn drain(control: Control, pairs: &[Arc<ReactorStats>], hurry: &AtomicBool, stopper: &Stopper) {
     let tcp = || pairs.iter().map(|stats| stats.open_tcp.value()).sum::<u64>();
     let all = || tcp() + pairs.iter().map(|stats| stats.open_udp.value()).sum::<u64>();
     info!(tcp = tcp(), "stopping: no new flows; those that are open may end");
     tell(&control, PATIENCE);
-    wait_until_zero(PATIENCE, tcp);
+    wait(PATIENCE, || tcp() == 0 || hurry.load(Ordering::Relaxed));
     tell(&control, Duration::ZERO);
-    wait_until_zero(LAST_WORDS, all);
+    wait(LAST_WORDS, || all() == 0);
     if let Err(error) = write!(io::stdout(), "{}", control.report()) {
         warn!(%error, "the final report could not be printed");
     }
@@ -41,9 +43,9 @@ fn tell(control: &Control, limit: Duration) {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a thread that has nothing to do but wait")]
-fn wait_until_zero(limit: Duration, count: impl Fn() -> u64) {
+fn wait(limit: Duration, is_over: impl Fn() -> bool) {
     for _ in 0..limit.as_millis() / LOOK.as_millis() {
-        if count() == 0 {
+        if is_over() {
             return;
         }
         thread::sleep(LOOK);

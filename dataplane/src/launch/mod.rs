@@ -11,14 +11,12 @@
 mod clock;
 mod counters;
 mod drain;
-mod filters;
 mod listing;
 mod mesh;
 mod proxy_loop;
 mod worker_loop;
 
 pub use clock::Clock;
-pub use filters::{Compiled, Filters, LogThread};
 pub use mesh::{ProxyEnds, WorkerEnds, mesh};
 pub use proxy_loop::{ProxyLoop, snapshot};
 pub use worker_loop::WorkerLoop;
@@ -43,9 +41,10 @@ use thiserror::Error;
 use tracing::info;
 
 use crate::control::{self, CORE_QUEUE, Control, Core, CoreMessage, FIRST_GENERATION, Gateway, Gauge, Role};
+use crate::filters::Filters;
 use crate::handoff::Shards;
 use crate::nat::policy;
-use crate::port::capsule::{self, CorePorts, MbufFrame, MbufPool, Queue, Runtime, Signal, StartError};
+use crate::port::capsule::{self, CorePorts, MbufFrame, MbufPool, Queue, Runtime, RuntimeError, Signal};
 use crate::port::plan::{Plan, PlannedPort};
 use crate::route::PortInfo;
 use crate::worker::{Setup, Worker, WorkerStats};
@@ -62,7 +61,7 @@ const SAFETY_NET: Duration = Duration::from_secs(15 * 60);
 #[derive(Debug, Error)]
 pub enum LaunchError {
     #[error(transparent)]
-    Port(#[from] StartError),
+    Port(#[from] RuntimeError),
     #[error(transparent)]
     Control(#[from] control::ControlError),
     #[error("{0}")]
@@ -116,7 +115,7 @@ pub fn run(config: Config, path: &Path, cpus: usize) -> Result<(), LaunchError> 
             counters: Arc::new(LostRecords(lost)),
         });
         let mut reactor = Reactor::new(&config.proxy, rings.to_proxy.len(), services, stats, clock.now());
-        reactor.keep_in_frames(frame_budget(&config));
+        reactor.keep_frames(frame_budget(&config));
         reactor.set_policy(snapshot(FIRST_GENERATION, &config.policy, chains.clone()), FIRST_GENERATION);
         seats.entry(cpu).or_default().proxy =
             Some(ProxyPlan { me: ProxyId(index as u8), reactor, rings, inbox });
@@ -156,19 +155,23 @@ pub fn run(config: Config, path: &Path, cpus: usize) -> Result<(), LaunchError> 
     Ok(())
 }
 
-/// The first SIGTERM or SIGINT drains, a second one ends at once. SIGHUP is control's.
+/// The first SIGTERM or SIGINT drains, a second one ends what is left without patience, a third one stops dead. SIGHUP is
+/// control's.
 fn stop_on_signal(runtime: &mut Runtime, control: Control, pairs: Vec<Arc<ReactorStats>>) {
     let stopper = runtime.stopper();
     let waiting = RefCell::new(Some((control, pairs)));
+    let hurry = Arc::new(AtomicBool::new(false));
     runtime.on_signal(move |signal| {
         if matches!(signal, Signal::SIGHUP) {
             return false;
         }
-        let Some((control, pairs)) = waiting.borrow_mut().take() else { return true };
-        let stopper = stopper.clone();
+        let Some((control, pairs)) = waiting.borrow_mut().take() else {
+            return hurry.swap(true, Ordering::Relaxed);
+        };
+        let (stopper, hurry) = (stopper.clone(), hurry.clone());
         let drained = thread::Builder::new()
             .name("drain".to_owned())
-            .spawn(move || drain::drain(control, &pairs, &stopper));
+            .spawn(move || drain::drain(control, &pairs, &hurry, &stopper));
         drained.is_err()
     });
 }
@@ -183,6 +186,7 @@ fn plan(config: &Config) -> Plan {
         args: port.args.clone(),
         cores: config.cores.workers.clone(),
         queue_len: QUEUE_LEN,
+        promiscuous: false,
     };
     Plan {
         app_name: "pnat".to_owned(),
@@ -196,11 +200,10 @@ fn plan(config: &Config) -> Plan {
     }
 }
 
-/// Payload bytes that one proxy core may keep in frames: half of the pool, shared out, so that no number of slow readers
-/// leaves the ports without frames to receive into.
+/// Frames that one proxy core's pairs may keep: half of the pool, shared out, so that they leave the ports enough to
+/// receive into.
 fn frame_budget(config: &Config) -> usize {
-    const PAYLOAD: usize = 1448;
-    config.memory.frames as usize / 2 * PAYLOAD / config.cores.proxies.len().max(1)
+    config.memory.frames as usize / 2 / config.cores.proxies.len().max(1)
 }
 
 /// What all workers have in common.

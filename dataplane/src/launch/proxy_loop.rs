@@ -13,10 +13,10 @@ use pnat_shared::time::Instant;
 use pnat_shared::verdict::DropReason;
 
 use super::clock::Clock;
-use super::filters::Compiled;
 use super::listing;
 use super::mesh::ProxyEnds;
 use crate::control::CoreMessage;
+use crate::filters::Compiled;
 use crate::port::BURST;
 
 /// A reactor with its rings and control channel.

@@ -1,3 +1,5 @@
+//! The NAT's state against requirements of RFC 4787, 5382 and 6888.
+
 use super::*;
 use pnat_shared::flow::ProxyId;
 

@@ -1,3 +1,5 @@
+//! Resolution, ageing and strangers, by a clock that the test moves.
+
 use super::*;
 
 const PORT: u8 = 1;
@@ -185,4 +187,20 @@ fn a_full_table_forgets_who_is_not_in_use() {
     assert!(bench.neighbors.slots.len() <= CAPACITY);
     let newest = Ipv4Addr::from_bits(0x0a00_0000 + CAPACITY as u32 + 9);
     assert!(matches!(bench.neighbors.resolve(PORT, newest, 0, bench.now), Hop::Known { .. }));
+}
+
+#[test]
+fn strangers_that_introduce_themselves_at_once_take_no_room_from_neighbors_in_use() {
+    let mut bench = Bench::new();
+    bench.now = Instant::from_secs(1);
+    bench.resolve();
+    bench.reply(MAC);
+    for n in 0..2 * CAPACITY as u32 {
+        let sender = Ipv4Addr::from_bits(0x0a00_0000 + n);
+        let asks = arp::Message { sender, ..message(arp::Operation::Request, OTHER) };
+        bench.neighbors.learn(PORT, &asks, bench.now, &mut Vec::new());
+    }
+    assert_eq!(bench.mac(), Some(MAC));
+    let unknown = Ipv4Addr::new(198, 18, 0, 77);
+    assert!(matches!(bench.neighbors.resolve(PORT, unknown, 0, bench.now), Hop::Asked { .. }));
 }

@@ -22,11 +22,13 @@ use std::fs;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::mem;
+use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::thread;
 use std::time::Duration;
 
 use ::capsule::batch::{PacketRx, PacketTx, Pipeline};
@@ -36,7 +38,7 @@ use pnat_shared::frame::{Frame, FramePool, L2_LEN};
 use serde::Deserialize as _;
 use thiserror::Error;
 
-use super::plan::{Memory, Plan, PlanError};
+use super::plan::{Memory, Plan, PlanError, PlannedPort};
 use super::{PortInfo, PortQueue};
 
 pub use ::capsule::UnixSignal as Signal;
@@ -54,20 +56,26 @@ impl MbufFrame {
 
 impl Frame for MbufFrame {
     fn data(&self) -> &[u8] {
-        match self.0.read_data_slice(0, self.0.data_len()) {
-            // SAFETY: the bytes belong to this mbuf, which is borrowed as long as the slice lives, and capsule has
-            // checked the bounds.
-            Ok(bytes) => unsafe { bytes.as_ref() },
+        match self.0.data_len() {
             // An empty frame has no byte to point at.
-            Err(_) => &[],
+            0 => &[],
+            len => match self.0.read_data_slice(0, len) {
+                // SAFETY: the bytes belong to this mbuf, which is borrowed as long as the slice lives, and capsule has
+                // checked the bounds.
+                Ok(bytes) => unsafe { bytes.as_ref() },
+                Err(_) => &[],
+            },
         }
     }
 
     fn data_mut(&mut self) -> &mut [u8] {
-        match self.0.read_data_slice(0, self.0.data_len()) {
-            // SAFETY: as in `data`; the mbuf is borrowed mutably, and nobody else has this one.
-            Ok(mut bytes) => unsafe { bytes.as_mut() },
-            Err(_) => &mut [],
+        match self.0.data_len() {
+            0 => &mut [],
+            len => match self.0.read_data_slice(0, len) {
+                // SAFETY: as in `data`; the mbuf is borrowed mutably, and nobody else has this one.
+                Ok(mut bytes) => unsafe { bytes.as_mut() },
+                Err(_) => &mut [],
+            },
         }
     }
 
@@ -156,19 +164,22 @@ const TURNS: u32 = 256;
 /// Polls of a core's pipeline between two looks at [`Stopper`].
 const STOP_LOOK: u32 = 256;
 
-/// Why DPDK could not be started.
+/// Why DPDK could not be started, or did not go on.
 #[derive(Debug, Error)]
-pub enum StartError {
+pub enum RuntimeError {
     #[error(transparent)]
     Plan(#[from] PlanError),
     /// DPDK has written more about it to standard error.
     #[error("{doing}: {reason}")]
     Dpdk { doing: &'static str, reason: String },
-    #[error("port \"{port}\": DPDK does not know the device {device}")]
+    #[error("port \"{port}\": DPDK cannot open the device {device}; it has said why")]
     NoSuchDevice { port: String, device: String },
+    /// The panic's message has gone to standard error.
+    #[error("a core's loop panicked")]
+    Panicked,
 }
 
-impl StartError {
+impl RuntimeError {
     /// The error that says what capsule was asked for.
     fn when<E: fmt::Display>(doing: &'static str) -> impl FnOnce(E) -> Self {
         move |error| Self::Dpdk { doing, reason: format!("{error:#}") }
@@ -195,9 +206,10 @@ impl fmt::Debug for Runtime {
 
 impl Runtime {
     /// Checks the plan, starts DPDK and opens the ports.
-    pub fn start(plan: &Plan) -> Result<Self, StartError> {
+    pub fn start(plan: &Plan) -> Result<Self, RuntimeError> {
         let available = available_cpus();
         plan.check(&available)?;
+        plan.check_devices()?;
         let main_core = plan.choose_main_core(&available);
         let mut nodes: Vec<_> = plan.cores.iter().chain([&main_core]).map(|&core| numa_node(core)).collect();
         nodes.sort_unstable();
@@ -206,7 +218,9 @@ impl Runtime {
         let memory = Memory::choose(plan.memory_needed(nodes.len()), free);
 
         let config = configuration(plan, main_core, &memory)?;
-        let capsule = ::capsule::Runtime::build(config).map_err(StartError::when("cannot start DPDK"))?;
+        let capsule = ::capsule::Runtime::build(config).map_err(|error| {
+            unopened(plan).unwrap_or_else(|| RuntimeError::when("cannot start DPDK")(error))
+        })?;
         let ports = plan.ports.iter().map(port_info).collect::<Result<_, _>>()?;
 
         let floating: Vec<usize> = available.into_iter().filter(|cpu| !plan.cores.contains(cpu)).collect();
@@ -238,7 +252,7 @@ impl Runtime {
 
     /// Gives a core its loop. When [`Self::execute`] begins, `install` builds it on that core; then it is called for as
     /// long as the process lives, and answers whether it found anything to do.
-    pub fn run_on_core<I, L>(&mut self, core: usize, idle: Idle, install: I) -> Result<(), StartError>
+    pub fn run_on_core<I, L>(&mut self, core: usize, idle: Idle, install: I) -> Result<(), RuntimeError>
     where
         I: FnOnce(CorePorts) -> L + Send + 'static,
         L: FnMut() -> bool + 'static,
@@ -252,17 +266,17 @@ impl Runtime {
                 .filter(|(name, _)| names.contains(name))
                 .map(|(name, queue)| (name, Queue(queue)))
                 .collect();
-            let body = install.call(CorePorts { queues, pool: MbufPool { core_bound: PhantomData } });
-            CoreLoop::new(core, idle, stopper, Box::new(body))
+            let ports = CorePorts { queues, pool: MbufPool { core_bound: PhantomData } };
+            CoreLoop::new(core, idle, stopper, || Box::new(install.call(ports)))
         };
         self.capsule
             .add_pipeline_to_core(core, installer)
-            .map_err(StartError::when("cannot install a core's loop"))?;
+            .map_err(RuntimeError::when("cannot install a core's loop"))?;
         Ok(())
     }
 
     /// Sets what is called, on the main thread, when a signal comes: SIGHUP, SIGINT or SIGTERM. Answering true ends
-    /// [`Self::execute`].
+    /// [`Self::execute`]; without this call every one of them does.
     pub fn on_signal(&mut self, handle: impl Fn(Signal) -> bool + 'static) {
         let stopper = self.stopper.clone();
         self.capsule.set_on_signal(move |signal| stopper.is_asked() || handle(signal));
@@ -270,11 +284,15 @@ impl Runtime {
 
     /// Starts the ports, lets the cores run their loops, and waits on the calling thread, which must be the one that
     /// called [`Self::start`], for the signal to stop. When it answers, all cores have ended and their loops are dropped.
-    pub fn execute(&mut self) -> Result<(), StartError> {
-        let ended = self.capsule.execute().map_err(StartError::when("cannot run"));
+    /// A loop that panics ends it too, with an error: half a gateway is worse than none.
+    pub fn execute(&mut self) -> Result<(), RuntimeError> {
+        let ended = self.capsule.execute().map_err(RuntimeError::when("cannot run"));
         // A loop on the main core would otherwise be dropped, frames and all, after the pools are gone.
         for body in BODIES.take() {
             body.take();
+        }
+        if self.stopper.0.panicked.load(Ordering::Relaxed) {
+            return Err(RuntimeError::Panicked);
         }
         ended
     }
@@ -282,16 +300,33 @@ impl Runtime {
 
 /// Ends a [`Runtime`]'s execution from any thread.
 #[derive(Clone, Debug, Default)]
-pub struct Stopper(Arc<AtomicBool>);
+pub struct Stopper(Arc<Ending>);
+
+#[derive(Debug, Default)]
+struct Ending {
+    asked: AtomicBool,
+    panicked: AtomicBool,
+}
 
 impl Stopper {
     /// Asks for the end; it comes some milliseconds later.
     pub fn stop(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.asked.store(true, Ordering::Relaxed);
     }
 
     fn is_asked(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.asked.load(Ordering::Relaxed)
+    }
+
+    /// What `run` answers; if it panics, nothing, and the end is asked for.
+    fn unless_panic<T>(&self, run: impl FnOnce() -> T) -> Option<T> {
+        // What `run` may leave half done is dropped by the caller.
+        let answer = panic::catch_unwind(AssertUnwindSafe(run)).ok();
+        if answer.is_none() {
+            self.0.panicked.store(true, Ordering::Relaxed);
+            self.stop();
+        }
+        answer
     }
 }
 
@@ -318,8 +353,13 @@ struct CoreLoop {
 }
 
 impl CoreLoop {
-    fn new(core: usize, idle: Idle, stopper: Stopper, body: Box<dyn FnMut() -> bool>) -> Self {
-        let body = Rc::new(RefCell::new(Some(body)));
+    fn new(
+        core: usize,
+        idle: Idle,
+        stopper: Stopper,
+        build: impl FnOnce() -> Box<dyn FnMut() -> bool>,
+    ) -> Self {
+        let body = Rc::new(RefCell::new(stopper.unless_panic(build)));
         BODIES.with_borrow_mut(|bodies| bodies.push(Rc::clone(&body)));
         if idle == Idle::Adaptive {
             // SAFETY: takes one number and touches no memory. Without it the kernel adds 50 us to every nap.
@@ -330,27 +370,32 @@ impl CoreLoop {
 
     /// Runs the body until it is time to look at the executor again.
     fn run(&mut self) {
-        let mut body = self.body.borrow_mut();
-        let Some(body) = body.as_mut() else { return };
-        for _ in 0..TURNS {
-            if body() {
-                self.idle_turns = 0;
-            } else if self.idle == Idle::Adaptive {
-                self.idle_turns = self.idle_turns.saturating_add(1);
-                if self.idle_turns > IDLE_NAP {
-                    nap();
-                    break;
-                } else if self.idle_turns > IDLE_YIELD {
-                    std::thread::yield_now();
+        let mut slot = self.body.borrow_mut();
+        let Some(body) = slot.as_mut() else { return nap() };
+        let (idle, idle_turns) = (self.idle, &mut self.idle_turns);
+        let ran = self.stopper.unless_panic(|| {
+            for _ in 0..TURNS {
+                if body() {
+                    *idle_turns = 0;
+                } else if idle == Idle::Adaptive {
+                    *idle_turns = idle_turns.saturating_add(1);
+                    if *idle_turns > IDLE_NAP {
+                        return nap();
+                    } else if *idle_turns > IDLE_YIELD {
+                        thread::yield_now();
+                    }
                 }
             }
+        });
+        if ran.is_none() {
+            *slot = None;
         }
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "an idle core gives its CPU away")]
 fn nap() {
-    std::thread::sleep(IDLE_SLEEP);
+    thread::sleep(IDLE_SLEEP);
 }
 
 impl Future for CoreLoop {
@@ -396,19 +441,18 @@ impl<F> OneCall<F> {
 }
 
 /// capsule's configuration; its core numbers can be made in no other way than by deserializing.
-fn configuration(plan: &Plan, main_core: usize, memory: &Memory) -> Result<RuntimeConfig, StartError> {
-    let port = |name: &str, device: &str, args: Option<String>, cores: &[usize], queue_len: u16| {
+fn configuration(plan: &Plan, main_core: usize, memory: &Memory) -> Result<RuntimeConfig, RuntimeError> {
+    let planned = plan.ports.iter().map(|port| {
         serde_json::json!({
-            "name": name, "device": device, "args": args, "cores": cores,
-            "rxd": queue_len, "txd": queue_len, "promiscuous": true,
+            "name": port.name, "device": port.device, "args": port.device_arguments(), "cores": port.cores,
+            "rxd": port.queue_len, "txd": port.queue_len, "promiscuous": port.promiscuous,
         })
-    };
-    let planned = plan.ports.iter().map(|planned| {
-        port(&planned.name, &planned.device, planned.device_arguments(), &planned.cores, planned.queue_len)
     });
+    // Only makes its core one of those that capsule gives a pipeline to.
     let private = plan.cores_without_port().into_iter().map(|core| {
-        let device = format!("net_null_core{core}");
-        port(&format!(" core {core}"), &device, Some("no-rx=1".to_owned()), &[core], PRIVATE_QUEUE_LEN)
+        serde_json::json!({
+            "name": format!(" core {core}"), "device": format!("net_null_core{core}"), "args": "no-rx=1", "cores": [core],
+        })
     });
     let config = serde_json::json!({
         "app_name": plan.app_name,
@@ -418,14 +462,12 @@ fn configuration(plan: &Plan, main_core: usize, memory: &Memory) -> Result<Runti
         "ports": planned.chain(private).collect::<Vec<_>>(),
         "dpdk_args": plan.eal_arguments(memory).join(" "),
     });
-    RuntimeConfig::deserialize(config).map_err(StartError::when("cannot configure capsule"))
+    RuntimeConfig::deserialize(config).map_err(RuntimeError::when("cannot configure capsule"))
 }
 
-/// Descriptors of the queues of a port that only makes its core one of capsule's.
-const PRIVATE_QUEUE_LEN: u16 = 64;
-
-fn port_info(planned: &super::plan::PlannedPort) -> Result<PortInfo, StartError> {
-    let unknown = || StartError::NoSuchDevice { port: planned.name.clone(), device: planned.device.clone() };
+fn port_info(planned: &PlannedPort) -> Result<PortInfo, RuntimeError> {
+    let unknown =
+        || RuntimeError::NoSuchDevice { port: planned.name.clone(), device: planned.device.clone() };
     let port = device::port_by_device(&planned.device).ok_or_else(unknown)?;
     // DPDK's drivers for kernel interfaces do not ask the kernel.
     let kernel_mtu = planned
@@ -442,12 +484,25 @@ fn port_info(planned: &super::plan::PlannedPort) -> Result<PortInfo, StartError>
     })
 }
 
+/// The first port whose device DPDK could not open; `None` where that is not what went wrong.
+fn unopened(plan: &Plan) -> Option<RuntimeError> {
+    if !device::is_dpdk_up() {
+        return None;
+    }
+    let missing = plan.ports.iter().find(|port| device::port_by_device(&port.device).is_none())?;
+    let arguments = missing.device_arguments().map_or_else(String::new, |arguments| format!(",{arguments}"));
+    Some(RuntimeError::NoSuchDevice {
+        port: missing.name.clone(),
+        device: format!("{}{arguments}", missing.device),
+    })
+}
+
 fn numa_node(core: usize) -> i32 {
     i32::try_from(core).map_or(0, capsule_ffi::numa_node_of_cpu)
 }
 
-/// The CPUs that the calling thread may run on.
-fn available_cpus() -> Vec<usize> {
+/// The CPUs that the calling thread may run on, in ascending order.
+pub fn available_cpus() -> Vec<usize> {
     // SAFETY: a set of bits, for which zero is a value; the kernel writes at most its size.
     let set = unsafe {
         let mut set: libc::cpu_set_t = mem::zeroed();

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::fs;
+use std::path::Path;
 
 use thiserror::Error;
 
@@ -43,6 +44,8 @@ pub struct PlannedPort {
     pub cores: Vec<usize>,
     /// Descriptors in each receive and each transmit queue; the driver adjusts it to what it can do.
     pub queue_len: u16,
+    /// Whether it receives frames for other stations too.
+    pub promiscuous: bool,
 }
 
 /// Memory that one frame buffer costs, in bytes, its part of the pool's bookkeeping included.
@@ -66,7 +69,7 @@ const MIB: u64 = 1 << 20;
 /// What is wrong with a plan.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PlanError {
-    #[error("core {core} does not exist or may not be used; this process may use {available:?}")]
+    #[error("cores: CPU {core} does not exist or may not be used; this process may use {available:?}")]
     NoSuchCore { core: usize, available: Vec<usize> },
     #[error("port \"{port}\" is given to no core")]
     PortWithoutCore { port: String },
@@ -74,17 +77,21 @@ pub enum PlanError {
     PortOnIdleCore { port: String, core: usize },
     #[error("two ports are named \"{port}\"")]
     DuplicateName { port: String },
-    #[error("two ports use the device {device}")]
+    #[error("port.device: two ports use {device}")]
     DuplicateDevice { device: String },
-    #[error("{frames} frames are too few: these ports and cores need at least {needed}")]
+    #[error("port.args: port \"{port}\": there is no network interface {interface}")]
+    NoSuchInterface { port: String, interface: String },
+    #[error("port.device: port \"{port}\": there is no PCI device {device}")]
+    NoSuchPciDevice { port: String, device: String },
+    #[error("memory.frames: {frames} frames are too few; these ports and cores need at least {needed}")]
     TooFewFrames { frames: u32, needed: u64 },
     #[error("a cache of {cache} frames per core is too large: DPDK allows {CACHE_MAX}")]
     CacheTooLarge { cache: u32 },
 }
 
 impl Plan {
-    /// Checks the plan against the CPUs that this process may use.
-    pub(super) fn check(&self, available: &[usize]) -> Result<(), PlanError> {
+    /// Checks the plan against the CPUs that this process may use ([`super::capsule::available_cpus`]).
+    pub fn check(&self, available: &[usize]) -> Result<(), PlanError> {
         for &core in self.cores.iter().chain(&self.main_core) {
             if !available.contains(&core) {
                 return Err(PlanError::NoSuchCore { core, available: available.to_vec() });
@@ -110,6 +117,23 @@ impl Plan {
         let needed = self.frames_held();
         if u64::from(self.frames) < needed {
             return Err(PlanError::TooFewFrames { frames: self.frames, needed });
+        }
+        Ok(())
+    }
+
+    /// Looks whether the system has what the ports name; DPDK would only say "no such device".
+    pub fn check_devices(&self) -> Result<(), PlanError> {
+        for port in &self.ports {
+            if let Some(interface) = port.kernel_interface()
+                && !Path::new("/sys/class/net").join(interface).exists()
+            {
+                let (port, interface) = (port.name.clone(), interface.to_owned());
+                return Err(PlanError::NoSuchInterface { port, interface });
+            }
+            if port.is_pci() && !Path::new("/sys/bus/pci/devices").join(&port.device).exists() {
+                let (port, device) = (port.name.clone(), port.device.clone());
+                return Err(PlanError::NoSuchPciDevice { port, device });
+            }
         }
         Ok(())
     }
@@ -144,7 +168,7 @@ impl Plan {
     /// The arguments for DPDK's environment layer that capsule does not compose itself.
     pub(super) fn eal_arguments(&self, memory: &Memory) -> Vec<String> {
         // Nothing of this process is shared with another one, and nothing is left behind when it dies.
-        let mut arguments = vec!["--no-telemetry".to_owned()];
+        let mut arguments = vec!["--no-telemetry".to_owned(), "--log-level=lib.eal:error".to_owned()];
         match memory {
             Memory::Huge { .. } => arguments.push("--in-memory".to_owned()),
             // DPDK refuses --in-memory here; this is the part of it that then makes sense.
@@ -261,6 +285,7 @@ mod tests {
             args: args.map(str::to_owned),
             cores: cores.to_vec(),
             queue_len: 1024,
+            promiscuous: false,
         }
     }
 
@@ -289,7 +314,7 @@ mod tests {
         let error = plan(&[7], vec![]).check(&[0, 1]).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "core 7 does not exist or may not be used; this process may use [0, 1]"
+            "cores: CPU 7 does not exist or may not be used; this process may use [0, 1]"
         );
     }
 
@@ -317,6 +342,20 @@ mod tests {
     }
 
     #[test]
+    fn a_device_that_the_system_does_not_have_is_named() {
+        let check = |device, args| plan(&[1], vec![port("inside", device, args, &[1])]).check_devices();
+        assert_eq!(check("net_af_xdp0", Some("iface=lo")), Ok(()));
+        assert_eq!(
+            check("net_af_xdp0", Some("iface=no-such,queue_count=1")).unwrap_err().to_string(),
+            "port.args: port \"inside\": there is no network interface no-such"
+        );
+        assert_eq!(
+            check("ffff:ff:1f.7", None).unwrap_err().to_string(),
+            "port.device: port \"inside\": there is no PCI device ffff:ff:1f.7"
+        );
+    }
+
+    #[test]
     fn a_pool_that_queues_could_empty_is_refused() {
         let few = Plan { frames: 4096, ..plan(&[1], vec![port("inside", "net_null0", None, &[1])]) };
         assert!(matches!(few.check(&[1]), Err(PlanError::TooFewFrames { frames: 4096, .. })));
@@ -333,7 +372,16 @@ mod tests {
         let plan = plan(&[1], vec![port("inside", "net_af_xdp0", Some("iface=a"), &[1])]);
         assert_eq!(
             plan.eal_arguments(&Memory::choose(100 * MIB, 0)),
-            ["--no-telemetry", "--no-shconf", "--no-huge", "-m", "100", "--no-pci", "--iova-mode=va"]
+            [
+                "--no-telemetry",
+                "--log-level=lib.eal:error",
+                "--no-shconf",
+                "--no-huge",
+                "-m",
+                "100",
+                "--no-pci",
+                "--iova-mode=va"
+            ]
         );
     }
 
@@ -342,7 +390,7 @@ mod tests {
         let plan = plan(&[1], vec![port("inside", "0000:3b:00.0", Some("mprq_en=1"), &[1])]);
         assert_eq!(
             plan.eal_arguments(&Memory::choose(100 * MIB, 200 * MIB)),
-            ["--no-telemetry", "--in-memory", "-a", "0000:3b:00.0,mprq_en=1"]
+            ["--no-telemetry", "--log-level=lib.eal:error", "--in-memory", "-a", "0000:3b:00.0,mprq_en=1"]
         );
     }
 

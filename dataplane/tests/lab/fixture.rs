@@ -10,7 +10,7 @@ use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 use rustix::thread::{sched_getaffinity, sched_setaffinity};
 use serde_json::Value;
 
-use crate::policy;
+use crate::policy::{self, Arrangement};
 
 /// What the namespaces' names begin with; not the name of a lab that somebody works in.
 pub(crate) const NAME: &str = "pnat-test";
@@ -19,6 +19,7 @@ const DIR: &str = "/run/pnat-test-lab";
 /// A lab with a running gateway. Its namespaces, servers, pages and addresses: `scripts/lab`.
 #[derive(Debug)]
 pub(crate) struct Lab {
+    arrangement: Arrangement,
     /// Locked as long as this lab is up: there is one at a time, however tests are run.
     _turn: File,
 }
@@ -29,23 +30,33 @@ impl Lab {
         Self::with_loss(0, policy)
     }
 
-    /// The same, and both hosts' wires lose so many percent of all packets each way.
-    pub(crate) fn with_loss(percent: u32, policy: &str) -> Self {
-        let lab = Self::up(percent);
-        lab.configure(policy);
-        lab.gateway(&["start", "--config", text(&lab.config())]);
-        lab
+    /// The same, with other ports and cores than usual.
+    pub(crate) fn arranged(arrangement: Arrangement, policy: &str) -> Self {
+        Self::run(Self::up(0, arrangement), policy)
     }
 
-    fn up(loss_percent: u32) -> Self {
+    /// The same, and both hosts' wires lose so many percent of all packets each way.
+    pub(crate) fn with_loss(percent: u32, policy: &str) -> Self {
+        Self::run(Self::up(percent, Arrangement::default()), policy)
+    }
+
+    fn run(self, policy: &str) -> Self {
+        self.configure(policy);
+        self.gateway(&["start", "--config", text(&self.config())]);
+        self
+    }
+
+    fn up(loss_percent: u32, arrangement: Arrangement) -> Self {
         assert!(geteuid().is_root(), "the lab tests make network namespaces: run them as root");
         let turn = File::open(std::env::current_exe().unwrap()).unwrap();
         turn.lock().unwrap();
         make_room_for_sockets();
         keep_off_the_gateways_cpu();
         succeed(script().arg("down"));
-        succeed(script().arg("up").env("PNAT_LAB_LOSS", loss_percent.to_string()));
-        Self { _turn: turn }
+        let queues = arrangement.workers.len().to_string();
+        let loss = loss_percent.to_string();
+        succeed(script().arg("up").env("PNAT_LAB_LOSS", loss).env("PNAT_LAB_QUEUES", queues));
+        Self { arrangement, _turn: turn }
     }
 
     /// Gives the running gateway another policy.
@@ -59,8 +70,14 @@ impl Lab {
         self.gateway(&["stop"])
     }
 
+    /// Sends the gateway a signal, such as `TERM`.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = fs::read_to_string(self.file("pid/gateway")).unwrap();
+        succeed(Command::new("kill").args(["-s", name, pid.trim()]));
+    }
+
     fn configure(&self, policy: &str) {
-        fs::write(self.config(), policy::gateway(Path::new(DIR), policy)).unwrap();
+        fs::write(self.config(), policy::gateway(Path::new(DIR), self.arrangement, policy)).unwrap();
     }
 
     fn gateway(&self, args: &[&str]) -> String {

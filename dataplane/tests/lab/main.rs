@@ -13,6 +13,7 @@ mod fixture;
 mod hosts;
 mod policy;
 
+mod arrangements;
 mod disguise;
 mod filters;
 mod flow_log;

@@ -1,23 +1,23 @@
 //! What an operator does to a gateway: checks its configuration, reloads, looks into it, stops it.
 
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::capture::packets;
 use crate::exchange::{connection, read_exactly};
 use crate::fixture::{self, Lab, pnat, printed, succeed, text, wait_until};
 use crate::hosts::{CLIENT, CLIENT_ADDRESS, FAR_ADDRESS, SERVER, accept, finish};
-use crate::policy;
+use crate::policy::{self, Arrangement};
 
 #[test]
 fn config_error_exits_with_2_and_names_file_key_and_cure() {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let bad = directory.join("bad.toml");
-    let good = policy::gateway(directory, &policy::proxied());
+    let good = policy::gateway(directory, Arrangement::default(), &policy::proxied());
     fs::write(&bad, good.replacen("addresses", "adresses", 1)).unwrap();
 
     for subcommand in ["check", "run"] {
@@ -70,6 +70,23 @@ fn reload_of_a_bad_configuration_changes_nothing() {
     let _listeners = [SERVER.listen(7000), SERVER.listen(7001)];
     CLIENT.try_connect(FAR_ADDRESS, 7000, Duration::from_secs(1)).expect_err("the old rule still holds");
     CLIENT.connect(FAR_ADDRESS, 7001);
+}
+
+#[test]
+fn second_sigterm_resets_what_is_still_open_and_ends() {
+    let lab = Lab::start(&policy::proxied());
+    let (mut client, _server) = connection();
+    client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+
+    let start = Instant::now();
+    lab.signal("TERM");
+    thread::sleep(Duration::from_millis(500));
+    lab.signal("TERM");
+
+    let error = client.read(&mut [0; 1]).expect_err("a reset");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    lab.stop();
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }
 
 #[test]

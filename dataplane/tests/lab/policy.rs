@@ -62,29 +62,48 @@ pub(crate) fn denied(proto: &str, port: u16, deny_with: &str) -> String {
     )
 }
 
+/// The gateway's ports, cores and memory.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Arrangement {
+    pub(crate) driver: &'static str,
+    pub(crate) workers: &'static [usize],
+    pub(crate) proxies: &'static [usize],
+    pub(crate) hugepages: &'static str,
+}
+
+impl Default for Arrangement {
+    fn default() -> Self {
+        Self { driver: "net_af_xdp", workers: &[1], proxies: &[1], hugepages: "auto" }
+    }
+}
+
 /// A whole configuration: the gateway between the lab's two veth, with this policy. Idle UDP flows end soon, so that
 /// the flow log shows them.
-pub(crate) fn gateway(state: &Path, policy: &str) -> String {
+pub(crate) fn gateway(state: &Path, arrangement: Arrangement, policy: &str) -> String {
+    let Arrangement { driver, workers, proxies, hugepages } = arrangement;
     let socket = state.join("control.sock");
     format!(
         r#"
         [[port]]
         name = "inside"
-        device = "net_af_xdp0"
+        device = "{driver}0"
         args = "iface=veth-in"
         addresses = ["10.77.1.1/24"]
 
         [[port]]
         name = "outside"
-        device = "net_af_xdp1"
+        device = "{driver}1"
         args = "iface=veth-out"
         addresses = ["198.18.0.1/24"]
         gateway = "198.18.0.2"
 
         [cores]
-        workers = [1]
-        proxies = [1]
+        workers = {workers:?}
+        proxies = {proxies:?}
         idle = "adaptive"
+
+        [memory]
+        hugepages = "{hugepages}"
 
         [nat]
         public = ["198.18.0.1"]

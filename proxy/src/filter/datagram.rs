@@ -72,7 +72,7 @@ struct Stage<F> {
 struct Half<F> {
     /// Whether the filter still sees the stream.
     watching: bool,
-    /// Datagrams that wait, in order. I.e. empty when released.
+    /// Datagrams that wait, in order, out of their frames, which are for those that pass. I.e. empty when released.
     delayed: VecDeque<Chunk<F>>,
     /// When the first of them is shown again.
     until: Instant,
@@ -150,7 +150,7 @@ impl<F: Frame> DatagramChain<F> {
             let half = &mut self.stages[place].halves[stream as usize];
             if !half.delayed.is_empty() {
                 if half.delayed.len() < DELAYED {
-                    half.delayed.push_back(datagram);
+                    half.delayed.push_back(datagram.out_of_frame());
                 } else {
                     turn.out.overflowed += 1;
                 }
@@ -197,7 +197,7 @@ impl<F: Frame> DatagramChain<F> {
             DatagramVerdict::Edit => Some(Chunk::from_vec(std::mem::take(&mut self.output))),
             DatagramVerdict::Delay(until) => {
                 half.until = until.max(turn.now + SHORTEST_DELAY);
-                half.delayed.push_front(datagram);
+                half.delayed.push_front(datagram.out_of_frame());
                 None
             }
             DatagramVerdict::Drop => {

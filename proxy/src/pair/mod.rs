@@ -100,11 +100,18 @@ impl<F: Frame> Pair<F> {
         payload: Chunk<F>,
         visit: &mut Visit<'_, F, P>,
     ) -> Result<(), DropReason> {
-        if side == Side::First && is_opening(header) && (self.is_through() || !self.is_alive()) {
+        if side == Side::First && is_opening(header) {
             // The client uses its port again. What is left of the old conversation makes way, and the repeated SYN opens
             // the new one; the sockets would refuse it.
-            self.close(CloseReason::Finished, visit.now);
-            return Err(DropReason::Unacceptable);
+            if self.is_through() || !self.is_alive() {
+                self.close(CloseReason::Finished, visit.now);
+                return Err(DropReason::Unacceptable);
+            }
+            // It has reset the old one in this very burst, of which the server is yet to hear.
+            if self.first.state() == State::Closed {
+                self.settle(visit.now);
+                return Err(DropReason::Unacceptable);
+            }
         }
         self.tally.packet(side);
         if header.flags.has(Flags::RST) && self.is_alive() {
@@ -184,12 +191,12 @@ impl<F: Frame> Pair<F> {
         &self.tally
     }
 
-    /// State of the client's socket and of the server's.
     /// When a segment was last of use.
     pub(crate) const fn last_seen(&self) -> Instant {
         self.last_seen
     }
 
+    /// State of the client's socket and of the server's.
     pub(crate) fn states(&self) -> [State; 2] {
         [self.first.state(), self.second.state()]
     }
@@ -199,9 +206,25 @@ impl<F: Frame> Pair<F> {
         self.downstream(Stream::First) + self.downstream(Stream::Second)
     }
 
-    /// Bytes in send queues.
-    pub(crate) fn queued(&self) -> usize {
-        self.first.queued() + self.second.queued()
+    /// Chunks that its sockets keep, no fewer than the frames; and what filters hold, counted likewise.
+    pub(crate) fn chunks(&self) -> usize {
+        const CHUNK: usize = 1024;
+        let held = |chain: &StreamChain| chain.held(Stream::First) + chain.held(Stream::Second);
+        self.first.chunks() + self.second.chunks() + self.chain.as_ref().map_or(0, held) / CHUNK
+    }
+
+    /// A segment whose text finds no memory: its sender has to repeat it. What it acknowledges may free some.
+    pub(crate) fn on_unwelcome_text<P: FramePool<F>>(
+        &mut self,
+        side: Side,
+        header: Header,
+        mut payload: Chunk<F>,
+        visit: &mut Visit<'_, F, P>,
+    ) -> Result<(), DropReason> {
+        payload.truncate(0);
+        let flags = Flags(header.flags.0 & !Flags::FIN.0);
+        self.on_segment(side, &Header { flags, ..header }, payload, visit)?;
+        Err(DropReason::NoBuffer)
     }
 
     /// Bytes of a stream that wait between its two sockets, and in the queue of the one by which it leaves.

@@ -58,7 +58,7 @@ impl<F: Frame> Pair<F> {
         for (stream, leaving) in [(Stream::First, &mut self.second), (Stream::Second, &mut self.first)] {
             for chunk in visit.passed.stream(stream).drain(..) {
                 self.tally.sent(stream, chunk.len(), age);
-                leaving.send(if visit.is_thrifty { chunk.copy_from(0) } else { chunk });
+                leaving.send(if visit.is_thrifty { chunk.out_of_frame() } else { chunk });
             }
             if std::mem::take(&mut visit.passed.ended[stream as usize]) {
                 leaving.shutdown();

@@ -173,11 +173,12 @@ impl<F: Frame> Reactor<F> {
         }
     }
 
-    /// Bytes that pairs may keep in the frames that brought them, waiting to be acknowledged; no bound to begin with. Beyond
-    /// it what passes is copied out of its frame, so that no number of slow readers can exhaust the pool on which every
-    /// port's reception lives.
-    pub const fn keep_in_frames(&mut self, bytes: usize) {
-        self.bench.keep_in_frames = bytes;
+    /// How many received frames pairs may keep: out of order or not acknowledged; no bound to begin with. Beyond it
+    /// what arrives is copied out of its frame, so that no number of slow readers, and no gap that is never filled, can
+    /// exhaust the pool on which every port's reception lives. Beyond eight times as much, pairs that keep more than their
+    /// fair share get no more text, and their senders have to repeat it.
+    pub const fn keep_frames(&mut self, most: usize) {
+        self.bench.most_frames = most;
     }
 
     /// What the last call put out has been handed to the rings at `now`: ends its residence.

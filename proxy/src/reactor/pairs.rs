@@ -16,6 +16,10 @@ use crate::pair::Pair;
 use crate::tcp::State;
 use crate::udp::Association;
 
+/// Chunks that a pair may keep even when all pairs together keep too many: some tens of kilobytes, so that a few greedy
+/// hosts slow themselves down and nobody else.
+const FAIR_SHARE: usize = 32;
+
 /// One pair and what the reactor knows about it.
 #[derive(Debug)]
 pub(super) struct Slot<F> {
@@ -27,7 +31,7 @@ pub(super) struct Slot<F> {
     pub(super) armed: Instant,
     /// Whether its key waits for a visit.
     pub(super) touched: bool,
-    /// Bytes in its send queues, as of its last visit.
+    /// [`Conversation::kept`] as of its last visit.
     pub(super) kept: usize,
     /// The packet that the next frames are due to; `None` where time is.
     pub(super) cause: Option<Cause>,
@@ -94,6 +98,10 @@ impl<F: Frame> Conversation<F> {
             (Self::Tcp(pair), Body::Segment { header, payload }) => {
                 visit.stats.packets[side as usize].add(1);
                 let payload = Chunk::from_frame(frame, payload.start, payload.end);
+                if visit.is_full && !payload.is_empty() && pair.chunks() >= FAIR_SHARE {
+                    return pair.on_unwelcome_text(side, header, payload, visit);
+                }
+                let payload = if visit.is_thrifty { payload.out_of_frame() } else { payload };
                 pair.on_segment(side, &header, payload, visit)
             }
             (Self::Udp(association), Body::Datagram { payload }) => {
@@ -150,10 +158,11 @@ impl<F: Frame> Conversation<F> {
         }
     }
 
-    /// Bytes in send queues.
+    /// Chunks that it keeps, whether frames hold them or not: no fewer than the frames. Datagrams pass at once, or wait
+    /// out of their frames.
     pub(super) fn kept(&self) -> usize {
         match self {
-            Self::Tcp(pair) => pair.queued(),
+            Self::Tcp(pair) => pair.chunks(),
             Self::Udp(_) => 0,
         }
     }

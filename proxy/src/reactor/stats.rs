@@ -17,7 +17,7 @@ pub struct ReactorStats {
     pub drops: Drops,
     /// Payload bytes that entered by the first and by the second stream.
     pub bytes: [Counter; 2],
-    /// Payload bytes in send queues, not acknowledged yet.
+    /// Chunks that pairs keep, no fewer than the frames: out of order or not acknowledged.
     pub kept: Counter,
     /// Packets that came from clients and from servers.
     pub packets: [Counter; 2],
@@ -54,6 +54,7 @@ impl Counters for ReactorStats {
         each("pairs_udp", self.open_udp.value());
         each("pairs_tcp_opened", self.opened_tcp.value());
         each("pairs_udp_opened", self.opened_udp.value());
+        each("kept", self.kept.value());
         each("first_bytes", self.bytes[0].value());
         each("second_bytes", self.bytes[1].value());
         each("first_packets", self.packets[0].value());

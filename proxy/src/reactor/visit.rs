@@ -25,9 +25,9 @@ pub(super) struct Workbench<F> {
     passed: Output<F>,
     datagrams: Datagrams<F>,
     pub(super) frames: Vec<F>,
-    /// Bytes that all pairs keep in frames, and how many that may be.
+    /// Chunks that all pairs keep, and how many of them may be in frames.
     kept: usize,
-    pub(super) keep_in_frames: usize,
+    pub(super) most_frames: usize,
 }
 
 /// The workbench in one pair's hands.
@@ -43,8 +43,10 @@ pub(crate) struct Visit<'a, F, P> {
     pub(crate) datagrams: &'a mut Datagrams<F>,
     /// What the pair sends.
     pub(crate) frames: &'a mut Vec<F>,
-    /// Frames are scarce: bytes that will wait are to be copied out of theirs.
+    /// Frames are scarce: bytes that may wait are to be copied out of theirs.
     pub(crate) is_thrifty: bool,
+    /// Memory is scarce: a pair that keeps more than its fair share gets no more.
+    pub(crate) is_full: bool,
 }
 
 /// What one visit did.
@@ -58,6 +60,9 @@ pub(crate) struct Progress {
     pub(crate) connected: Option<Duration>,
 }
 
+/// How many times as many chunks as may be in frames all pairs may keep: the proxy core's bound on memory.
+const FULL: usize = 8;
+
 impl<F> Workbench<F> {
     pub(super) fn new(services: Services, stats: Arc<ReactorStats>) -> Self {
         Self {
@@ -67,7 +72,7 @@ impl<F> Workbench<F> {
             datagrams: Datagrams::default(),
             frames: Vec::new(),
             kept: 0,
-            keep_in_frames: usize::MAX,
+            most_frames: usize::MAX,
         }
     }
 
@@ -80,7 +85,8 @@ impl<F> Workbench<F> {
             passed: &mut self.passed,
             datagrams: &mut self.datagrams,
             frames: &mut self.frames,
-            is_thrifty: self.kept > self.keep_in_frames,
+            is_thrifty: self.kept >= self.most_frames,
+            is_full: self.kept / FULL >= self.most_frames,
         }
     }
 
@@ -91,7 +97,7 @@ impl<F> Workbench<F> {
         self.frames.clear();
     }
 
-    /// Takes note of what a pair keeps now, in bytes; `noted` is what was noted before.
+    /// Takes note of how many chunks a pair keeps now; `noted` is what was noted before.
     pub(super) fn keep(&mut self, noted: &mut usize, now: usize) {
         self.kept = self.kept.saturating_sub(*noted) + now;
         *noted = now;

@@ -259,6 +259,11 @@ impl<F: Frame> Endpoint<F> {
         self.send.queue.len() as usize
     }
 
+    /// Chunks in all queues: received, out of order, to be sent.
+    pub fn chunks(&self) -> usize {
+        self.recv.chunks() + self.send.queue.chunks()
+    }
+
     /// Memory that the queues keep from others, in bytes: to receive and to send. Walks the queues, so not for every
     /// segment.
     pub fn footprint(&self) -> [usize; 2] {

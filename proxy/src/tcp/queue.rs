@@ -34,6 +34,10 @@ impl<F: Frame> SendQueue<F> {
         self.len
     }
 
+    pub(super) fn chunks(&self) -> usize {
+        self.pieces.len()
+    }
+
     /// The sequence number behind the last byte.
     pub(super) fn end(&self) -> Seq {
         self.base + self.len

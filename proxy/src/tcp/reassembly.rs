@@ -46,6 +46,10 @@ impl<F: Frame> Reassembly<F> {
         self.pieces.is_empty()
     }
 
+    pub(super) fn pieces(&self) -> usize {
+        self.pieces.len()
+    }
+
     /// Behind the last byte held.
     pub(super) fn end(&self) -> Option<Seq> {
         self.pieces.back().map(Piece::end)

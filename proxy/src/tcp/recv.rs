@@ -282,6 +282,10 @@ impl<F: Frame> Receiver<F> {
         }
     }
 
+    pub(super) fn chunks(&self) -> usize {
+        self.ready.len() + self.reassembly.pieces()
+    }
+
     /// Memory held, in bytes.
     pub(super) fn footprint(&self) -> usize {
         let ready: usize = self.ready.iter().map(Chunk::footprint).sum();

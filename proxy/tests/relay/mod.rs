@@ -39,8 +39,8 @@ pub(crate) struct Run {
     pub(crate) link: LinkSpec,
     /// Frames that clients, servers and reactor share.
     pub(crate) frames: usize,
-    /// Bytes that the reactor may keep in frames.
-    pub(crate) keep_in_frames: usize,
+    /// Frames that the reactor may keep.
+    pub(crate) keep_frames: usize,
     pub(crate) chains: Arc<Chains>,
     /// What each flow's client and server do.
     pub(crate) tasks: Vec<[Task; 2]>,
@@ -94,7 +94,7 @@ impl Run {
         Self {
             link: LinkSpec::default(),
             frames: usize::MAX,
-            keep_in_frames: usize::MAX,
+            keep_frames: usize::MAX,
             chains: Arc::new(Chains::new(Vec::new(), WINDOW)),
             tasks,
             stagger: Duration::from_millis(1),
@@ -138,7 +138,7 @@ impl World {
             ring: 1024,
         };
         let mut reactor = Reactor::new(&settings, 1, Services::default(), Arc::default(), now);
-        reactor.keep_in_frames(run.keep_in_frames);
+        reactor.keep_frames(run.keep_frames);
         let rules = vec![Arc::from("rule")];
         reactor.set_policy(Snapshot { generation: 1, rules, chains: Arc::clone(&run.chains) }, 1);
         let link = |n| Link::new(run.link.clone(), seed * 4 + n);

@@ -1,3 +1,5 @@
+//! What is blocked and what is not, on single instances of the filter.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The chain's rules, with filters that do as the test says.
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

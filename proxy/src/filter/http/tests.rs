@@ -1,3 +1,5 @@
+//! Request heads, bodies and ambiguities.
+
 use proptest::prelude::*;
 
 use super::*;

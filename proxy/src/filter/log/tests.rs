@@ -1,3 +1,5 @@
+//! Records and content, as the writer gets them.
+
 use std::sync::Arc;
 
 use crossbeam_channel::Receiver;

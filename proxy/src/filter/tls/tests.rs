@@ -1,3 +1,5 @@
+//! ClientHellos: real, large, damaged, with rustls as the oracle.
+
 use proptest::prelude::*;
 use rustls::server::Acceptor;
 

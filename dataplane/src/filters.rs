@@ -50,7 +50,7 @@ impl Filters {
     }
 
     /// A proxy core's own. `epoch` is the Unix time at which its clock began; `lost` counts records that found no room.
-    pub(super) fn services(&self, epoch: Duration, lost: Arc<Counter>) -> Services {
+    pub fn services(&self, epoch: Duration, lost: Arc<Counter>) -> Services {
         Services::new(epoch, LogSender::new(self.records.clone(), lost))
     }
 }

@@ -1,0 +1,53 @@
+//! The whole gateway in virtual time: two workers, two proxy cores, hosts on bad links, a NIC that delivers where it likes.
+//!
+//! A failure prints `PNAT_SEED=...`, which repeats that run alone; `PNAT_SEEDS=500` tries more.
+
+mod host;
+mod world;
+
+use pnat_shared::config::Action;
+use pnat_shared::testkit::LinkSpec;
+use pnat_shared::time::Duration;
+
+use world::{Run, World};
+
+/// Runs with every seed, or with the one that the environment names.
+fn with_seeds(seeds: u64, run: &Run) {
+    let number = |name| std::env::var(name).ok().and_then(|value| value.parse().ok());
+    let all = 0..number("PNAT_SEEDS").unwrap_or(seeds);
+    for seed in number("PNAT_SEED").map_or(all, |seed: u64| seed..seed + 1) {
+        if let Err(problem) = World::new(run, seed).play() {
+            panic!("{problem}\nPNAT_SEED={seed}\n{run:?}");
+        }
+    }
+}
+
+#[test]
+fn proxied_flows_are_byte_exact_and_leave_nothing_behind() {
+    with_seeds(10, &Run { flows: 20, action: Action::Proxy, link: LinkSpec::default() });
+}
+
+#[test]
+fn translated_flows_are_byte_exact() {
+    with_seeds(10, &Run { flows: 20, action: Action::Nat, link: LinkSpec::default() });
+}
+
+#[test]
+fn bad_links_slow_proxied_flows_down_and_do_no_harm() {
+    let link = LinkSpec {
+        loss: 0.03,
+        duplication: 0.02,
+        reordering: 0.1,
+        reorder_by: Duration::from_millis(3),
+        corruption: 0.01,
+        ..LinkSpec::default()
+    };
+    with_seeds(10, &Run { flows: 10, action: Action::Proxy, link });
+}
+
+#[test]
+fn bad_links_slow_translated_flows_down_and_do_no_harm() {
+    let link =
+        LinkSpec { loss: 0.03, duplication: 0.02, reordering: 0.1, corruption: 0.01, ..LinkSpec::default() };
+    with_seeds(10, &Run { flows: 10, action: Action::Nat, link });
+}
