@@ -60,9 +60,12 @@ impl Tuple {
     #[inline]
     #[must_use]
     pub fn reversed(&self) -> Self {
-        let [a, b, c, d, e, f, g, h, i, j, k, l, rest @ ..] = self.0;
-        let [m, n, o, p] = rest;
-        Self([e, f, g, h, a, b, c, d, k, l, i, j, m, n, o, p])
+        let mut bytes = self.0;
+        bytes[0..4].copy_from_slice(&self.0[4..8]);
+        bytes[4..8].copy_from_slice(&self.0[0..4]);
+        bytes[8..10].copy_from_slice(&self.0[10..12]);
+        bytes[10..12].copy_from_slice(&self.0[8..10]);
+        Self(bytes)
     }
 
     #[inline]

@@ -68,20 +68,24 @@ impl Sockets {
         let [sender, receiver] = &mut self.flows[flow];
         receiver.socket().listen(PORT).expect("a fresh socket listens");
         sender.connect();
-        for _ in 0..3 {
-            self.exchange(flow);
-        }
+        self.exchange(flow);
         assert!(self.flows[flow][0].socket().may_send(), "the sockets are connected");
     }
 
-    /// The sender sends, the receiver acknowledges, the sender hears of it.
+    /// The sender sends, the receiver acknowledges, the sender hears of it, until nobody has anything to say.
     fn exchange(&mut self, flow: usize) {
         let [sender, receiver] = &mut self.flows[flow];
         let [near, far] = &mut self.wires;
         sender.poll(near, self.now);
-        far.receive_from(near);
-        receiver.poll(far, self.now);
-        near.receive_from(far);
+        loop {
+            far.receive_from(near);
+            if far.incoming.is_empty() {
+                return;
+            }
+            receiver.poll(far, self.now);
+            near.receive_from(far);
+            sender.poll(near, self.now);
+        }
     }
 
     fn carry(&mut self, flow: usize, segments: usize) {
