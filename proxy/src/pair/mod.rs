@@ -16,7 +16,7 @@
 //!
 //! Late accept: the server is asked with the client's own initial sequence number and options, and only its answer is
 //! answered to the client, with *its* sequence number and options. As long as no filter edits, both legs speak of the same
-//! bytes by the same numbers (architecture, section 4).
+//! bytes by the same numbers (README, "Late accept").
 
 mod open;
 mod pump;
