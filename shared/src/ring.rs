@@ -2,8 +2,8 @@
 //!
 //! Runs on: worker and proxy cores. Allocates: at creation. Blocks: never.
 //!
-//! A thin face over `rtrb`: a burst is published with one store, which is what makes a hand-off cost 3 to 4 ns an
-//! element instead of 30 to 50 with a multi-producer queue (`cargo bench -p pnat-perf --bench loopback`).
+//! A thin face over `rtrb`: a burst is published with one store, so a frame of a burst of 32 costs less than half of what one
+//! by itself does (`cargo bench -p pnat-perf --bench loopback`).
 
 /// The sending end. There is exactly one.
 #[derive(Debug)]

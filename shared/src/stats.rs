@@ -61,6 +61,11 @@ impl Drops {
         self.0[reason.index()].add(n);
     }
 
+    /// Takes over what somebody else counted, such as a device.
+    pub fn set(&self, reason: DropReason, n: u64) {
+        self.0[reason.index()].set(n);
+    }
+
     pub fn value(&self, reason: DropReason) -> u64 {
         self.0[reason.index()].value()
     }

@@ -86,7 +86,6 @@ reasons! {
         Paws "paws" "the TCP timestamp is older than the last one (RFC 7323 section 5)",
         Unacceptable "unacceptable" "the TCP segment is not acceptable in this state (RFC 9293 section 3.10)",
         Filtered "filtered" "a filter dropped the datagram",
-        PortDown "port_down" "the port cannot carry traffic",
         Internal "internal" "a fault of the gateway itself",
     }
 }

@@ -1,6 +1,7 @@
 //! Counters of cores and devices under the names that control shows.
 
 use pnat_shared::stats::{Closes, Counter, Counters, Drops};
+use pnat_shared::verdict::DropReason;
 
 use crate::port::{PortInfo, capsule};
 use crate::worker::WorkerStats;
@@ -37,11 +38,21 @@ impl Counters for WorkerStats {
 
 /// A port as its device counts.
 #[derive(Debug)]
-pub(super) struct PortGauge(pub(super) PortInfo);
+pub(super) struct PortGauge {
+    port: PortInfo,
+    /// The device's counts of what it dropped, as of the last look. Only control looks, so there is one writer.
+    drops: Drops,
+}
+
+impl PortGauge {
+    pub(super) fn new(port: PortInfo) -> Self {
+        Self { port, drops: Drops::default() }
+    }
+}
 
 impl Counters for PortGauge {
     fn counters(&self, each: &mut dyn FnMut(&'static str, u64)) {
-        let Some(counted) = capsule::counters(&self.0) else { return };
+        let Some(counted) = capsule::counters(&self.port) else { return };
         each("rx_packets", counted.rx_pkts);
         each("tx_packets", counted.tx_pkts);
         each("tx_dropped", counted.tx_dropped);
@@ -50,6 +61,13 @@ impl Counters for PortGauge {
         each("rx_errors", counted.rx_errors);
         each("rx_no_frame", counted.rx_no_buffer);
         each("tx_errors", counted.tx_errors);
+    }
+
+    fn drops(&self) -> Option<&Drops> {
+        let counted = capsule::counters(&self.port)?;
+        self.drops.set(DropReason::TxFull, counted.tx_dropped);
+        self.drops.set(DropReason::Oversized, counted.rx_multi_segment);
+        Some(&self.drops)
     }
 }
 

@@ -87,7 +87,7 @@ pub fn run(config: Config, path: &Path, cpus: usize) -> Result<(), LaunchError> 
     gauges.extend(runtime.ports().iter().map(|port| Gauge {
         kind: "port",
         name: port.name.clone(),
-        counters: Arc::new(PortGauge(port.clone())),
+        counters: Arc::new(PortGauge::new(port.clone())),
     }));
 
     let (worker_ends, proxy_ends) =

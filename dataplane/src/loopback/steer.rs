@@ -1,4 +1,4 @@
-//! Bursts into rings and ports, and what becomes of what does not fit.
+//! Bursts into rings, and what becomes of what does not fit. (A port counts for itself what it does not take.)
 //!
 //! Runs on: worker. Allocates: never beyond the vectors' capacity. Blocks: never.
 //!
@@ -45,12 +45,6 @@ pub fn push_handoff<F>(ring: &mut Producer<Handoff<F>>, burst: &mut Vec<Handoff<
     drops.add(DropReason::RingFull, burst.len() as u64);
     burst.clear();
     went
-}
-
-/// Drops what a port's transmit queue did not take.
-pub fn drop_untransmitted<F>(left: &mut Vec<F>, drops: &Drops) {
-    drops.add(DropReason::TxFull, left.len() as u64);
-    left.clear();
 }
 
 #[cfg(test)]
@@ -118,8 +112,5 @@ mod tests {
         assert_eq!(push_handoff(&mut producer, &mut burst, &drops), 1);
         assert!(burst.is_empty());
         assert_eq!(drops.value(DropReason::RingFull), 1);
-        let mut left = vec![1, 2, 3];
-        drop_untransmitted(&mut left, &drops);
-        assert_eq!((left.len(), drops.value(DropReason::TxFull)), (0, 3));
     }
 }

@@ -20,7 +20,7 @@ pub struct PortStats {
 /// ```
 ///
 /// Not part of it is the drop reason `no_frame`, a frame that there never was; and what does not fit into rings and
-/// transmit queues ([`crate::loopback::steer`]) is counted twice, as handed on and as dropped.
+/// transmit queues ([`crate::loopback::steer`], the port itself) is counted twice, as handed on and as dropped.
 #[derive(Debug)]
 pub struct WorkerStats {
     pub ports: Vec<PortStats>,

@@ -43,12 +43,11 @@ cases! { nat proxy icmp arp refusals hostile limits }
 
 /// Reasons that rows cannot bring about: rings and transmit queues are the driver's, draining is control's word, the rest
 /// are other cores'.
-const ELSEWHERE: [DropReason; 11] = [
+const ELSEWHERE: [DropReason; 10] = [
     DropReason::Draining,
     DropReason::RingFull,
     DropReason::RingFullNew,
     DropReason::TxFull,
-    DropReason::PortDown,
     DropReason::PairLimit,
     DropReason::NoBuffer,
     DropReason::OutOfWindow,
