@@ -117,6 +117,7 @@ impl Gateway {
             connect_timeout: Duration::from_secs(60),
             half_open_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(7200),
+            keepalive: Duration::ZERO,
             udp_timeout: Duration::from_secs(60),
             window: WINDOW,
             ring: 1024,

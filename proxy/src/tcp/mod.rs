@@ -10,7 +10,7 @@
 //!  open (handshake)                                               output, segment (headers, frames)
 //!  input (acceptability, RST, ACK) --> recovery, tail (loss) --> send (what goes next)
 //!    '--> recv (order, window, ACKs)   scoreboard, ranges        queue (bytes)
-//!           reassembly                 rto, congestion, cubic    timer, clock
+//!           reassembly                 rto, congestion, cubic    timer, clock, liveness
 //! ```
 
 mod endpoint;
@@ -30,6 +30,7 @@ mod cubic;
 mod rto;
 mod clock;
 mod timer;
+mod liveness;
 mod segment;
 
 pub use endpoint::{Endpoint, Error, Offer, Settings, State};
