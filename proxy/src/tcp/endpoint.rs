@@ -10,8 +10,8 @@ use pnat_shared::verdict::DropReason;
 use pnat_shared::wire::tcp::{Header, Seq};
 
 use super::clock::Clock;
+use super::path::Path;
 use super::recv::{Owed, Receiver};
-use super::segment::HEADERS;
 use super::send::Sender;
 use super::timer::{Timers, fires};
 use crate::chunk::Chunk;
@@ -155,6 +155,7 @@ pub struct Endpoint<F> {
     pub(super) send: Sender<F>,
     pub(super) recv: Receiver<F>,
     pub(super) timers: Timers,
+    pub(super) path: Path,
     /// A SYN or SYN-ACK is to be sent.
     pub(super) syn_due: bool,
     /// How many were sent.
@@ -224,6 +225,7 @@ impl<F: Frame> Endpoint<F> {
             send: Sender::new(iss),
             recv: Receiver::new(settings.window),
             timers: Timers::new(),
+            path: Path::default(),
             syn_due: false,
             syns: 0,
             reset: None,
@@ -377,10 +379,11 @@ impl<F: Frame> Endpoint<F> {
         self.recv.shift
     }
 
-    /// An ICMP "fragmentation needed" that quotes a segment of ours with this sequence number (RFC 1191; RFC 5927 section 7:
-    /// ignored unless the number is in flight).
+    /// An ICMP "fragmentation needed" that quotes a segment of ours with this sequence number; `mtu` 0: it does not say what
+    /// fits (RFC 1191). Ignored unless the number is in flight; where longer segments have passed, only a timeout makes it
+    /// believed (RFC 5927 section 7).
     pub fn on_mtu(&mut self, seq: Seq, mtu: u16, now: Instant) {
-        if self.is_open() && self.send.shrink_mss(seq, mtu.saturating_sub(HEADERS)) {
+        if self.is_open() && self.on_too_long(seq, mtu, now) {
             self.arm_retransmit(now);
         }
     }
@@ -419,7 +422,12 @@ impl<F: Frame> Endpoint<F> {
             _ if now >= self.send.unanswered + self.settings.user_timeout() => self.fail(Error::Timeout),
             _ => {
                 if !self.send.on_tail_timer(now) {
+                    let shorter = self.is_head_full() && self.on_full_timeout(now);
                     self.send.on_timeout(now);
+                    if shorter {
+                        // What became of longer segments says nothing of these.
+                        self.send.rto.restart();
+                    }
                 }
                 self.arm_retransmit(now);
             }

@@ -177,7 +177,11 @@ impl<F: Frame> Endpoint<F> {
         let echo = header.options.timestamps.filter(|_| self.clock.on);
         let echo = echo.and_then(|(_, echo)| self.clock.elapsed(echo, now));
         let before = self.send.una;
-        let news = self.send.on_ack(header, bare, echo, now);
+        let answered = self.judge_path_probe(header, now);
+        let news = self.send.on_ack(answered.as_ref().unwrap_or(header), bare, echo, now);
+        if self.send.una != before {
+            self.on_path_progress(now);
+        }
         if self.send.flight() == 0 {
             self.timers.retransmit = Instant::FAR;
         } else if news {

@@ -10,7 +10,7 @@
 //!  open (handshake)                                               output, segment (headers, frames)
 //!  input (acceptability, RST, ACK) --> recovery, tail (loss) --> send (what goes next)
 //!    '--> recv (order, window, ACKs)   scoreboard, ranges        queue (bytes)
-//!           reassembly                 rto, congestion, cubic    timer, clock, liveness
+//!           reassembly                 rto, congestion, cubic    path (MTU), timer, clock, liveness
 //! ```
 
 mod endpoint;
@@ -31,6 +31,7 @@ mod rto;
 mod clock;
 mod timer;
 mod liveness;
+mod path;
 mod segment;
 
 pub use endpoint::{Endpoint, Error, Offer, Settings, State};

@@ -61,6 +61,11 @@ impl Rto {
         }
     }
 
+    /// What is sent next has not been sent in vain before.
+    pub(super) fn restart(&mut self) {
+        self.backoff = 0;
+    }
+
     /// The timer has run out: wait twice as long next time.
     pub(super) fn back_off(&mut self) {
         if self.current() < MAX {

@@ -256,12 +256,19 @@ impl<F: Frame> Sender<F> {
         if !in_flight || mss >= self.mss {
             return false;
         }
-        self.mss = mss.max(MIN_MSS);
-        self.congestion.set_mss(u32::from(self.mss));
+        self.set_mss(mss);
         // What is in flight was too long and is gone; that is no sign of congestion.
         self.scoreboard.mark_all_lost(self.una, self.nxt);
-        self.recover();
+        if !matches!(self.phase, Phase::Timeout { .. }) {
+            self.recover();
+        }
         true
+    }
+
+    /// Segments are of this size from now on.
+    pub(super) fn set_mss(&mut self, mss: u16) {
+        self.mss = mss.max(MIN_MSS);
+        self.congestion.set_mss(u32::from(self.mss));
     }
 
     /// Smoothed round-trip time.

@@ -7,3 +7,4 @@ mod loss;
 mod close;
 mod hostile;
 mod liveness;
+mod path;
