@@ -4,6 +4,7 @@
 
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::time::Instant;
+use pnat_shared::wire::checksum::Sum;
 use pnat_shared::wire::tcp::{Flags, Header, Options, Seq};
 
 use super::endpoint::{Endpoint, Reset, State};
@@ -88,7 +89,7 @@ impl<F: Frame> Endpoint<F> {
                     ack: reset.ack.unwrap_or(Seq(0)),
                     ..self.header(reset.seq, flags, Options::default())
                 };
-                let written = segment::write(frame, self.local, self.remote, &header, 0, |_| ());
+                let written = segment::write(frame, self.local, self.remote, &header, 0, |_| Sum::ZERO);
                 if written {
                     self.reset = None;
                 }
@@ -98,7 +99,7 @@ impl<F: Frame> Endpoint<F> {
             Next::Data(slice) => self.write_data(slice, frame, now),
             Next::Ack => {
                 let header = self.acking(self.send.nxt, Flags::ACK, now);
-                segment::write(frame, self.local, self.remote, &header, 0, |_| ())
+                segment::write(frame, self.local, self.remote, &header, 0, |_| Sum::ZERO)
             }
         }
     }
@@ -136,7 +137,7 @@ impl<F: Frame> Endpoint<F> {
             window: self.recv.advertise(true),
             ..self.header(self.send.una, flags, options)
         };
-        if !segment::write(frame, self.local, self.remote, &header, 0, |_| ()) {
+        if !segment::write(frame, self.local, self.remote, &header, 0, |_| Sum::ZERO) {
             return false;
         }
         self.syn_due = false;
