@@ -179,6 +179,10 @@ impl<F: Frame> Endpoint<F> {
     /// Urgent data is ordinary data here: it stays in the stream, and the pointer is not passed on (RFC 6093 advises
     /// against its use, and middleboxes clear it).
     pub fn on_segment(&mut self, header: &Header, payload: Chunk<F>, now: Instant) -> Result<(), DropReason> {
+        if self.is_predicted(header, payload.len()) {
+            self.on_predicted(header, payload, now);
+            return Ok(());
+        }
         match self.state {
             State::SynHeld => self.on_segment_held(header),
             State::SynSent => self.on_segment_syn_sent(header, now),

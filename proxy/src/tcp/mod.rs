@@ -8,6 +8,7 @@
 //!  segment in                                                                segment out
 //!    |                                                                            ^
 //!  open (handshake)                                               output, segment (headers, frames)
+//!  fast (what was expected)
 //!  input (acceptability, RST, ACK) --> recovery, tail (loss) --> send (what goes next)
 //!    '--> recv (order, window, ACKs)   scoreboard, ranges        queue (bytes)
 //!           reassembly                 rto, congestion, cubic    timer, clock
@@ -15,6 +16,7 @@
 
 mod endpoint;
 mod open;
+mod fast;
 mod input;
 mod output;
 mod recv;

@@ -155,6 +155,11 @@ impl<F: Frame> Sender<F> {
         self.una + self.window
     }
 
+    /// Whether [`Sender::next`] would find nothing, and nothing that waits for the peer's window either.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.nxt == self.limit() && self.tail != Tail::Due && !self.probe && self.scoreboard.is_clean()
+    }
+
     /// What to send next in a segment with room for `max` bytes; the same answer until [`Sender::sent`].
     pub(super) fn next(&mut self, max: u32) -> Option<Slice> {
         if let Some(slice) = self.tail_probe(max) {
