@@ -1,4 +1,4 @@
-//! What stands in the reactor's slab: pairs of both protocols behind one face.
+//! What stands in the reactor's table: pairs of both protocols behind one face.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
