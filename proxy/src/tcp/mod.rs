@@ -10,7 +10,8 @@
 //!  open (handshake)                                               output, segment (headers, frames)
 //!  input (acceptability, RST, ACK) --> recovery, tail (loss) --> send (what goes next)
 //!    '--> recv (order, window, ACKs)   scoreboard, ranges        queue (bytes)
-//!           reassembly                 rto, congestion, cubic    timer, clock
+//!           reassembly                 rto                       timer, clock
+//!                                      congestion (cubic, hystart, newreno)
 //! ```
 
 mod endpoint;
@@ -27,6 +28,8 @@ mod scoreboard;
 mod ranges;
 mod congestion;
 mod cubic;
+mod hystart;
+mod newreno;
 mod rto;
 mod clock;
 mod timer;
