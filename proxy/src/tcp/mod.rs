@@ -11,7 +11,8 @@
 //!  fast (what was expected)
 //!  input (acceptability, RST, ACK) --> recovery, tail (loss) --> send (what goes next)
 //!    '--> recv (order, window, ACKs)   scoreboard, ranges        queue (bytes)
-//!           reassembly                 rto, congestion, cubic    timer, clock
+//!           reassembly                 rto                       timer, clock
+//!                                      congestion (cubic, hystart, newreno)
 //! ```
 
 mod endpoint;
@@ -29,6 +30,8 @@ mod scoreboard;
 mod ranges;
 mod congestion;
 mod cubic;
+mod hystart;
+mod newreno;
 mod rto;
 mod clock;
 mod timer;
