@@ -83,6 +83,7 @@ pub const fn proxy_settings(pairs: u32) -> config::Proxy {
         connect_timeout: Duration::from_secs(60),
         half_open_timeout: Duration::from_secs(60),
         idle_timeout: Duration::from_secs(7200),
+        keepalive: Duration::ZERO,
         udp_timeout: Duration::from_secs(60),
         window: WINDOW,
         ring: 1024,

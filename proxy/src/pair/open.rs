@@ -53,6 +53,8 @@ impl<F: Frame> Pair<F> {
             open_timeout,
             user_timeout: USER_TIMEOUT,
             time_wait: TIME_WAIT,
+            keepalive: limits.keepalive,
+            patience: limits.idle,
         };
         let first = Endpoint::accept(settings(new.mtu[0], limits.half_open), FIRST, masked, syn, now);
         let offer = match first.peer() {

@@ -11,7 +11,7 @@
 //!  fast (what was expected)
 //!  input (acceptability, RST, ACK) --> recovery, tail (loss) --> send (what goes next)
 //!    '--> recv (order, window, ACKs)   scoreboard, ranges        queue (bytes)
-//!           reassembly                 rto                       timer, clock
+//!           reassembly                 rto                       timer, clock, liveness
 //!                                      congestion (cubic, hystart, newreno)
 //! ```
 
@@ -35,6 +35,7 @@ mod newreno;
 mod rto;
 mod clock;
 mod timer;
+mod liveness;
 mod segment;
 
 pub use endpoint::{Endpoint, Error, Offer, Settings, State};

@@ -18,6 +18,7 @@ enum Next {
     Reset(Reset),
     Syn,
     Data(Slice),
+    KeepAlive,
     Ack,
 }
 
@@ -84,6 +85,9 @@ impl<F: Frame> Endpoint<F> {
         if let Some(slice) = self.send.next(max as u32) {
             return Some(Next::Data(slice));
         }
+        if self.keepalive_due {
+            return Some(Next::KeepAlive);
+        }
         (self.recv.owed == Owed::Now || self.recv.is_update_due()).then_some(Next::Ack)
     }
 
@@ -115,6 +119,13 @@ impl<F: Frame> Endpoint<F> {
             }
             Next::Syn => self.write_syn(frame, now),
             Next::Data(slice) => self.write_data(slice, frame, template, now),
+            Next::KeepAlive => {
+                // A number that the peer has acknowledged: whoever is there answers it (RFC 9293 section 3.8.4).
+                let header = self.acking(self.send.nxt - 1, Flags::ACK, now);
+                let written = segment::write(frame, self.local, self.remote, &header, 0, |_| Sum::ZERO);
+                self.keepalive_due &= !written;
+                written
+            }
             Next::Ack => {
                 let header = self.acking(self.send.nxt, Flags::ACK, now);
                 segment::write(frame, self.local, self.remote, &header, 0, |_| Sum::ZERO)
@@ -214,5 +225,6 @@ impl<F: Frame> Endpoint<F> {
         if self.is_open() && self.timers.retransmit == Instant::FAR && self.send.is_shut() {
             self.arm_retransmit(now);
         }
+        self.start_patience(now);
     }
 }

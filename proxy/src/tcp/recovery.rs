@@ -49,7 +49,8 @@ impl<F: Frame> Sender<F> {
         let (prior_flight, sacked_before, lost_before) =
             (self.pipe(), self.scoreboard.sacked_bytes(), self.scoreboard.lost_bytes());
         let window = u32::from(header.window) << self.shift;
-        let duplicate = pure && acked == 0 && flight > 0 && window == self.window;
+        // What answers a window probe tells of the window, not of loss.
+        let duplicate = pure && acked == 0 && flight > 0 && window == self.window && !self.probing;
         self.update_window(header, window);
         let mut rtt = None;
         if acked > 0 {

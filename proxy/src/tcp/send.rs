@@ -141,7 +141,7 @@ impl<F: Frame> Sender<F> {
     }
 
     /// The sequence number behind everything that was asked to be sent, FIN included.
-    fn limit(&self) -> Seq {
+    pub(super) fn limit(&self) -> Seq {
         self.queue.end() + u32::from(self.fin)
     }
 
