@@ -10,7 +10,7 @@ use pnat_perf::gateway::{Gateway, INSIDE, OUTSIDE, WINDOW, answer_arp, link_to};
 use pnat_perf::host::{self, Host};
 use pnat_perf::measure::{Allocations, Bench, Burst, Scene, time};
 use pnat_proxy::filter::{Call, Chains, DatagramFilter, DatagramVerdict, Factory, StreamFilter, Verdict};
-use pnat_shared::config::{Action, Filter, FilterKind, LogFilter, Match, Policy, Rule};
+use pnat_shared::config::{Accept, Action, Filter, FilterKind, LogFilter, Match, Policy, Rule};
 use pnat_shared::flow::Stream;
 use pnat_shared::testkit::Random;
 
@@ -43,6 +43,7 @@ fn policy(filters: Vec<Filter>) -> Policy {
         name: "all".to_owned(),
         matching: Match::default(),
         action: Action::Proxy,
+        accept: Accept::Late,
         filters: (0..filters.len()).collect(),
     };
     Policy { rules: vec![rule], default_action: Action::Proxy, filters }
