@@ -11,7 +11,7 @@ use pnat_dataplane::launch::{Clock, ProxyLoop, WorkerLoop, mesh};
 use pnat_dataplane::nat::policy::Snapshot;
 use pnat_dataplane::port::memory::MemoryPort;
 use pnat_dataplane::route::PortInfo;
-use pnat_dataplane::worker::{Setup, Worker, WorkerStats};
+use pnat_dataplane::worker::{Setup, SynCookies, Worker, WorkerStats};
 use pnat_proxy::filter::{Chains, Services};
 use pnat_proxy::reactor::{self, Reactor};
 use pnat_shared::capture::TapPoint;
@@ -70,6 +70,7 @@ pub fn worker(policy: Policy, flows: u32, now: Instant) -> Worker<PoolFrame, Poo
         },
         policy: Snapshot { generation: 1, policy: Arc::new(policy) },
         proxied_idle: Duration::from_secs(7440),
+        cookies: SynCookies { above: 1024, window: WINDOW, secret: 7 },
         secret: 11,
     };
     let stats = Arc::new(WorkerStats::new(setup.ports.len()));
@@ -84,6 +85,7 @@ pub const fn proxy_settings(pairs: u32) -> config::Proxy {
         half_open_timeout: Duration::from_secs(60),
         idle_timeout: Duration::from_secs(7200),
         keepalive: Duration::ZERO,
+        syn_cookies_above: 1024,
         udp_timeout: Duration::from_secs(60),
         window: WINDOW,
         ring: 1024,

@@ -39,6 +39,7 @@ impl Core {
     pub(crate) fn open(&mut self, handle: Handle, frame: PoolFrame) {
         let masked = mask(handle).into();
         let flow = NewFlow {
+            accepted: None,
             handle,
             protocol: Protocol::Tcp,
             client: masked,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use pnat_perf::gateway::WINDOW;
 use pnat_perf::measure::{Allocations, Bench};
 use pnat_proxy::filter::Chains;
-use pnat_shared::config::{Action, Filter, FilterKind, LogFilter, Match, Policy, Rule};
+use pnat_shared::config::{Accept, Action, Filter, FilterKind, LogFilter, Match, Policy, Rule};
 use pnat_shared::testkit::Random;
 
 use filters::{Pass, Scan, chains};
@@ -54,6 +54,7 @@ fn policy(filters: Vec<Filter>) -> Policy {
         name: "all".to_owned(),
         matching: Match::default(),
         action: Action::Proxy,
+        accept: Accept::Late,
         filters: (0..filters.len()).collect(),
     };
     Policy { rules: vec![rule], default_action: Action::Proxy, filters }

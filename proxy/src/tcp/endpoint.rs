@@ -4,6 +4,7 @@
 
 use std::net::SocketAddrV4;
 
+use pnat_shared::flow::Accepted;
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::verdict::DropReason;
@@ -188,6 +189,20 @@ impl<F: Frame> Endpoint<F> {
     /// did not offer are left out). Does nothing in any other state.
     pub fn answer(&mut self, iss: Seq, offer: Offer, now: Instant) {
         self.answer_held(iss, offer, now);
+    }
+
+    /// Takes over a connection that was accepted in our name ([`Accepted`]): nothing has passed but the SYNs. The client's ACK
+    /// is to follow by [`Endpoint::on_segment`].
+    pub fn accepted(
+        settings: Settings,
+        local: SocketAddrV4,
+        peer: SocketAddrV4,
+        handshake: &Accepted,
+        now: Instant,
+    ) -> Self {
+        let mut endpoint = Self::new(settings, local, peer, State::SynReceived, handshake.iss, now);
+        endpoint.take_over(handshake, now);
+        endpoint
     }
 
     /// Active open: a SYN with this initial sequence number and these options is to be sent.

@@ -104,6 +104,12 @@ impl<F: Frame> Receiver<F> {
         self.capacity = window.min(0xffff << shift).max(unit) / unit * unit;
     }
 
+    /// A SYN-ACK that was sent in our name told this window.
+    pub(super) fn honor(&mut self, window: u16) {
+        self.right = self.right.max(self.nxt + u32::from(window));
+        self.told = self.told.max(self.right);
+    }
+
     /// The window field of the segment that is sent now; in SYN segments it is not scaled.
     pub(super) fn advertise(&mut self, syn: bool) -> u16 {
         let shift = if syn { 0 } else { self.shift };

@@ -12,7 +12,9 @@ use crate::verdict::DropReason;
 pub const MIN_LEN: usize = 20;
 /// Bytes of the longest TCP header.
 pub const MAX_LEN: usize = 60;
-/// Where the checksum stands in the header.
+/// Where sequence number, acknowledgment and checksum stand in the header.
+pub const SEQ_AT: usize = 4;
+pub const ACK_AT: usize = 8;
 pub const CHECKSUM_AT: usize = 16;
 
 /// A sequence number: arithmetic modulo 2^32, compared by signed distance (RFC 9293 section 3.4).

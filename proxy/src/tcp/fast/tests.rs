@@ -31,10 +31,10 @@ fn endpoint(stamps: bool, now: Instant) -> Endpoint<VecFrame> {
         window: 8192,
         mtu: 1500,
         open_timeout: Duration::from_secs(60),
+        user_timeout: Duration::from_secs(60),
         time_wait: Duration::from_secs(2),
         keepalive: Duration::ZERO,
         patience: Duration::from_secs(3600),
-        time_wait: Duration::from_secs(2),
     };
     let stamp = stamps.then_some(5);
     let mut syn = header(100, 0, Flags::SYN, stamp);
