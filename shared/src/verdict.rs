@@ -66,6 +66,7 @@ reasons! {
         OwnAddress "own_address" "the packet is for an address of the gateway that answers nothing there",
         Denied "denied" "a rule denies the flow",
         NoBinding "no_binding" "no flow is known for the packet, and it cannot open one",
+        BadCookie "bad_cookie" "no flow is known for the packet, and it does not return a SYN cookie of the last two minutes",
         StaleHandle "stale_handle" "the packet belongs to a flow that has ended",
         TableFull "table_full" "the flow table is full: a new flow was refused",
         ClientLimit "client_limit" "the client has as many flows as it may have",

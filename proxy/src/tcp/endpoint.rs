@@ -4,6 +4,7 @@
 
 use std::net::SocketAddrV4;
 
+use pnat_shared::flow::Accepted;
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::verdict::DropReason;
@@ -191,6 +192,20 @@ impl<F: Frame> Endpoint<F> {
         self.answer_held(iss, offer, now);
     }
 
+    /// Takes over a connection that was accepted in our name ([`Accepted`]): nothing has passed but the SYNs. The client's ACK
+    /// is to follow by [`Endpoint::on_segment`].
+    pub fn accepted(
+        settings: Settings,
+        local: SocketAddrV4,
+        peer: SocketAddrV4,
+        handshake: &Accepted,
+        now: Instant,
+    ) -> Self {
+        let mut endpoint = Self::new(settings, local, peer, State::SynReceived, handshake.iss, now);
+        endpoint.take_over(handshake, now);
+        endpoint
+    }
+
     /// Active open: a SYN with this initial sequence number and these options is to be sent.
     pub fn connect(
         settings: Settings,
@@ -242,6 +257,10 @@ impl<F: Frame> Endpoint<F> {
     /// Urgent data is ordinary data here: it stays in the stream, and the pointer is not passed on (RFC 6093 advises
     /// against its use, and middleboxes clear it).
     pub fn on_segment(&mut self, header: &Header, payload: Chunk<F>, now: Instant) -> Result<(), DropReason> {
+        if self.is_predicted(header, payload.len()) {
+            self.on_predicted(header, payload, now);
+            return Ok(());
+        }
         match self.state {
             State::SynHeld => self.on_segment_held(header),
             State::SynSent => self.on_segment_syn_sent(header, now),

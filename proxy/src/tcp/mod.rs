@@ -8,13 +8,16 @@
 //!  segment in                                                                segment out
 //!    |                                                                            ^
 //!  open (handshake)                                               output, segment (headers, frames)
+//!  fast (what was expected)
 //!  input (acceptability, RST, ACK) --> recovery, tail (loss) --> send (what goes next)
 //!    '--> recv (order, window, ACKs)   scoreboard, ranges        queue (bytes)
-//!           reassembly                 rto, congestion, cubic    path (MTU), timer, clock, liveness
+//!           reassembly                 rto                       path (MTU), timer, clock, liveness
+//!                                      congestion (cubic, hystart, newreno)
 //! ```
 
 mod endpoint;
 mod open;
+mod fast;
 mod input;
 mod output;
 mod recv;
@@ -27,6 +30,8 @@ mod scoreboard;
 mod ranges;
 mod congestion;
 mod cubic;
+mod hystart;
+mod newreno;
 mod rto;
 mod clock;
 mod timer;

@@ -137,6 +137,7 @@ impl World {
             udp_timeout: Duration::from_secs(60),
             window: WINDOW,
             ring: 1024,
+            syn_cookies_above: 1024,
         };
         let mut reactor = Reactor::new(&settings, 1, Services::default(), Arc::default(), now);
         reactor.keep_frames(run.keep_frames);
@@ -242,6 +243,7 @@ impl World {
             rule: Some(0),
             mtu: [1500, 1500],
             opened: at,
+            accepted: None,
         };
         Some(ToProxy::Open { frame, at, flow: Box::new(flow) })
     }

@@ -142,6 +142,8 @@ pub struct Proxy {
     pub window: u32,
     /// Slots of each ring between a worker and a proxy core.
     pub ring: u32,
+    /// While a worker has more half-open proxied flows than this, it answers further SYNs by cookies.
+    pub syn_cookies_above: u32,
 }
 
 /// What is decided on a flow's first packet. Replaced as a whole on reload.
@@ -159,6 +161,8 @@ pub struct Rule {
     pub name: String,
     pub matching: Match,
     pub action: Action,
+    /// Only of interest to TCP by [`Action::Proxy`].
+    pub accept: Accept,
     /// Indices into [`Policy::filters`], in chain order; only for [`Action::Proxy`].
     pub filters: Vec<usize>,
 }
@@ -196,6 +200,16 @@ pub enum Action {
     /// Packet by packet, no proxy.
     Nat,
     Deny(Denial),
+}
+
+/// When a proxied TCP client's SYN is answered.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum Accept {
+    /// As the server answers it.
+    #[default]
+    Late,
+    /// At once, by a SYN cookie. The server is asked once the client has shown that it has the address it names.
+    Early,
 }
 
 /// How a denied client is told.

@@ -97,6 +97,7 @@ pub(super) struct RawProxy {
     pub udp_timeout: Option<Spanned<String>>,
     pub window: Option<Spanned<Scalar>>,
     pub ring: Option<Spanned<i64>>,
+    pub syn_cookies_above: Option<Spanned<i64>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -113,6 +114,7 @@ pub(super) struct RawRule {
     #[serde(default, rename = "match")]
     pub matching: RawMatch,
     pub action: Spanned<String>,
+    pub accept: Option<Spanned<String>>,
     pub deny_with: Option<Spanned<String>>,
     #[serde(default)]
     pub filters: Vec<Spanned<String>>,
