@@ -64,6 +64,7 @@ impl<F: Frame> Endpoint<F> {
             && self.reset.is_none()
             && !self.syn_due
             && !self.keepalive_due
+            && !self.path.is_searched()
             && self.send.is_quiet()
             && self.recv.owed != Owed::Now
             && !self.recv.is_update_due();

@@ -94,6 +94,13 @@ impl Search {
     }
 }
 
+impl Path {
+    /// Whether segments are shorter than they might be, and a probe may be due.
+    pub(super) const fn is_searched(&self) -> bool {
+        self.search.is_some()
+    }
+}
+
 impl<F: Frame> Endpoint<F> {
     /// What both ends and the leg's MTU allow.
     pub(super) fn most_mss(&self) -> u16 {
