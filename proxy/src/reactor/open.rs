@@ -51,13 +51,14 @@ impl<F: Frame> Reactor<F> {
         };
         let is_datagram = matches!(conversation, Conversation::Udp(_));
         let cause = Some(Cause { at, taken: round.now });
+        let account = self.bench.memory.open(new.client.ip());
         let key = self.slots.insert(Slot {
             handle: new.handle,
             policy: new.policy,
             conversation,
             armed: Instant::FAR,
             touched: false,
-            kept: 0,
+            account,
             cause,
         });
         self.index.insert(new.handle, key);

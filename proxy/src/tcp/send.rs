@@ -12,6 +12,7 @@ use super::queue::SendQueue;
 use super::recovery::Phase;
 use super::rto::Rto;
 use super::scoreboard::Scoreboard;
+use super::sizing;
 use super::tail::Tail;
 use crate::chunk::Chunk;
 
@@ -262,6 +263,12 @@ impl<F: Frame> Sender<F> {
         self.scoreboard.mark_all_lost(self.una, self.nxt);
         self.recover();
         true
+    }
+
+    /// How many bytes it is of use to have in the queue.
+    pub(super) fn appetite(&self) -> u32 {
+        let may_fly = self.congestion.window().min(self.window.max(self.flight()));
+        may_fly.saturating_mul(2).saturating_add(sizing::INITIAL)
     }
 
     /// Smoothed round-trip time.
