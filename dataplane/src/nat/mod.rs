@@ -26,11 +26,12 @@ use pnat_shared::flow::{Handle, Protocol, Side, Stream, WorkerId};
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::verdict::{CloseReason, DropReason};
 use pnat_shared::wheel::Wheel;
-use pnat_shared::wire::tcp::Flags;
+use pnat_shared::wire::tcp::{Flags, Seq};
 
 use alloc::Ports;
 use binding::{Binding, Path};
 use expiry::Track;
+use proof::Proof;
 use rewrite::Change;
 use table::Table;
 use tuple::Tuple;
@@ -43,6 +44,7 @@ pub mod table;
 pub mod alloc;
 pub mod binding;
 pub mod expiry;
+pub mod proof;
 pub mod rewrite;
 pub mod icmp;
 
@@ -75,6 +77,8 @@ pub struct Opening {
     pub client: u64,
     /// Whether the server sent the first packet.
     pub inbound: bool,
+    /// Whether the client has shown that it has its address: the flow is not half-open, even to begin with.
+    pub proven: bool,
 }
 
 /// A binding that was taken out.
@@ -96,6 +100,8 @@ pub struct Nat {
     /// Flows per client.
     clients: HashMap<Ipv4Addr, u32, SeedableRandomState>,
     flows_per_client: u32,
+    /// Flows whose client owes a proof of its address.
+    half_open: usize,
     timeouts: config::Timeouts,
     /// How long a proxied flow may be silent: only a safety net, its pair decides.
     proxied_idle: Duration,
@@ -122,6 +128,7 @@ impl Nat {
             ports: Ports::new(&settings.public, &settings.ports, me, workers, secret ^ 3),
             clients: HashMap::with_capacity_and_hasher(capacity, hasher),
             flows_per_client: settings.flows_per_client,
+            half_open: 0,
             timeouts: settings.timeouts,
             proxied_idle,
             wheel: Wheel::new(TICK, now),
@@ -167,6 +174,7 @@ impl Nat {
         }
         let (mapping, public) = self.take_mapping(inside.protocol(), inside.src(), opening.client, now)?;
         let outside = Tuple::new(inside.protocol(), inside.dst(), public);
+        let is_half_open = path != Path::Nat && inside.protocol() == Protocol::Tcp && !opening.proven;
         let binding = Binding {
             last_seen: now,
             changes: [Change::between(&inside, &outside.reversed()), Change::default()],
@@ -180,6 +188,7 @@ impl Nat {
             path,
             egress,
             tracks: [Track::default(); 2],
+            proof: if is_half_open { Proof::OWED } else { Proof::GIVEN },
         };
         let Ok(slot) = self.flows.insert([inside, outside], binding) else {
             self.release_mapping(mapping, now);
@@ -195,6 +204,7 @@ impl Nat {
             Path::Nat => self.count_translated(mapping, 1),
         }
         *self.clients.entry(client).or_insert(0) += 1;
+        self.half_open += usize::from(is_half_open);
         self.wheel.arm(slot, now + self.lifetime(inside.protocol(), path, Track::default()));
         Ok(slot)
     }
@@ -204,6 +214,7 @@ impl Nat {
         let handle = self.handle(slot);
         let (keys, binding) = self.flows.remove(slot)?;
         self.wheel.cancel(slot);
+        self.half_open -= usize::from(binding.proof.is_owed());
         if binding.path == Path::Nat {
             self.count_translated(binding.mapping, -1);
         }
@@ -240,6 +251,25 @@ impl Nat {
         binding.last_seen = now;
         // What leaves by the first socket is the second stream, and the other way round.
         binding.tracks[side as usize].see(!Stream::entering(side), flags);
+    }
+
+    /// Notes that a pair's first socket sent a SYN-ACK with this number.
+    pub fn ask_proof(&mut self, slot: u32, iss: Seq) {
+        if let Some((_, binding)) = self.flows.entry_mut(slot) {
+            binding.proof.ask(iss);
+        }
+    }
+
+    /// Notes what a client acknowledges that owes a proof of its address. Answers whether its flow is half-open no more.
+    pub fn give_proof(&mut self, slot: u32, ack: Seq) -> bool {
+        let given = self.flows.entry_mut(slot).is_some_and(|(_, binding)| binding.proof.give(ack));
+        self.half_open -= usize::from(given);
+        given
+    }
+
+    /// Proxied TCP flows whose client has not shown yet that it has the address it names.
+    pub fn half_open(&self) -> usize {
+        self.half_open
     }
 
     /// The client that a mapping stands for, where a new flow from outside may be opened to it.

@@ -100,6 +100,7 @@ impl<F: Frame> Reactor<F> {
                 connect: settings.connect_timeout,
                 half_open: settings.half_open_timeout,
                 idle: settings.idle_timeout,
+                keepalive: settings.keepalive,
                 window: settings.window,
             },
             udp_timeout: settings.udp_timeout,

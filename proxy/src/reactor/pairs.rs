@@ -92,9 +92,9 @@ impl<F: Frame> Conversation<F> {
         visit: &mut Visit<'_, F, P>,
     ) -> Result<(), DropReason> {
         match (self, body) {
-            (Self::Tcp(pair), Body::Segment { header, payload }) => {
+            (Self::Tcp(pair), Body::Segment { header, payload, sum }) => {
                 visit.stats.packets[side as usize].add(1);
-                let payload = Chunk::from_frame(frame, payload.start, payload.end);
+                let payload = Chunk::from_frame(frame, payload.start, payload.end).with_sum(sum);
                 if !payload.is_empty()
                     && visit.share.chunks != usize::MAX
                     && pair.chunks() >= visit.share.chunks
