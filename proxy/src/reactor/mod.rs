@@ -18,6 +18,7 @@ mod open;
 mod deliver;
 mod pairs;
 mod visit;
+mod memory;
 mod output;
 mod residence;
 mod policy;
@@ -110,7 +111,7 @@ impl<F: Frame> Reactor<F> {
             wheel: Wheel::new(TICK, now),
             ready: VecDeque::new(),
             policies: Policies::default(),
-            bench: Workbench::new(services, Arc::clone(&stats)),
+            bench: Workbench::new(services, Arc::clone(&stats), settings.pairs as usize),
             fired: Vec::new(),
             residence: Residence::default(),
             latency: Latency::default(),
@@ -177,10 +178,10 @@ impl<F: Frame> Reactor<F> {
 
     /// How many received frames pairs may keep: out of order or not acknowledged; no bound to begin with. Beyond it
     /// what arrives is copied out of its frame, so that no number of slow readers, and no gap that is never filled, can
-    /// exhaust the pool on which every port's reception lives. Beyond eight times as much, pairs that keep more than their
-    /// fair share get no more text, and their senders have to repeat it.
+    /// exhaust the pool on which every port's reception lives. Memory for eight times as much is shared fairly: the less is
+    /// left of it, the smaller the windows of pairs and clients that keep much.
     pub const fn keep_frames(&mut self, most: usize) {
-        self.bench.most_frames = most;
+        self.bench.memory.limit(most);
     }
 
     /// What the last call put out has been handed to the rings at `now`: ends its residence.

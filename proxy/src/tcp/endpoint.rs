@@ -332,6 +332,18 @@ impl<F: Frame> Endpoint<F> {
         self.recv.set_downstream(bytes);
     }
 
+    /// How many bytes of this leg may wait further down to good purpose (more only delay each other), and how many of them
+    /// the pair may keep at all as memory is now. What was granted to the peer before stays granted (RFC 9293 section 3.8.6).
+    pub fn limit_downstream(&mut self, useful: usize, most: usize) {
+        self.recv.limit_downstream(useful, most);
+    }
+
+    /// How many bytes it is of use to have in the send queue: twice what may be in flight, so that there is something to send
+    /// when an ACK comes, and what a sender needs to find its pace.
+    pub fn appetite(&self) -> usize {
+        self.send.appetite() as usize
+    }
+
     /// Appends bytes to the send queue; while a SYN is held and after [`Endpoint::shutdown`], drops them. There is no limit
     /// here: the pair bounds it by the other leg's window.
     pub fn send(&mut self, chunk: Chunk<F>) {

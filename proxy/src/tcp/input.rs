@@ -214,11 +214,22 @@ impl<F: Frame> Endpoint<F> {
             self.recv.owed = Owed::Now;
             return Err(DropReason::Unacceptable);
         }
+        if !payload.is_empty() {
+            self.resize_window(header, now);
+        }
         if self.recv.take(header.seq, payload, fin)? {
             self.on_fin(now);
         }
         self.timers.ack = self.recv.ack_deadline(now, self.timers.ack);
         Ok(())
+    }
+
+    /// Text has come: the window's size may be due to change.
+    #[inline]
+    pub(super) fn resize_window(&mut self, header: &Header, now: Instant) {
+        let echo = header.options.timestamps.filter(|_| self.clock.on);
+        let rtt = echo.and_then(|(_, echo)| self.clock.elapsed(echo, now));
+        self.recv.resize(rtt, self.send.rtt(), now);
     }
 
     fn on_fin(&mut self, now: Instant) {

@@ -11,7 +11,7 @@
 //!  fast (what was expected)
 //!  input (acceptability, RST, ACK) --> recovery, tail (loss) --> send (what goes next)
 //!    '--> recv (order, window, ACKs)   scoreboard, ranges        queue (bytes)
-//!           reassembly                 rto                       path (MTU), timer, clock, liveness
+//!           reassembly, sizing         rto                       path (MTU), timer, clock, liveness
 //!                                      congestion (cubic, hystart, newreno)
 //! ```
 
@@ -21,6 +21,7 @@ mod fast;
 mod input;
 mod output;
 mod recv;
+mod sizing;
 mod reassembly;
 mod send;
 mod queue;
@@ -48,6 +49,6 @@ mod tests {
     /// Two of them and their pair are to stay below 2 KiB while idle.
     #[test]
     fn an_endpoint_without_queues_is_small() {
-        assert!(size_of::<super::Endpoint<VecFrame>>() <= 800);
+        assert!(size_of::<super::Endpoint<VecFrame>>() <= 832);
     }
 }

@@ -11,6 +11,7 @@ use super::queue::SendQueue;
 use super::recovery::Phase;
 use super::rto::Rto;
 use super::scoreboard::Scoreboard;
+use super::sizing;
 use super::tail::Tail;
 use crate::chunk::Chunk;
 
@@ -274,6 +275,12 @@ impl<F: Frame> Sender<F> {
     pub(super) fn set_mss(&mut self, mss: u16) {
         self.mss = mss.max(MIN_MSS);
         self.congestion.set_mss(u32::from(self.mss));
+    }
+
+    /// How many bytes it is of use to have in the queue.
+    pub(super) fn appetite(&self) -> u32 {
+        let may_fly = self.congestion.window().min(self.window.max(self.flight()));
+        may_fly.saturating_mul(2).saturating_add(sizing::INITIAL)
     }
 
     /// Smoothed round-trip time.
