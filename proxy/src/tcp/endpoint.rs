@@ -419,6 +419,27 @@ impl<F: Frame> Endpoint<F> {
         }
     }
 
+    /// Reads something of every cache line that a segment will need; what, means nothing.
+    pub(crate) fn warm(&self) -> u64 {
+        let times = [self.timers.retransmit, self.timers.trim, self.heard, self.send.unanswered];
+        let times = times.into_iter().fold(0, |sum, at| sum ^ at.as_nanos());
+        let words = [
+            self.settings.window,
+            self.clock.value(Instant::ZERO),
+            self.send.nxt.0,
+            self.send.queue.len(),
+            u32::from(self.send.timed.is_some()),
+            u32::from(self.send.scoreboard.is_clean()),
+            self.send.rto.warm(),
+            self.recv.nxt.0,
+            u32::from(self.recv.is_drained()),
+            u32::from(self.recv.has_blocks()),
+            u32::from(self.offer.is_some()),
+            u32::from(self.peer.is_some()),
+        ];
+        times ^ words.into_iter().fold(0, |sum, word| sum ^ u64::from(word))
+    }
+
     /// Whether everything ended and nothing will be sent any more. Bytes may still wait for [`Endpoint::receive`].
     pub fn is_over(&self) -> bool {
         self.state == State::Closed && self.reset.is_none()
