@@ -85,7 +85,9 @@ pub(crate) struct Pair<F> {
 enum Phase {
     /// The server's answer is awaited. The client's SYN is held meanwhile; or it was answered early, and what the client says
     /// waits within its window.
-    Connecting { early: bool },
+    Connecting {
+        early: bool,
+    },
     /// The server's answer went to the client at this time; the client's ACK is awaited.
     Accepting(Instant),
     Open,

@@ -47,10 +47,7 @@ pub(crate) fn is_opening(syn: &Header) -> bool {
 /// Whether a first segment is the ACK that completes this handshake.
 pub(crate) fn is_completing(ack: &Header, handshake: &Accepted) -> bool {
     let others = ack.flags.0 & (Flags::SYN.0 | Flags::RST.0);
-    ack.flags.has(Flags::ACK)
-        && others == 0
-        && ack.seq == handshake.irs + 1
-        && ack.ack == handshake.iss + 1
+    ack.flags.has(Flags::ACK) && others == 0 && ack.seq == handshake.irs + 1 && ack.ack == handshake.iss + 1
 }
 
 impl<F: Frame> Pair<F> {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use pnat_proxy::chunk::Chunk;
 use pnat_proxy::filter::{Chains, Flow, Output, Services, StreamChain, Turn};
 use pnat_shared::config::{
-    Accept, Action, BlockAnswer, BlockFilter, Filter, FilterKind, LimitBy, LimitFilter, LogFilter, Match, Policy,
-    ReplaceFilter, Rule,
+    Accept, Action, BlockAnswer, BlockFilter, Filter, FilterKind, LimitBy, LimitFilter, LogFilter, Match,
+    Policy, ReplaceFilter, Rule,
 };
 use pnat_shared::flow::{Protocol, Stream};
 use pnat_shared::testkit::VecFrame;

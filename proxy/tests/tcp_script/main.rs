@@ -5,4 +5,5 @@ mod open;
 mod transfer;
 mod loss;
 mod close;
+mod early;
 mod hostile;

@@ -10,8 +10,8 @@ use super::error::{Fault, nearest};
 use super::raw::{RawFilter, RawMatch, RawPolicy, RawRule, Scalar};
 use super::value::Findings;
 use super::{
-    Accept, Action, BlockAnswer, BlockFilter, Denial, Filter, FilterKind, LimitBy, LimitFilter, LogFilter, Match,
-    Policy, ReplaceFilter, Rule,
+    Accept, Action, BlockAnswer, BlockFilter, Denial, Filter, FilterKind, LimitBy, LimitFilter, LogFilter,
+    Match, Policy, ReplaceFilter, Rule,
 };
 use crate::flow::Protocol;
 
