@@ -8,9 +8,10 @@
 //!  segment in                                                                segment out
 //!    |                                                                            ^
 //!  open (handshake)                                               output, segment (headers, frames)
-//!  input (acceptability, RST, ACK) --> recovery, tail (loss) --> send (what goes next)
-//!    '--> recv (order, window, ACKs)   scoreboard, ranges        queue (bytes)
-//!           reassembly                 rto, congestion, cubic    timer, clock
+//!  input (acceptability, RST, ACK) --> recovery, loss --> send (what goes next)
+//!    '--> recv (order, window, ACKs)   rack, tail, undo     queue (bytes)
+//!           reassembly, ranges         scoreboard, records  timer, clock
+//!                                      prr, congestion, cubic, rate, rto
 //! ```
 
 mod endpoint;
@@ -22,8 +23,15 @@ mod reassembly;
 mod send;
 mod queue;
 mod recovery;
+mod loss;
+mod rack;
 mod tail;
+mod prr;
+mod undo;
 mod scoreboard;
+mod records;
+mod spans;
+mod rate;
 mod ranges;
 mod congestion;
 mod cubic;
