@@ -69,7 +69,7 @@ impl<F: Frame> Endpoint<F> {
             && self.recv.owed != Owed::Now
             && !self.recv.is_update_due();
         if quiet {
-            self.send.limited = false;
+            self.send.rest();
         }
         quiet
     }
