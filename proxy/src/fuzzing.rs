@@ -4,6 +4,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use pnat_shared::config::CongestionControl;
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::testkit::{VecFrame, VecPool};
 use pnat_shared::time::{Duration, Instant};
@@ -117,6 +118,7 @@ impl Driver {
             open_timeout: Duration::from_secs(20),
             user_timeout: Duration::from_secs(60),
             time_wait: Duration::from_secs(10),
+            congestion: CongestionControl::Cubic,
         };
         let now = Instant::from_secs(1);
         let iss = Seq(u32::MAX - 1000);

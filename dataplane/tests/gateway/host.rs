@@ -4,6 +4,7 @@ use std::net::SocketAddrV4;
 
 use pnat_proxy::chunk::Chunk;
 use pnat_proxy::tcp::{Endpoint, Offer, Settings, State};
+use pnat_shared::config::CongestionControl;
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::testkit::{Random, VecFrame, VecPool};
 use pnat_shared::time::{Duration, Instant};
@@ -17,6 +18,7 @@ const SETTINGS: Settings = Settings {
     open_timeout: Duration::from_secs(120),
     user_timeout: Duration::from_secs(300),
     time_wait: Duration::from_secs(3),
+    congestion: CongestionControl::Cubic,
 };
 
 /// What an application says.

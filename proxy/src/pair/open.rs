@@ -1,5 +1,6 @@
 //! The mirrored handshake: the server is asked as the client asks, the client is answered as the server answers.
 
+use pnat_shared::config::CongestionControl;
 use pnat_shared::flow::{NewFlow, Side};
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::loopback::{FIRST, SECOND, mask};
@@ -53,6 +54,7 @@ impl<F: Frame> Pair<F> {
             open_timeout,
             user_timeout: USER_TIMEOUT,
             time_wait: TIME_WAIT,
+            congestion: CongestionControl::Cubic,
         };
         let first = Endpoint::accept(settings(new.mtu[0], limits.half_open), FIRST, masked, syn, now);
         let offer = match first.peer() {

@@ -4,6 +4,7 @@
 
 use std::net::SocketAddrV4;
 
+use pnat_shared::config::CongestionControl;
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::verdict::DropReason;
@@ -42,6 +43,7 @@ pub struct Settings {
     pub user_timeout: Duration,
     /// How long TIME-WAIT lasts.
     pub time_wait: Duration,
+    pub congestion: CongestionControl,
 }
 
 /// The states of RFC 9293 section 3.3.2, and one of our own for late accept.
@@ -189,6 +191,9 @@ impl<F: Frame> Endpoint<F> {
 
     /// Does what is due at `now`: retransmission, delayed ACK, probes, timeouts.
     pub fn on_timer(&mut self, now: Instant) {
+        if self.send.release_at() <= now {
+            self.send.release_held();
+        }
         if fires(&mut self.timers.ack, now) {
             self.recv.owed = Owed::Now;
         }
@@ -214,7 +219,7 @@ impl<F: Frame> Endpoint<F> {
 
     /// When [`Endpoint::on_timer`] is to be called next; [`Instant::FAR`] for never.
     pub fn deadline(&self) -> Instant {
-        self.timers.earliest()
+        self.timers.earliest().min(self.send.release_at())
     }
 
     /// Appends the segments that may be sent now, at most `budget`, each a whole frame with an IPv4 header behind

@@ -11,7 +11,7 @@
 //!  input (acceptability, RST, ACK) --> recovery, tail (loss) --> send (what goes next)
 //!    '--> recv (order, window, ACKs)   scoreboard, ranges        queue (bytes)
 //!           reassembly                 rto                       timer, clock
-//!                                      congestion (cubic, hystart, newreno)
+//!                                      congestion (cubic, hystart, newreno, bbr), pacing
 //! ```
 
 mod endpoint;
@@ -30,6 +30,8 @@ mod congestion;
 mod cubic;
 mod hystart;
 mod newreno;
+mod bbr;
+mod pacing;
 mod rto;
 mod clock;
 mod timer;

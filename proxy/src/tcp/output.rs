@@ -34,7 +34,7 @@ impl<F: Frame> Endpoint<F> {
         let sent_before = self.send.nxt;
         let mut complete = true;
         for _ in 0..budget {
-            let Some(next) = self.next() else { break };
+            let Some(next) = self.next(now) else { break };
             let frame = pool.alloc();
             let written = frame.and_then(|mut frame| self.write(next, &mut frame, now).then_some(frame));
             let Some(frame) = written else {
@@ -50,7 +50,7 @@ impl<F: Frame> Endpoint<F> {
         complete
     }
 
-    fn next(&mut self) -> Option<Next> {
+    fn next(&mut self, now: Instant) -> Option<Next> {
         if let Some(reset) = self.reset {
             return Some(Next::Reset(reset));
         }
@@ -62,7 +62,8 @@ impl<F: Frame> Endpoint<F> {
         }
         let options = self.options();
         let max = usize::from(self.send.mss).saturating_sub(options).max(1);
-        if let Some(slice) = self.send.next(max as u32) {
+        let slice = self.send.next(max as u32);
+        if let Some(slice) = self.send.pace(slice, now) {
             return Some(Next::Data(slice));
         }
         (self.recv.owed == Owed::Now || self.recv.is_update_due()).then_some(Next::Ack)

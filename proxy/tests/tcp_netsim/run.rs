@@ -1,6 +1,7 @@
 //! The simulation: two peers, two links, readers and writers, and a clock that jumps from event to event.
 
 use pnat_proxy::tcp::{Offer, Settings};
+use pnat_shared::config::CongestionControl;
 use pnat_shared::frame::Frame;
 use pnat_shared::testkit::{Link, LinkSpec, Pcap, Random, VecFrame};
 use pnat_shared::time::{Duration, Instant};
@@ -162,6 +163,7 @@ impl Run {
             user_timeout: Duration::from_secs(300),
             // Longer than any retransmission of the last FIN.
             time_wait: Duration::from_secs(240),
+            congestion: CongestionControl::Cubic,
         };
         let iss = Seq(self.iss[side]);
         let peer: Box<dyn Peer> = match (self.other, side) {

@@ -21,6 +21,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use pnat_proxy::chunk::Chunk;
 use pnat_proxy::tcp::{Endpoint, Offer, Settings};
+use pnat_shared::config::CongestionControl;
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::testkit::{VecFrame, VecPool};
 use pnat_shared::time::{Duration, Instant};
@@ -79,6 +80,7 @@ pub(crate) fn play(script: &str) {
             open_timeout: Duration::from_secs(20),
             user_timeout: Duration::from_secs(60),
             time_wait: Duration::from_secs(10),
+            congestion: CongestionControl::Cubic,
         },
         now: Instant::from_secs(100),
         endpoint: None,

@@ -142,6 +142,18 @@ pub struct Proxy {
     pub ring: u32,
 }
 
+/// How a socket finds out how fast it may send.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum CongestionControl {
+    /// RFC 9438 with HyStart++ (RFC 9406): what most hosts use, and fair to them.
+    #[default]
+    Cubic,
+    /// RFC 5681 and RFC 6582.
+    NewReno,
+    /// BBRv3 (draft-ietf-ccwg-bbr): keeps its bandwidth where packets are lost at random, and queues short.
+    Bbr,
+}
+
 /// What is decided on a flow's first packet. Replaced as a whole on reload.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
