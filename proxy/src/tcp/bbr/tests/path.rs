@@ -198,7 +198,8 @@ impl Path {
         let newly_lost = (self.lost - lost_before) as u32;
         if newly_lost > 0 && self.until.is_none() {
             self.bbr.on_loss(prior_flight, now);
-            self.until = Some(self.sent);
+            // What was lost has to be sent again and acknowledged, too.
+            self.until = Some(self.sent + 8);
         } else if self.until.is_some_and(|until| newest.id >= until) {
             self.bbr.on_recovered(now);
             self.until = None;
