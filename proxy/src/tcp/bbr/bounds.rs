@@ -84,11 +84,11 @@ pub(super) struct Undo {
 }
 
 impl Bbr {
-    /// Something was lost, or marked, when `total` bytes had been delivered.
-    pub(super) fn note_loss(&mut self, total: u64) {
+    /// Something was lost, or marked, when `total` bytes had been delivered. What an undo restores was saved as recovery
+    /// began: a second round of losses in it must not take the place of that.
+    pub(super) const fn note_loss(&mut self, total: u64) {
         if !self.bounds.lost_in_round {
             self.bounds.round_end = total;
-            self.save_state();
         }
         self.bounds.lost_in_round = true;
         self.bounds.losses = self.bounds.losses.saturating_add(1);

@@ -209,6 +209,7 @@ fn a_loss_that_was_none_resumes_the_probe() {
     let mut path = path();
     path.run_for(Duration::from_secs(2));
     run_until(&mut path, State::Up);
+    path.bbr.bounds.inflight_long = ENDLESS;
     path.loss = 0.1;
     run_until(&mut path, State::Down);
     assert_ne!(path.bbr.bounds.inflight_long, ENDLESS);
