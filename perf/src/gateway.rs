@@ -120,11 +120,12 @@ impl Gateway {
             udp_timeout: Duration::from_secs(60),
             window: WINDOW,
             ring: 1024,
+            transport: config::Transport::default(),
         };
         let (mut worker_ends, mut proxy_ends) = mesh(1, 1, settings.ring as usize);
         let (worker_ends, proxy_ends) = (worker_ends.remove(0), proxy_ends.remove(0));
         let mut reactor = Reactor::new(&settings, 1, Services::default(), Arc::default(), now);
-        let rules = policy.rules.iter().map(|rule| rule.name.as_str().into()).collect();
+        let rules = policy.rules.iter().map(Into::into).collect();
         reactor.set_policy(reactor::Snapshot { generation: 1, rules, chains: Arc::new(chains) }, 1);
         let queues =
             vec![(MemoryPort::default(), TapPoint::Inside), (MemoryPort::default(), TapPoint::Outside)];

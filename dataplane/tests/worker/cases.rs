@@ -250,6 +250,7 @@ fn set_up(lines: &[&str]) -> (World, Vec<std::net::Ipv4Addr>, bool) {
                 matching: Match { protocol: Some(parse_protocol(protocol)), ..Match::default() },
                 action: parse_action(action),
                 filters: Vec::new(),
+                congestion: [None; 2],
             }),
             ["ports", range] => {
                 let (low, high) = range.split_once('-').unwrap();

@@ -44,6 +44,7 @@ fn policy(filters: Vec<Filter>) -> Policy {
         matching: Match::default(),
         action: Action::Proxy,
         filters: (0..filters.len()).collect(),
+        congestion: [None; 2],
     };
     Policy { rules: vec![rule], default_action: Action::Proxy, filters }
 }

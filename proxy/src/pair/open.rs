@@ -1,6 +1,6 @@
 //! The mirrored handshake: the server is asked as the client asks, the client is answered as the server answers.
 
-use pnat_shared::config::CongestionControl;
+use pnat_shared::config::Transport;
 use pnat_shared::flow::{NewFlow, Side};
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::loopback::{FIRST, SECOND, mask};
@@ -36,6 +36,7 @@ pub(crate) struct Opening<'a> {
     pub(crate) chain: StreamChain,
     pub(crate) syn: &'a Header,
     pub(crate) quote: Quote,
+    pub(crate) transport: Transport,
 }
 
 /// Whether a first segment asks for a connection.
@@ -46,24 +47,24 @@ pub(crate) fn is_opening(syn: &Header) -> bool {
 impl<F: Frame> Pair<F> {
     /// Holds the client's SYN and asks the server in the client's words.
     pub(crate) fn open(opening: Opening<'_>, limits: Limits, now: Instant) -> Self {
-        let Opening { new, flow, chain, syn, quote } = opening;
+        let Opening { new, flow, chain, syn, quote, transport } = opening;
         let masked = mask(new.handle);
-        let settings = |mtu, open_timeout| Settings {
+        let settings = |side: Side, open_timeout| Settings {
             window: limits.window,
-            mtu,
+            mtu: new.mtu[side as usize],
             open_timeout,
             user_timeout: USER_TIMEOUT,
             time_wait: TIME_WAIT,
-            congestion: CongestionControl::Cubic,
+            congestion: transport.congestion[side as usize],
         };
-        let first = Endpoint::accept(settings(new.mtu[0], limits.half_open), FIRST, masked, syn, now);
+        let first = Endpoint::accept(settings(Side::First, limits.half_open), FIRST, masked, syn, now);
         let offer = match first.peer() {
             Some((_, offer)) => offer,
             None => Offer { mss: MIN_MSS, window_scale: None, sack: false, timestamp: None },
         };
         let path = new.mtu[0].min(new.mtu[1]);
         let second = Endpoint::connect(
-            settings(new.mtu[1], limits.connect),
+            settings(Side::Second, limits.connect),
             SECOND,
             masked,
             syn.seq,

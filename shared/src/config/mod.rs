@@ -140,6 +140,34 @@ pub struct Proxy {
     pub window: u32,
     /// Slots of each ring between a worker and a proxy core.
     pub ring: u32,
+    pub transport: Transport,
+}
+
+/// How the two sockets of a pair treat the network.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Transport {
+    /// Of the socket on the client's leg, and on the server's.
+    pub congestion: [CongestionControl; 2],
+    pub ecn: Ecn,
+}
+
+impl Transport {
+    /// What a rule leaves of it: its own choice where it has one.
+    #[must_use]
+    pub fn overridden(self, congestion: [Option<CongestionControl>; 2]) -> Self {
+        let [inside, outside] = self.congestion;
+        let [own_inside, own_outside] = congestion;
+        Self { congestion: [own_inside.unwrap_or(inside), own_outside.unwrap_or(outside)], ..self }
+    }
+}
+
+/// Explicit congestion notification (RFC 3168).
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum Ecn {
+    /// As the client asks, and as the server answers: the legs use it or do without, each by what its own peer can.
+    #[default]
+    Mirror,
+    Off,
 }
 
 /// How a socket finds out how fast it may send.
@@ -171,6 +199,8 @@ pub struct Rule {
     pub action: Action,
     /// Indices into [`Policy::filters`], in chain order; only for [`Action::Proxy`].
     pub filters: Vec<usize>,
+    /// In place of [`Transport::congestion`]; only for [`Action::Proxy`].
+    pub congestion: [Option<CongestionControl>; 2],
 }
 
 /// Every field given must match; an empty one matches anything.

@@ -142,6 +142,9 @@ idle_timeout = "1h 30m"
 udp_timeout = "1m"
 window = "256KiB"
 ring = 1024
+congestion_inside = "bbr"
+congestion_outside = "newreno"
+ecn = "off"
 [policy]
 default_action = "deny"
 deny_with = "silent"
@@ -155,6 +158,7 @@ name = "chain"
 match = { proto = "udp" }
 action = "proxy"
 filters = ["slow", "swap", "ads"]
+congestion_outside = "cubic"
 [[filter]]
 name = "ads"
 type = "block"
@@ -203,6 +207,10 @@ level = "warn,pnat_proxy=debug"
         udp_timeout: seconds(60),
         window: 256 << 10,
         ring: 1024,
+        transport: Transport {
+            congestion: [CongestionControl::Bbr, CongestionControl::NewReno],
+            ecn: Ecn::Off,
+        },
     };
     assert_eq!(config.proxy, proxy);
     let policy = &config.policy;
@@ -210,6 +218,8 @@ level = "warn,pnat_proxy=debug"
     assert_eq!(policy.rules[1].action, Action::Deny(Denial::Icmp));
     assert_eq!(policy.rules[1].matching.dst.len(), 2);
     assert_eq!(policy.rules[1].matching.src_port, [1024..=65535]);
+    let rule = config.proxy.transport.overridden(policy.rules[2].congestion);
+    assert_eq!(rule.congestion, [CongestionControl::Bbr, CongestionControl::Cubic]);
     assert_eq!(policy.rules[2].filters, [3, 2, 1], "chain order is the rule's, not the file's");
     let kinds: Vec<&FilterKind> = policy.filters.iter().map(|filter| &filter.kind).collect();
     let log =
