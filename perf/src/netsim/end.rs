@@ -31,6 +31,8 @@ pub const fn settings(algorithm: Algorithm) -> Option<Settings> {
             open_timeout: Duration::from_secs(120),
             user_timeout: Duration::from_secs(300),
             time_wait: Duration::from_secs(5),
+            keepalive: Duration::ZERO,
+            patience: Duration::from_secs(300),
         }),
         Algorithm::Bbr => None,
     }
