@@ -14,7 +14,7 @@
 
 use std::collections::HashMap;
 
-use pnat_shared::config::{Action, Denial, Match, Rule};
+use pnat_shared::config::{Accept, Action, Denial, Match, Rule};
 use pnat_shared::flow::Protocol;
 use pnat_shared::loopback::{FromProxy, unmask};
 use pnat_shared::time::Duration;
@@ -249,6 +249,7 @@ fn set_up(lines: &[&str]) -> (World, Vec<std::net::Ipv4Addr>, bool) {
                 name: protocol.into(),
                 matching: Match { protocol: Some(parse_protocol(protocol)), ..Match::default() },
                 action: parse_action(action),
+                accept: Accept::default(),
                 filters: Vec::new(),
             }),
             ["ports", range] => {

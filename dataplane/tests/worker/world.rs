@@ -7,7 +7,7 @@ use std::sync::Arc;
 use pnat_dataplane::handoff::{Handoff, Shards};
 use pnat_dataplane::nat::policy::Snapshot;
 use pnat_dataplane::route::PortInfo;
-use pnat_dataplane::worker::{Outputs, Setup, Worker, WorkerStats};
+use pnat_dataplane::worker::{Outputs, Setup, SynCookies, Worker, WorkerStats};
 use pnat_shared::config::{self, Action, Policy};
 use pnat_shared::flow::{NewFlow, WorkerId};
 use pnat_shared::frame::{Frame, L2_LEN};
@@ -36,6 +36,7 @@ pub(crate) struct World {
     pub(crate) gateway: bool,
     pub(crate) workers: u8,
     pub(crate) pool: usize,
+    pub(crate) syn_cookies_above: u32,
 }
 
 impl Default for World {
@@ -49,6 +50,7 @@ impl Default for World {
             gateway: true,
             workers: 1,
             pool: usize::MAX,
+            syn_cookies_above: 1024,
         }
     }
 }
@@ -85,6 +87,7 @@ impl World {
             },
             policy: Snapshot { generation: 1, policy: Arc::new(self.policy.clone()) },
             proxied_idle: Duration::from_secs(100_000),
+            cookies: SynCookies { above: self.syn_cookies_above, window: 1 << 20, secret: 7 },
             secret: 11,
         };
         let stats = Arc::new(WorkerStats::new(setup.ports.len()));

@@ -6,6 +6,7 @@ use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::tcp::Seq;
 
 use super::cubic::Cubic;
+use super::newreno::NewReno;
 use super::recovery::Phase;
 
 /// What one acknowledgment told. All sizes are bytes.
@@ -34,6 +35,15 @@ pub(super) struct Acked {
     pub(super) phase: Phase,
     /// The peer reports a congestion mark (ECE, RFC 3168), and the connection uses ECN.
     pub(super) ece: bool,
+}
+
+impl Acked {
+    /// Whether `window` was used, so that there is reason for a larger one. In slow start half of it is enough, since the
+    /// other half is what the last round trip has added (RFC 7661 section 4.1).
+    pub(super) fn fills(&self, window: u32, slow_start: bool, mss: u32) -> bool {
+        let used = if slow_start { 2 * self.prior_flight.min(u32::MAX / 2) } else { self.prior_flight };
+        self.limited || used.saturating_add(mss) > window
+    }
 }
 
 /// A delivery rate sample (draft-ietf-ccwg-bbr section 4.1): of the newest transmission that an ACK told to have arrived.
@@ -99,6 +109,7 @@ pub(super) trait Congestion: Debug {
 #[derive(Debug)]
 pub(super) enum Algorithm {
     Cubic(Cubic),
+    NewReno(NewReno),
 }
 
 /// Calls the method of whichever algorithm it is: a jump by the variant and not through a table of pointers, so that the
@@ -107,6 +118,7 @@ macro_rules! dispatch {
     ($algorithm:expr, $it:ident => $call:expr) => {
         match $algorithm {
             Algorithm::Cubic($it) => $call,
+            Algorithm::NewReno($it) => $call,
         }
     };
 }
@@ -175,4 +187,29 @@ impl Congestion for Algorithm {
 /// The initial window (RFC 6928): ten segments, but not more than 14600 bytes with large ones.
 pub(super) fn initial_window(mss: u32) -> u32 {
     (10 * mss).min((2 * mss).max(14_600))
+}
+
+#[cfg(test)]
+pub(super) mod fixture {
+    use super::*;
+
+    /// An ACK for `bytes` that arrives at `now`, outside of any recovery.
+    pub(in crate::tcp) fn ack(bytes: u32, limited: bool, rtt: Option<Duration>, now: Instant) -> Acked {
+        Acked {
+            now,
+            delivered: bytes,
+            acked: bytes,
+            lost: 0,
+            prior_flight: bytes,
+            flight: 0,
+            limited,
+            rtt,
+            srtt: rtt,
+            rate: None,
+            una: Seq(0),
+            nxt: Seq(0),
+            phase: Phase::Open,
+            ece: false,
+        }
+    }
 }

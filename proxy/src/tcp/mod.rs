@@ -8,14 +8,17 @@
 //!  segment in                                                                segment out
 //!    |                                                                            ^
 //!  open (handshake)                                               output, segment (headers, frames)
+//!  fast (what was expected)
 //!  input (acceptability, RST, ACK) --> recovery, loss --> send (what goes next)
 //!    '--> recv (order, window, ACKs)   rack, tail, undo     queue (bytes)
-//!           reassembly, ranges         scoreboard, records  timer, clock
-//!                                      prr, congestion, cubic, rate, rto
+//!           reassembly, ranges         scoreboard, records  timer, clock, liveness
+//!                                      rate, rto, prr
+//!                                      congestion (cubic, hystart, newreno)
 //! ```
 
 mod endpoint;
 mod open;
+mod fast;
 mod input;
 mod output;
 mod recv;
@@ -35,9 +38,12 @@ mod rate;
 mod ranges;
 mod congestion;
 mod cubic;
+mod hystart;
+mod newreno;
 mod rto;
 mod clock;
 mod timer;
+mod liveness;
 mod segment;
 
 pub use endpoint::{Endpoint, Error, Offer, Settings, State};

@@ -1,14 +1,15 @@
-//! The handshake: late accept, active and simultaneous open, options mirrored (RFC 9293 sections 3.5 and 3.10.7).
+//! The handshake: late and early accept, active and simultaneous open, options mirrored (RFC 9293 sections 3.5 and 3.10.7).
 //!
 //! ```text
-//!   accept                       connect
-//!     |                             |
+//!   accept                       connect                         accepted
+//!     |                             |                               |
 //!  SynHeld --answer--> SynReceived <--SYN-- SynSent --SYN-ACK--> Established
 //!                          '------------ACK-------------------------^
 //! ```
 //!
 //! Runs on: proxy cores. Allocates: never. Blocks: never.
 
+use pnat_shared::flow::Accepted;
 use pnat_shared::frame::Frame;
 use pnat_shared::time::Instant;
 use pnat_shared::verdict::DropReason;
@@ -64,6 +65,24 @@ impl<F: Frame> Endpoint<F> {
         self.state = State::SynReceived;
     }
 
+    /// See [`Endpoint::accepted`].
+    pub(super) fn take_over(&mut self, handshake: &Accepted, now: Instant) {
+        let (ours, theirs) = (Offer::of(&handshake.ours), Offer::of(&handshake.theirs));
+        self.offer = Some(ours);
+        self.peer = Some((handshake.irs, theirs));
+        self.recv.start(handshake.irs);
+        self.clock = Clock::new(ours.timestamp, now);
+        self.clock.start(theirs.timestamp.unwrap_or(0), now);
+        self.agree();
+        self.recv.honor(handshake.window);
+        self.send.nxt = handshake.iss + 1;
+        // Whatever the ACK says of the window is news.
+        self.send.wl1 = handshake.irs;
+        self.send.wl2 = handshake.iss;
+        self.syns = 1;
+        self.establish(now);
+    }
+
     /// A SYN of ours is to be sent, for as long as `open_timeout`.
     pub(super) fn start_syn(&mut self, offer: Offer, now: Instant) {
         let offer = Offer { window_scale: offer.window_scale.map(|shift| shift.min(14)), ..offer };
@@ -72,7 +91,7 @@ impl<F: Frame> Endpoint<F> {
         self.send.wl2 = self.send.una;
         self.send.nxt = self.send.una + 1;
         self.syn_due = true;
-        self.timers.life = now + self.settings.open_timeout;
+        self.timers.life = now + self.settings.open_timeout();
     }
 
     /// Both SYNs are known: an option is on where both carry it.
@@ -165,5 +184,6 @@ impl<F: Frame> Endpoint<F> {
         self.send.start(now, self.syns);
         self.state = if self.send.fin { State::FinWait1 } else { State::Established };
         self.touch(now);
+        self.start_keepalive(now);
     }
 }

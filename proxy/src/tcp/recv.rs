@@ -104,6 +104,12 @@ impl<F: Frame> Receiver<F> {
         self.capacity = window.min(0xffff << shift).max(unit) / unit * unit;
     }
 
+    /// A SYN-ACK that was sent in our name told this window.
+    pub(super) fn honor(&mut self, window: u16) {
+        self.right = self.right.max(self.nxt + u32::from(window));
+        self.told = self.told.max(self.right);
+    }
+
     /// The window field of the segment that is sent now; in SYN segments it is not scaled.
     pub(super) fn advertise(&mut self, syn: bool) -> u16 {
         let shift = if syn { 0 } else { self.shift };
@@ -209,6 +215,23 @@ impl<F: Frame> Receiver<F> {
         let at_once = had_gap || !in_order || reached || cut || self.owed != Owed::Nothing;
         self.owed = if at_once { Owed::Now } else { Owed::Soon };
         outcome.map(|()| reached)
+    }
+
+    /// Whether text at `seq` is the next one, all of it within the window, with nothing out of order behind it.
+    #[inline]
+    pub(super) fn is_next(&self, seq: Seq, len: usize) -> bool {
+        seq == self.nxt
+            && len > 0
+            && len <= self.right.max(self.told).distance(seq).max(0) as usize
+            && self.reassembly.is_empty()
+            && self.fin.is_none()
+    }
+
+    /// Takes in text that [`Receiver::is_next`].
+    #[inline]
+    pub(super) fn append(&mut self, text: Chunk<F>) {
+        self.deliver(text);
+        self.owed = if self.owed == Owed::Nothing { Owed::Soon } else { Owed::Now };
     }
 
     /// The first FIN decides where the stream ends, unless bytes were seen beyond.

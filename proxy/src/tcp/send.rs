@@ -167,7 +167,7 @@ impl<F: Frame> Sender<F> {
     }
 
     /// The sequence number behind everything that was asked to be sent, FIN included.
-    fn limit(&self) -> Seq {
+    pub(super) fn limit(&self) -> Seq {
         self.queue.end() + u32::from(self.fin)
     }
 
@@ -178,6 +178,11 @@ impl<F: Frame> Sender<F> {
     /// The peer's right edge.
     fn edge(&self) -> Seq {
         self.una + self.window
+    }
+
+    /// Whether [`Sender::next`] would find nothing, and nothing that waits for the peer's window either.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.nxt == self.limit() && self.tail != Tail::Due && !self.probe && self.is_clean()
     }
 
     /// What to send next in a segment with room for `max` bytes; the same answer until [`Sender::sent`].
@@ -197,10 +202,19 @@ impl<F: Frame> Sender<F> {
         let slice = self.fresh(max);
         let may = slice.is_some_and(|slice| slice.len <= room || self.probe || self.pipe() == 0);
         self.limited = slice.is_some() && !may;
-        if self.nxt == self.limit() && room > 0 {
-            self.sampler.on_app_limited(self.pipe());
+        if self.nxt == self.limit() {
+            self.on_quiet();
         }
         slice.filter(|_| may)
+    }
+
+    /// There is nothing to be sent.
+    pub(super) fn on_quiet(&mut self) {
+        self.limited = false;
+        let pipe = self.pipe();
+        if pipe < self.allowance() {
+            self.sampler.on_app_limited(pipe);
+        }
     }
 
     /// A segment from the hole's beginning.

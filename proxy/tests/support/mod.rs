@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use pnat_proxy::filter::{Chains, Factory, Named, Services};
 use pnat_proxy::reactor::{Outputs, Reactor, Snapshot};
-use pnat_shared::config::{Action, Filter, FilterKind, Match, Policy, Proxy, Rule};
+use pnat_shared::config::{Accept, Action, Filter, FilterKind, Match, Policy, Proxy, Rule};
 use pnat_shared::flow::{Handle, NewFlow, Protocol, WorkerId};
 use pnat_shared::loopback::{FromProxy, ToProxy};
 use pnat_shared::testkit::{VecFrame, VecPool};
@@ -29,9 +29,11 @@ pub fn settings() -> Proxy {
         connect_timeout: Duration::from_secs(30),
         half_open_timeout: Duration::from_secs(10),
         idle_timeout: Duration::from_secs(3600),
+        keepalive: Duration::ZERO,
         udp_timeout: Duration::from_secs(60),
         window: WINDOW,
         ring: 1024,
+        syn_cookies_above: 1024,
     }
 }
 
@@ -51,6 +53,7 @@ pub fn new_flow(handle: Handle, protocol: Protocol, opened: Instant) -> Box<NewF
         rule: Some(0),
         mtu: [1500, 1500],
         opened,
+        accepted: None,
     })
 }
 
@@ -69,6 +72,7 @@ pub fn policy_of(kinds: impl IntoIterator<Item = FilterKind>) -> Policy {
         name: "rule".to_owned(),
         matching: Match::default(),
         action: Action::Proxy,
+        accept: Accept::Late,
         filters: (0..filters.len()).collect(),
     };
     Policy { rules: vec![rule], default_action: Action::Proxy, filters }

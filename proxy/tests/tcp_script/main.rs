@@ -6,3 +6,4 @@ mod transfer;
 mod loss;
 mod close;
 mod hostile;
+mod liveness;
