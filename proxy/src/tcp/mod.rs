@@ -9,10 +9,10 @@
 //!    |                                                                            ^
 //!  open (handshake)                                               output, segment (headers, frames)
 //!  fast (what was expected)
-//!  input (acceptability, RST, ACK) --> recovery, loss --> send (what goes next)
-//!    '--> recv (order, window, ACKs)   rack, tail, undo     queue (bytes)
-//!           reassembly, ranges         scoreboard, records  timer, clock, liveness
-//!                                      rate, rto, prr
+//!  input (acceptability, RST, ACK) --> recovery (news, loss) --> send (what goes next)
+//!    '--> recv (order, window, ACKs)   rack, tail, undo            queue (bytes)
+//!           reassembly, ranges         scoreboard, records, spans  timer, clock, liveness
+//!                                      rto, rate, prr
 //!                                      congestion (cubic, hystart, newreno)
 //! ```
 
@@ -26,6 +26,7 @@ mod reassembly;
 mod send;
 mod queue;
 mod recovery;
+mod news;
 mod loss;
 mod rack;
 mod tail;

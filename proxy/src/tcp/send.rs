@@ -298,7 +298,7 @@ impl<F: Frame> Sender<F> {
         self.congestion.set_mss(u32::from(self.mss));
         // What is in flight was too long and is gone; that is no sign of congestion.
         self.loss.get_or_insert_default().board.lose_all(&self.records);
-        self.recover();
+        self.begin_recovery();
         true
     }
 
