@@ -52,13 +52,14 @@ impl<F: Frame> Reactor<F> {
         // Of a SYN all is known by now.
         let has_more = matches!(conversation, Conversation::Udp(_)) || new.accepted.is_some();
         let cause = Some(Cause { at, taken: round.now });
+        let account = self.bench.memory.open(new.client.ip());
         let key = self.slots.insert(Slot {
             handle: new.handle,
             policy: new.policy,
             conversation,
             armed: Instant::FAR,
             touched: false,
-            kept: 0,
+            account,
             cause,
         });
         self.index.insert(new.handle, key);

@@ -43,6 +43,7 @@ impl<F: Frame> Endpoint<F> {
             self.send.wl1 = header.seq;
             self.send.wl2 = header.ack;
         }
+        self.resize_window(header, now);
         self.recv.append(payload);
         self.timers.ack = self.recv.ack_deadline(now, self.timers.ack);
     }

@@ -11,8 +11,8 @@
 //!  fast (what was expected)
 //!  input (acceptability, RST, ACK) --> recovery (news, loss) --> send (what goes next)
 //!    '--> recv (order, window, ACKs)   rack, tail, undo            queue (bytes)
-//!           reassembly, ranges         scoreboard, records, spans  timer, clock, liveness
-//!                                      rto, rate, prr
+//!           reassembly, ranges         scoreboard, records, spans  path (MTU), timer, clock, liveness
+//!           sizing                     rto, rate, prr
 //!                                      congestion (cubic, hystart, newreno)
 //! ```
 
@@ -22,6 +22,7 @@ mod fast;
 mod input;
 mod output;
 mod recv;
+mod sizing;
 mod reassembly;
 mod send;
 mod queue;
@@ -45,6 +46,7 @@ mod rto;
 mod clock;
 mod timer;
 mod liveness;
+mod path;
 mod segment;
 
 pub use endpoint::{Endpoint, Error, Offer, Settings, State};
@@ -56,6 +58,6 @@ mod tests {
     /// Two of them and their pair are to stay below 2 KiB while idle.
     #[test]
     fn an_endpoint_without_queues_is_small() {
-        assert!(size_of::<super::Endpoint<VecFrame>>() <= 800);
+        assert!(size_of::<super::Endpoint<VecFrame>>() <= 832);
     }
 }

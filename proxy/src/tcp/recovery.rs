@@ -79,7 +79,7 @@ impl<F: Frame> Sender<F> {
         if news.bytes > 0 {
             self.measure(&mut news);
         }
-        if self.loss.is_some() || news.repeated.is_some() || self.dup_acks > 0 || self.phase != Phase::Open {
+        if self.loss.is_some() || self.dup_acks > 0 || self.phase != Phase::Open {
             self.recover(&mut news);
         }
         if news.bytes > 0 {
@@ -241,9 +241,9 @@ impl<F: Frame> Sender<F> {
         }
     }
 
-    /// `[left, right)` came twice. It was sent again too soon, or the network has copies.
+    /// `[left, right)` came twice. Where a recovery has sent it again, that was too soon; probes may well come twice.
     fn on_repeated(&mut self, left: Seq, right: Seq) {
-        let loss = self.loss.get_or_insert_default();
+        let Some(loss) = self.loss.as_mut().filter(|loss| loss.undo.is_open(left)) else { return };
         loss.rack.on_duplicate(self.una, self.nxt);
         if loss.undo.on_duplicate(left, right) {
             self.take_back(None);

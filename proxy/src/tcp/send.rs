@@ -13,6 +13,7 @@ use super::rate::Sampler;
 use super::records::Records;
 use super::recovery::Phase;
 use super::rto::Rto;
+use super::sizing;
 use super::tail::Tail;
 use super::undo::Frto;
 use crate::chunk::Chunk;
@@ -185,6 +186,15 @@ impl<F: Frame> Sender<F> {
         self.nxt == self.limit() && self.tail != Tail::Due && !self.probe && self.is_clean()
     }
 
+    /// There is nothing to send.
+    pub(super) fn rest(&mut self) {
+        self.limited = false;
+        let pipe = self.pipe();
+        if pipe < self.allowance() {
+            self.sampler.on_app_limited(pipe);
+        }
+    }
+
     /// What to send next in a segment with room for `max` bytes; the same answer until [`Sender::sent`].
     pub(super) fn next(&mut self, max: u32) -> Option<Slice> {
         if let Some(slice) = self.tail_probe(max) {
@@ -203,18 +213,9 @@ impl<F: Frame> Sender<F> {
         let may = slice.is_some_and(|slice| slice.len <= room || self.probe || self.pipe() == 0);
         self.limited = slice.is_some() && !may;
         if self.nxt == self.limit() {
-            self.on_quiet();
+            self.rest();
         }
         slice.filter(|_| may)
-    }
-
-    /// There is nothing to be sent.
-    pub(super) fn on_quiet(&mut self) {
-        self.limited = false;
-        let pipe = self.pipe();
-        if pipe < self.allowance() {
-            self.sampler.on_app_limited(pipe);
-        }
     }
 
     /// A segment from the hole's beginning.
@@ -294,12 +295,25 @@ impl<F: Frame> Sender<F> {
         if !in_flight || mss >= self.mss {
             return false;
         }
-        self.mss = mss.max(MIN_MSS);
-        self.congestion.set_mss(u32::from(self.mss));
+        self.set_mss(mss);
         // What is in flight was too long and is gone; that is no sign of congestion.
         self.loss.get_or_insert_default().board.lose_all(&self.records);
-        self.begin_recovery();
+        if !matches!(self.phase, Phase::Timeout { .. }) {
+            self.begin_recovery();
+        }
         true
+    }
+
+    /// Segments are of this size from now on.
+    pub(super) fn set_mss(&mut self, mss: u16) {
+        self.mss = mss.max(MIN_MSS);
+        self.congestion.set_mss(u32::from(self.mss));
+    }
+
+    /// How many bytes it is of use to have in the queue.
+    pub(super) fn appetite(&self) -> u32 {
+        let may_fly = self.congestion.window().min(self.window.max(self.flight()));
+        may_fly.saturating_mul(2).saturating_add(sizing::INITIAL)
     }
 
     /// Smoothed round-trip time.
