@@ -4,6 +4,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use pnat_shared::config::CongestionControl;
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::testkit::{VecFrame, VecPool};
 use pnat_shared::time::{Duration, Instant};
@@ -119,6 +120,7 @@ impl Driver {
             time_wait: Duration::from_secs(10),
             keepalive: Duration::from_secs(45),
             patience: Duration::from_secs(600),
+            congestion: CongestionControl::Cubic,
         };
         let now = Instant::from_secs(1);
         let iss = Seq(u32::MAX - 1000);
