@@ -71,9 +71,15 @@ impl Scoreboard {
         resent.or_else(|| records.oldest())
     }
 
-    /// The first lost bytes (RFC 6675 section 4, NextSeg rule 1).
-    pub(super) fn next_lost(&self) -> Option<(Seq, Seq)> {
-        self.lost.first().map(|span| (span.left, span.right))
+    /// The first lost bytes (RFC 6675 section 4, NextSeg rule 1): all that are in a row, or at least `enough`.
+    pub(super) fn next_lost(&self, enough: u32) -> Option<(Seq, Seq)> {
+        let (left, mut right) = self.lost.first().map(|span| (span.left, span.right))?;
+        while right.before(left + enough)
+            && let Some(next) = self.lost.containing(right)
+        {
+            right = next.right;
+        }
+        Some((left, right))
     }
 
     /// `[left, right)` was sent again, behind SND.UNA `una`.

@@ -216,7 +216,7 @@ impl<F: Frame> Sender<F> {
         }
         let room = self.allowance().saturating_sub(self.pipe());
         let loss = self.loss.as_ref().filter(|loss| loss.frto != Frto::Second);
-        if let Some(hole) = loss.and_then(|loss| loss.board.next_lost()) {
+        if let Some(hole) = loss.and_then(|loss| loss.board.next_lost(max)) {
             let slice = self.again(hole, max);
             // Nothing new goes before what is missing.
             let may = self.force || slice.len <= room;
