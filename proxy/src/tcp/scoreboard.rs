@@ -207,6 +207,7 @@ impl Scoreboard {
         wait: Duration,
         now: Instant,
     ) -> (u32, Option<Instant>) {
+        self.wake(records.base());
         let (sent, end) = newest;
         let before = self.lost.bytes();
         let mut late = false;
@@ -349,3 +350,6 @@ impl Scoreboard {
         self.sacked.len() >= threshold as usize || self.sacked.bytes() > (threshold - 1) * mss
     }
 }
+
+#[cfg(test)]
+mod tests;
