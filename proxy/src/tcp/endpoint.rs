@@ -340,12 +340,25 @@ impl<F: Frame> Endpoint<F> {
         self.schedule_retransmit(now);
     }
 
+    /// An ACK brought news while something is still in flight.
+    pub(super) fn restart_retransmit(&mut self, now: Instant) {
+        self.timers.started = self.send.timer_start(now);
+        self.schedule_retransmit(now);
+    }
+
     /// New data does not start the retransmission timer anew, but puts the tail loss probe off (RFC 8985 section 7.2).
     pub(super) fn schedule_retransmit(&mut self, now: Instant) {
+        let timeout = self.timers.started + self.send.rto.current();
+        self.send.arm_tail(timeout, now);
+        self.set_retransmit(now);
+    }
+
+    /// Whichever comes first: timeout, tail loss probe, reordered segments that become lost, the end of all patience.
+    fn set_retransmit(&mut self, now: Instant) {
         let gives_up = self.send.unanswered + self.settings.user_timeout;
         let timeout = self.timers.started + self.send.rto.current();
-        let due = self.send.arm_tail().map_or(timeout, |wait| timeout.min(now + wait));
-        self.timers.retransmit = due.min(gives_up.max(now));
+        let due = timeout.min(self.send.tail_deadline()).min(self.send.reorder_deadline());
+        self.timers.retransmit = due.min(gives_up).max(now);
     }
 
     fn on_retransmit_timer(&mut self, now: Instant) {
@@ -357,6 +370,7 @@ impl<F: Frame> Endpoint<F> {
             }
             _ if !self.is_open() => {}
             _ if now >= self.send.unanswered + self.settings.user_timeout => self.fail(Error::Timeout),
+            _ if self.send.on_reorder_timer(now) => self.schedule_retransmit(now),
             _ => {
                 if !self.send.on_tail_timer(now) {
                     self.send.on_timeout(now);

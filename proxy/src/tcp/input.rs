@@ -171,13 +171,13 @@ impl<F: Frame> Endpoint<F> {
         }
         let bare = bare && !header.flags.has(Flags::FIN);
         let echo = header.options.timestamps.filter(|_| self.clock.on);
-        let echo = echo.and_then(|(_, echo)| self.clock.elapsed(echo, now));
+        let echoed = echo.and_then(|(_, echo)| self.clock.echoed(echo, now));
         let before = self.send.una;
-        let news = self.send.on_ack(header, bare, echo, now);
+        let news = self.send.on_ack(header, bare, echoed, now);
         if self.send.flight() == 0 {
             self.timers.retransmit = Instant::FAR;
         } else if news {
-            self.arm_retransmit(now);
+            self.restart_retransmit(now);
         }
         if self.send.una != before && self.send.is_fin_acked() {
             self.on_fin_acked(now);

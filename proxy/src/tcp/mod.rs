@@ -8,10 +8,11 @@
 //!  segment in                                                                segment out
 //!    |                                                                            ^
 //!  open (handshake)                                               output, segment (headers, frames)
-//!  input (acceptability, RST, ACK) --> recovery, tail (loss) --> send (what goes next)
-//!    '--> recv (order, window, ACKs)   scoreboard, ranges        queue (bytes)
-//!           reassembly                 rto                       timer, clock
-//!                                      congestion (cubic, hystart, newreno, bbr), pacing
+//!  input (acceptability, RST, ACK) --> recovery, loss -----------> send (what goes next), pacing (when)
+//!    '--> recv (order, window, ACKs)   rack, tail, undo, prr       queue (bytes)
+//!           reassembly, ranges         scoreboard, records, spans  timer, clock
+//!                                      rate, rto
+//!                                      congestion: cubic (hystart), newreno, bbr
 //! ```
 
 mod endpoint;
@@ -23,8 +24,15 @@ mod reassembly;
 mod send;
 mod queue;
 mod recovery;
+mod loss;
+mod rack;
 mod tail;
+mod prr;
+mod undo;
 mod scoreboard;
+mod records;
+mod spans;
+mod rate;
 mod ranges;
 mod congestion;
 mod cubic;
