@@ -11,7 +11,7 @@ use pnat_dataplane::launch::{Clock, ProxyLoop, WorkerLoop, mesh};
 use pnat_dataplane::nat::policy::Snapshot;
 use pnat_dataplane::port::memory::MemoryPort;
 use pnat_dataplane::route::PortInfo;
-use pnat_dataplane::worker::{Setup, Worker, WorkerStats};
+use pnat_dataplane::worker::{Setup, SynCookies, Worker, WorkerStats};
 use pnat_proxy::filter::{Chains, Services};
 use pnat_proxy::reactor::{self, Reactor};
 use pnat_shared::capture::TapPoint;
@@ -70,10 +70,27 @@ pub fn worker(policy: Policy, flows: u32, now: Instant) -> Worker<PoolFrame, Poo
         },
         policy: Snapshot { generation: 1, policy: Arc::new(policy) },
         proxied_idle: Duration::from_secs(7440),
+        cookies: SynCookies { above: 1024, window: WINDOW, secret: 7 },
         secret: 11,
     };
     let stats = Arc::new(WorkerStats::new(setup.ports.len()));
     Worker::new(setup, Pool, stats, now)
+}
+
+/// A proxy core's settings, with room for this many pairs.
+pub fn proxy_settings(pairs: u32) -> config::Proxy {
+    config::Proxy {
+        pairs,
+        connect_timeout: Duration::from_secs(60),
+        half_open_timeout: Duration::from_secs(60),
+        idle_timeout: Duration::from_secs(7200),
+        keepalive: Duration::ZERO,
+        syn_cookies_above: 1024,
+        transport: config::Transport::default(),
+        udp_timeout: Duration::from_secs(60),
+        window: WINDOW,
+        ring: 1024,
+    }
 }
 
 /// The neighbors' answer where a frame asks for one of them.
@@ -112,16 +129,7 @@ impl Gateway {
     pub fn new(policy: Policy, chains: Chains, flows: u32) -> Self {
         let clock = Clock::start();
         let now = clock.now();
-        let settings = config::Proxy {
-            pairs: flows,
-            connect_timeout: Duration::from_secs(60),
-            half_open_timeout: Duration::from_secs(60),
-            idle_timeout: Duration::from_secs(7200),
-            udp_timeout: Duration::from_secs(60),
-            window: WINDOW,
-            ring: 1024,
-            transport: config::Transport::default(),
-        };
+        let settings = proxy_settings(flows);
         let (mut worker_ends, mut proxy_ends) = mesh(1, 1, settings.ring as usize);
         let (worker_ends, proxy_ends) = (worker_ends.remove(0), proxy_ends.remove(0));
         let mut reactor = Reactor::new(&settings, 1, Services::default(), Arc::default(), now);

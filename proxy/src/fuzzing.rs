@@ -118,6 +118,8 @@ impl Driver {
             open_timeout: Duration::from_secs(20),
             user_timeout: Duration::from_secs(60),
             time_wait: Duration::from_secs(10),
+            keepalive: Duration::from_secs(45),
+            patience: Duration::from_secs(600),
             congestion: CongestionControl::Cubic,
         };
         let now = Instant::from_secs(1);

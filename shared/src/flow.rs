@@ -5,6 +5,7 @@ use core::net::SocketAddr;
 use core::ops::Not;
 
 use crate::time::Instant;
+use crate::wire::tcp::{Options, Seq};
 
 /// Transport protocols that PNAT tracks. The value is the IP protocol number.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -147,4 +148,21 @@ pub struct NewFlow {
     /// Largest IP packet that the client's and the server's port carry, in bytes.
     pub mtu: [u16; 2],
     pub opened: Instant,
+    /// `None` where the flow's first packet is for the pair to answer.
+    pub accepted: Option<Accepted>,
+}
+
+/// A TCP handshake that a worker went through with the client and kept nothing of (SYN cookies, RFC 4987 section 3.6): the
+/// client's ACK is the flow's first packet.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// Initial sequence number of the SYN-ACK, and of the client's SYN.
+    pub iss: Seq,
+    pub irs: Seq,
+    /// What the SYN-ACK said; TSval is what the same clock says at [`NewFlow::opened`].
+    pub ours: Options,
+    /// What the SYN said, the MSS rounded down; TSval is the ACK's.
+    pub theirs: Options,
+    /// Receive window that the SYN-ACK told, in bytes.
+    pub window: u16,
 }

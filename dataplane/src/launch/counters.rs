@@ -17,6 +17,10 @@ impl Counters for WorkerStats {
         each("tx_bytes", sum(|port| &port.tx_bytes));
         each("flows_opened", self.opened.value());
         each("flows_active", self.active.value());
+        each("half_open", self.half_open.value());
+        each("cookies_sent", self.cookies_sent.value());
+        each("cookies_accepted", self.cookies_accepted.value());
+        each("cookies_refused", self.cookies_refused.value());
         each("hits", self.hits.value());
         each("misses", self.misses.value());
         each("handed_out", self.handed_out.value());

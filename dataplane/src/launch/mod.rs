@@ -23,7 +23,6 @@ pub use worker_loop::WorkerLoop;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -47,7 +46,7 @@ use crate::nat::policy;
 use crate::port::capsule::{self, CorePorts, MbufFrame, MbufPool, Queue, Runtime, RuntimeError, Signal};
 use crate::port::plan::{Plan, PlannedPort};
 use crate::route::PortInfo;
-use crate::worker::{Setup, Worker, WorkerStats};
+use crate::worker::{Setup, SynCookies, Worker, WorkerStats};
 use counters::{LostRecords, PoolGauge, PortGauge};
 
 /// Descriptors of each receive and transmit queue.
@@ -68,6 +67,8 @@ pub enum LaunchError {
     Filter(String),
     #[error("cannot start the log writer: {0}")]
     LogWriter(std::io::Error),
+    #[error("the operating system gives no random numbers: {0}")]
+    Random(#[from] getrandom::Error),
 }
 
 /// Runs the gateway until it is told to stop. `cpus` is how many CPUs the machine has.
@@ -93,12 +94,12 @@ pub fn run(config: Config, path: &Path, cpus: usize) -> Result<(), LaunchError> 
     let (worker_ends, proxy_ends) =
         mesh(config.cores.workers.len(), config.cores.proxies.len(), config.proxy.ring as usize);
     let mut seats: BTreeMap<usize, Seat> = BTreeMap::new();
-    let setup = WorkerSetup::new(&config, runtime.ports());
+    let setup = WorkerSetup::new(&config, runtime.ports())?;
     for (index, (&cpu, rings)) in config.cores.workers.iter().zip(worker_ends).enumerate() {
         let (messages, inbox) = bounded(CORE_QUEUE);
         let stats = Arc::new(WorkerStats::new(config.ports.len()));
         cores.push(Core { role: Role::Worker, index, cpu, messages, counters: stats.clone() });
-        let plan = WorkerPlan { setup: setup.of(index), stats, rings, inbox, announces: index == 0 };
+        let plan = WorkerPlan { setup: setup.of(index)?, stats, rings, inbox, announces: index == 0 };
         seats.entry(cpu).or_default().worker = Some(plan);
     }
     let mut pairs = Vec::new();
@@ -212,32 +213,36 @@ struct WorkerSetup {
 }
 
 impl WorkerSetup {
-    fn new(config: &Config, devices: &[crate::port::PortInfo]) -> Self {
+    fn new(config: &Config, devices: &[crate::port::PortInfo]) -> Result<Self, LaunchError> {
         let workers = config.cores.workers.len() as u8;
         let proxies = config.cores.proxies.len() as u8;
         let ports = config.ports.iter().zip(devices);
         let idle = config.proxy.idle_timeout.max(config.proxy.udp_timeout);
-        Self {
+        let (above, window) = (config.proxy.syn_cookies_above, config.proxy.window);
+        Ok(Self {
             setup: Setup {
                 me: WorkerId(0),
-                shards: Shards::new(workers, proxies, secret()),
+                shards: Shards::new(workers, proxies, getrandom::u64()?),
                 ports: ports.map(|(port, device)| PortInfo::new(port, Mac(device.mac), device.mtu)).collect(),
                 nat: config.nat.clone(),
                 policy: policy::Snapshot { generation: FIRST_GENERATION, policy: config.policy.clone() },
                 proxied_idle: idle + SAFETY_NET,
+                cookies: SynCookies { above, window, secret: 0 },
                 secret: 0,
             },
-        }
+        })
     }
 
-    fn of(&self, index: usize) -> Setup {
-        Setup { me: WorkerId(index as u8), secret: secret(), ..self.setup.clone() }
+    /// A worker's own, with secrets that nobody else has.
+    fn of(&self, index: usize) -> Result<Setup, LaunchError> {
+        let secret = u128::from(getrandom::u64()?) << 64 | u128::from(getrandom::u64()?);
+        Ok(Setup {
+            me: WorkerId(index as u8),
+            secret: getrandom::u64()?,
+            cookies: SynCookies { secret, ..self.setup.cookies },
+            ..self.setup.clone()
+        })
     }
-}
-
-/// An unguessable number: the standard library keys its hash tables from the operating system's random source.
-fn secret() -> u64 {
-    RandomState::new().build_hasher().finish()
 }
 
 /// What one CPU is to run.

@@ -75,6 +75,7 @@ mod tests {
             rule: None,
             mtu: [1500; 2],
             opened: AT,
+            accepted: None,
         };
         ToProxy::Open { frame: 0, at: AT, flow: Box::new(flow) }
     }

@@ -4,6 +4,7 @@ use pnat_shared::flow::ProxyId;
 use pnat_shared::time::Instant;
 
 use super::expiry::Track;
+use super::proof::Proof;
 use super::rewrite::Change;
 
 /// Which way a flow's packets take.
@@ -42,6 +43,8 @@ pub struct Binding {
     /// What was seen of TCP: on [`Path::Proxy`] by leg, client to first socket and second socket to server; on
     /// [`Path::Nat`] there is one connection, and only the first is used.
     pub tracks: [Track; 2],
+    /// On [`Path::Proxy`], of a TCP client.
+    pub proof: Proof,
 }
 
 impl Binding {

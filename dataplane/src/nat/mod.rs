@@ -1,6 +1,6 @@
 //! The NAT's state on one worker: flows, the mappings that they share, public ports, limits, timers.
 //!
-//! Runs on: worker. Allocates: at creation. Blocks: never.
+//! Runs on: worker. Allocates: at creation, and a page of timers when a slot in it is first used. Blocks: never.
 //!
 //! ```text
 //!   mapping  (protocol, client address and port) <-> (public address and port)     one per client port, whatever the
@@ -26,11 +26,12 @@ use pnat_shared::flow::{Handle, Protocol, Side, Stream, WorkerId};
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::verdict::{CloseReason, DropReason};
 use pnat_shared::wheel::Wheel;
-use pnat_shared::wire::tcp::Flags;
+use pnat_shared::wire::tcp::{Flags, Seq};
 
 use alloc::Ports;
 use binding::{Binding, Path};
 use expiry::Track;
+use proof::Proof;
 use rewrite::Change;
 use table::Table;
 use tuple::Tuple;
@@ -43,6 +44,7 @@ pub mod table;
 pub mod alloc;
 pub mod binding;
 pub mod expiry;
+pub mod proof;
 pub mod rewrite;
 pub mod icmp;
 
@@ -75,6 +77,8 @@ pub struct Opening {
     pub client: u64,
     /// Whether the server sent the first packet.
     pub inbound: bool,
+    /// Whether the client has shown that it has its address: the flow is not half-open, even to begin with.
+    pub proven: bool,
 }
 
 /// A binding that was taken out.
@@ -96,12 +100,12 @@ pub struct Nat {
     /// Flows per client.
     clients: HashMap<Ipv4Addr, u32, SeedableRandomState>,
     flows_per_client: u32,
+    /// Flows whose client owes a proof of its address.
+    half_open: usize,
     timeouts: config::Timeouts,
     /// How long a proxied flow may be silent: only a safety net, its pair decides.
     proxied_idle: Duration,
     wheel: Wheel,
-    /// No timer fires before this; kept, since it is asked for after every burst.
-    next_fire: Instant,
     fired: Vec<u32>,
 }
 
@@ -116,10 +120,6 @@ impl Nat {
         now: Instant,
     ) -> Self {
         let capacity = (settings.flows as usize).clamp(1, Handle::SLOTS);
-        let mut wheel = Wheel::new(TICK, now);
-        // Makes the wheel's own table as large as it will ever be.
-        wheel.arm(capacity as u32 - 1, now);
-        wheel.cancel(capacity as u32 - 1);
         let hasher = SeedableRandomState::with_seed(secret, SharedSeed::global_random());
         Self {
             me,
@@ -128,10 +128,10 @@ impl Nat {
             ports: Ports::new(&settings.public, &settings.ports, me, workers, secret ^ 3),
             clients: HashMap::with_capacity_and_hasher(capacity, hasher),
             flows_per_client: settings.flows_per_client,
+            half_open: 0,
             timeouts: settings.timeouts,
             proxied_idle,
-            wheel,
-            next_fire: Instant::FAR,
+            wheel: Wheel::new(TICK, now),
             fired: Vec::with_capacity(EXPIRE_BUDGET),
         }
     }
@@ -174,6 +174,7 @@ impl Nat {
         }
         let (mapping, public) = self.take_mapping(inside.protocol(), inside.src(), opening.client, now)?;
         let outside = Tuple::new(inside.protocol(), inside.dst(), public);
+        let is_half_open = path != Path::Nat && inside.protocol() == Protocol::Tcp && !opening.proven;
         let binding = Binding {
             last_seen: now,
             changes: [Change::between(&inside, &outside.reversed()), Change::default()],
@@ -187,6 +188,7 @@ impl Nat {
             path,
             egress,
             tracks: [Track::default(); 2],
+            proof: if is_half_open { Proof::OWED } else { Proof::GIVEN },
         };
         let Ok(slot) = self.flows.insert([inside, outside], binding) else {
             self.release_mapping(mapping, now);
@@ -202,7 +204,8 @@ impl Nat {
             Path::Nat => self.count_translated(mapping, 1),
         }
         *self.clients.entry(client).or_insert(0) += 1;
-        self.arm(slot, now + self.lifetime(inside.protocol(), path, Track::default()));
+        self.half_open += usize::from(is_half_open);
+        self.wheel.arm(slot, now + self.lifetime(inside.protocol(), path, Track::default()));
         Ok(slot)
     }
 
@@ -211,6 +214,7 @@ impl Nat {
         let handle = self.handle(slot);
         let (keys, binding) = self.flows.remove(slot)?;
         self.wheel.cancel(slot);
+        self.half_open -= usize::from(binding.proof.is_owed());
         if binding.path == Path::Nat {
             self.count_translated(binding.mapping, -1);
         }
@@ -237,7 +241,7 @@ impl Nat {
         }
         let leg = if binding.path == Path::Nat { Side::First } else { stream.enters() };
         if binding.tracks[leg as usize].see(stream, flags) && binding.path == Path::Nat {
-            self.arm(slot, now + self.timeouts.tcp_transitory);
+            self.wheel.arm(slot, now + self.timeouts.tcp_transitory);
         }
     }
 
@@ -247,6 +251,25 @@ impl Nat {
         binding.last_seen = now;
         // What leaves by the first socket is the second stream, and the other way round.
         binding.tracks[side as usize].see(!Stream::entering(side), flags);
+    }
+
+    /// Notes that a pair's first socket sent a SYN-ACK with this number.
+    pub fn ask_proof(&mut self, slot: u32, iss: Seq) {
+        if let Some((_, binding)) = self.flows.entry_mut(slot) {
+            binding.proof.ask(iss);
+        }
+    }
+
+    /// Notes what a client acknowledges that owes a proof of its address. Answers whether its flow is half-open no more.
+    pub fn give_proof(&mut self, slot: u32, ack: Seq) -> bool {
+        let given = self.flows.entry_mut(slot).is_some_and(|(_, binding)| binding.proof.give(ack));
+        self.half_open -= usize::from(given);
+        given
+    }
+
+    /// Proxied TCP flows whose client has not shown yet that it has the address it names.
+    pub fn half_open(&self) -> usize {
+        self.half_open
     }
 
     /// The client that a mapping stands for, where a new flow from outside may be opened to it.
@@ -283,22 +306,16 @@ impl Nat {
             }
         }
         self.fired = fired;
-        self.next_fire = self.wheel.next_fire().unwrap_or(Instant::FAR);
     }
 
     /// A time before which no flow expires.
     pub fn deadline(&self) -> Option<Instant> {
-        (self.wheel.armed() > 0).then_some(self.next_fire)
+        self.wheel.next_fire()
     }
 
     /// Public ports left for a protocol.
     pub fn free_ports(&self, protocol: Protocol) -> usize {
         self.ports.free(protocol)
-    }
-
-    fn arm(&mut self, slot: u32, deadline: Instant) {
-        self.wheel.arm(slot, deadline);
-        self.next_fire = self.next_fire.min(deadline);
     }
 
     fn lifetime(&self, protocol: Protocol, path: Path, track: Track) -> Duration {

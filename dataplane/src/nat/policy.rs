@@ -5,7 +5,7 @@
 use core::net::{SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 
-use pnat_shared::config::{Action, Policy};
+use pnat_shared::config::{Accept, Action, Policy};
 use pnat_shared::flow::Protocol;
 
 use super::tuple::Tuple;
@@ -24,6 +24,8 @@ pub struct Decision {
     /// Index of the rule; `None`: the default action.
     pub rule: Option<u16>,
     pub action: Action,
+    /// Of interest to TCP by [`Action::Proxy`].
+    pub accept: Accept,
 }
 
 /// Decides on the flow whose first packet goes from `inside.src()` to `inside.dst()`.
@@ -38,7 +40,8 @@ pub fn decide_for(policy: &Policy, protocol: Protocol, src: SocketAddr, dst: Soc
     let action = hit.map_or(policy.default_action, |at| policy.rules[at].action);
     // The proxy carries TCP and UDP; queries of ICMP are translated by the worker alone.
     let action = if protocol == Protocol::Icmp && action == Action::Proxy { Action::Nat } else { action };
-    Decision { rule: hit.and_then(|at| u16::try_from(at).ok()), action }
+    let accept = hit.map_or(Accept::Late, |at| policy.rules[at].accept);
+    Decision { rule: hit.and_then(|at| u16::try_from(at).ok()), action, accept }
 }
 
 /// As rules see a flow: identifiers of ICMP are no ports.
@@ -57,7 +60,14 @@ mod tests {
     use pnat_shared::config::{Denial, Match, Rule};
 
     fn rule(name: &str, matching: Match, action: Action) -> Rule {
-        Rule { name: name.into(), matching, action, filters: Vec::new(), congestion: [None; 2] }
+        Rule {
+            name: name.into(),
+            matching,
+            action,
+            accept: Accept::Late,
+            filters: Vec::new(),
+            congestion: [None; 2],
+        }
     }
 
     fn policy() -> Policy {
@@ -91,12 +101,13 @@ mod tests {
     #[test]
     fn the_first_rule_that_matches_decides() {
         let decide = |t| decide(&policy(), &t);
+        let accept = Accept::Late;
         let ssh = decide(tuple(Protocol::Tcp, [203, 0, 113, 1], 22));
-        assert_eq!(ssh, Decision { rule: Some(0), action: Action::Deny(Denial::Reset) });
+        assert_eq!(ssh, Decision { rule: Some(0), action: Action::Deny(Denial::Reset), accept });
         let web = decide(tuple(Protocol::Tcp, [203, 0, 113, 1], 80));
-        assert_eq!(web, Decision { rule: Some(1), action: Action::Nat });
+        assert_eq!(web, Decision { rule: Some(1), action: Action::Nat, accept });
         let rest = decide(tuple(Protocol::Udp, [9, 9, 9, 9], 53));
-        assert_eq!(rest, Decision { rule: None, action: Action::Proxy });
+        assert_eq!(rest, Decision { rule: None, action: Action::Proxy, accept });
     }
 
     #[test]

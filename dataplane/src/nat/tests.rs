@@ -37,6 +37,7 @@ fn opening(client: u8, port: u16, server: u8) -> Opening {
         rule: None,
         client: u64::from(client),
         inbound: false,
+        proven: false,
     }
 }
 

@@ -3,12 +3,13 @@
 use core::net::{Ipv4Addr, SocketAddr};
 
 use pnat_shared::config::{Action, Denial};
-use pnat_shared::flow::{NewFlow, Protocol, ProxyId, Stream};
+use pnat_shared::flow::{Accepted, NewFlow, Protocol, ProxyId, Stream};
 use pnat_shared::frame::{Frame, FramePool, L2_LEN};
 use pnat_shared::loopback::{self, ToProxy};
 use pnat_shared::time::Instant;
 use pnat_shared::verdict::DropReason;
 use pnat_shared::wire::ip;
+use pnat_shared::wire::tcp::Flags;
 
 use super::parse::{self, Packet};
 use super::reply::Answer;
@@ -85,8 +86,12 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
                 self.send_on(frame, slot, stream, *to.dst().ip(), now, out);
             }
             Path::Proxy(core) => {
+                let is_proof = stream == Stream::First && binding.proof.is_owed() && flags.has(Flags::ACK);
                 self.mask(&mut frame, slot, stream, binding, keys[0].protocol());
                 self.nat.pass(slot, stream, flags, bytes, now);
+                if is_proof {
+                    self.take_proof(&frame, slot);
+                }
                 self.stats.to_proxy.add(1);
                 out.to_proxy[usize::from(core.0)].push(ToProxy::Packet { frame, at: now });
             }
@@ -106,7 +111,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
     /// A client's first packet of a flow: policy decides.
     fn open_outward(&mut self, frame: F, port: u8, packet: &Packet, now: Instant, out: &mut Outputs<F>) {
         let inside = packet.tuple;
-        let Decision { rule, action } = policy::decide(&self.policy.policy, &inside);
+        let Decision { rule, action, accept } = policy::decide(&self.policy.policy, &inside);
         let client = *inside.src().ip();
         let path = match action {
             Action::Nat => Path::Nat,
@@ -123,16 +128,27 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
                 return self.refuse_packet(frame, port, DropReason::Denied, answer, now, out);
             }
         };
-        if !packet.may_open() {
-            // A client whose flow was lost here learns it at once.
-            return self.refuse_packet(frame, port, DropReason::NoBinding, Answer::Reset, now, out);
-        }
+        let accepted = if packet.may_open() {
+            None
+        } else {
+            match self.redeem(&frame, port, packet, path, now) {
+                Ok(accepted) => Some(accepted),
+                Err((reason, answer)) => return self.refuse_packet(frame, port, reason, answer, now, out),
+            }
+        };
+        // A client that takes its connection for open understands nothing but a reset.
+        let or_reset = |answer| if accepted.is_some() { Answer::Reset } else { answer };
         if self.is_draining {
-            return self.refuse_packet(frame, port, DropReason::Draining, Answer::PROHIBITED, now, out);
+            let answer = or_reset(Answer::PROHIBITED);
+            return self.refuse_packet(frame, port, DropReason::Draining, answer, now, out);
         }
         let Some(egress) = self.routes.outward(*inside.dst().ip()) else {
-            return self.refuse_packet(frame, port, DropReason::NoRoute, Answer::HOST_UNREACHABLE, now, out);
+            let answer = or_reset(Answer::HOST_UNREACHABLE);
+            return self.refuse_packet(frame, port, DropReason::NoRoute, answer, now, out);
         };
+        if self.accepts_early(packet, path, accept) {
+            return self.answer_syn(frame, port, packet, now, out);
+        }
         let opening = Opening {
             inside,
             path,
@@ -141,17 +157,18 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
             rule,
             client: self.shards.hash(client),
             inbound: false,
+            proven: accepted.is_some(),
         };
         match self.nat.open(&opening, now) {
             Ok(slot) => {
                 self.count_opened();
                 match path {
                     Path::Nat => self.on_hit(frame, port, slot, packet, now, out),
-                    Path::Proxy(core) => self.redirect(frame, core, slot, packet, now, out),
+                    Path::Proxy(core) => self.redirect(frame, core, slot, packet, accepted, now, out),
                 }
             }
             // RFC 5508 REQ-8, RFC 6888 REQ-11: dropped, and the client is told.
-            Err(reason) => self.refuse_packet(frame, port, reason, Answer::PROHIBITED, now, out),
+            Err(reason) => self.refuse_packet(frame, port, reason, or_reset(Answer::PROHIBITED), now, out),
         }
     }
 
@@ -167,7 +184,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
             return self.stats.drops.add(DropReason::Draining, 1);
         }
         let inside = Tuple::new(protocol, client, server);
-        let Decision { rule, action } = policy::decide(&self.policy.policy, &inside);
+        let Decision { rule, action, .. } = policy::decide(&self.policy.policy, &inside);
         let egress = self.routes.inward(*client.ip());
         let (Action::Nat, Some(egress)) = (action, egress) else {
             return self.stats.drops.add(DropReason::NoBinding, 1);
@@ -180,6 +197,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
             rule,
             client: self.shards.hash(*client.ip()),
             inbound: true,
+            proven: false,
         };
         match self.nat.open(&opening, now) {
             Ok(slot) => {
@@ -212,6 +230,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         core: ProxyId,
         slot: u32,
         packet: &Packet,
+        accepted: Option<Accepted>,
         now: Instant,
         out: &mut Outputs<F>,
     ) {
@@ -230,6 +249,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
             rule: binding.rule,
             mtu: [mtu(Stream::Second), mtu(Stream::First)],
             opened: now,
+            accepted,
         });
         let bytes = frame.data().len() - L2_LEN;
         self.mask(&mut frame, slot, Stream::First, binding, flow.protocol);
@@ -320,7 +340,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
 
     fn count_opened(&self) {
         self.stats.opened.add(1);
-        self.stats.active.set(self.nat.flows().len() as u64);
+        self.tell_flows();
     }
 }
 

@@ -241,7 +241,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
 
     /// The one place where frames leave for a port.
     #[inline]
-    fn transmit(&self, frame: F, port: u8, out: &mut Outputs<F>) {
+    pub(super) fn transmit(&self, frame: F, port: u8, out: &mut Outputs<F>) {
         let number = usize::from(port);
         self.stats.ports[number].tx_packets.add(1);
         self.stats.ports[number].tx_bytes.add(frame.data().len() as u64);

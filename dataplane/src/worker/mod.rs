@@ -35,10 +35,13 @@ use crate::nat::tuple::Tuple;
 use crate::nat::{Closed, Nat};
 use crate::neighbor::Neighbors;
 use crate::route::{PortInfo, Routes};
+use early::Early;
 use parse::Kind;
 use reply::{Answer, Bucket};
 
 mod flow;
+mod early;
+mod cookie;
 mod pair;
 mod link;
 mod parse;
@@ -63,8 +66,20 @@ pub struct Setup {
     /// How long a proxied flow may be silent before the worker ends it: longer than any time of the proxy's own, which
     /// decides as a rule.
     pub proxied_idle: Duration,
+    pub cookies: SynCookies,
     /// From a good random source, another one for each worker.
     pub secret: u64,
+}
+
+/// When SYNs are answered without keeping anything, and what is promised to the client then.
+#[derive(Copy, Clone, Debug)]
+pub struct SynCookies {
+    /// While more proxied TCP flows than this are half-open, no rule accepts late.
+    pub above: u32,
+    /// Largest receive window of a pair's sockets, in bytes.
+    pub window: u32,
+    /// From the operating system's random source.
+    pub secret: u128,
 }
 
 /// Where a worker leaves what it has done. Whoever drives it empties the vectors and keeps them.
@@ -115,6 +130,7 @@ pub struct Worker<F, P> {
     latency: Latency,
     errors: Bucket,
     resets: Bucket,
+    early: Early,
     /// The burst in work: what each frame is, and the port that received it.
     kinds: Vec<(Kind, u8)>,
     /// Kept for their capacity.
@@ -127,7 +143,7 @@ pub struct Worker<F, P> {
 impl<F: Frame, P: FramePool<F>> Worker<F, P> {
     /// A worker that counts in `stats`, which must have been made for as many ports.
     pub fn new(setup: Setup, pool: P, stats: Arc<WorkerStats>, now: Instant) -> Self {
-        let Setup { me, shards, ports, nat, policy, proxied_idle, secret } = setup;
+        let Setup { me, shards, ports, nat, policy, proxied_idle, cookies, secret } = setup;
         Self {
             me,
             nat: Nat::new(&nat, me, shards.workers(), proxied_idle, secret, now),
@@ -141,6 +157,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
             latency: Latency::default(),
             errors: Bucket::new(ERRORS_PER_SECOND, now),
             resets: Bucket::new(RESETS_PER_SECOND, now),
+            early: Early::new(cookies),
             kinds: Vec::new(),
             burst: Vec::new(),
             released: Vec::new(),
@@ -381,7 +398,12 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
 
     fn count_closed(&self, reason: CloseReason) {
         self.stats.closes.add(reason, 1);
+        self.tell_flows();
+    }
+
+    fn tell_flows(&self) {
         self.stats.active.set(self.nat.flows().len() as u64);
+        self.stats.half_open.set(self.nat.half_open() as u64);
     }
 }
 

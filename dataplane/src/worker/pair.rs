@@ -9,6 +9,7 @@ use pnat_shared::wire::tcp::{self, Flags};
 use pnat_shared::wire::{ip, udp};
 
 use super::flow::too_big;
+use super::parse::seq_at;
 use super::{Outputs, Worker};
 use crate::nat::binding::Path;
 use crate::nat::icmp::Quote;
@@ -39,6 +40,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         }
         let flags =
             if protocol == Protocol::Tcp { Flags(packet[ip::MIN_LEN + 13]) } else { Flags::default() };
+        let iss = if flags.has(Flags::SYN) { seq_at(packet, ip::MIN_LEN + tcp::SEQ_AT) } else { None };
         let sent = Tuple::read(protocol, packet);
         let (slot, side) = self.masked_flow(&sent.reversed())?;
         let (keys, binding) = self.nat.flows().entry(slot).ok_or(DropReason::StaleHandle)?;
@@ -50,6 +52,9 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         let stream = !Stream::entering(side);
         let egress = binding.egress[stream as usize];
         self.nat.pass_from_pair(slot, side, flags, now);
+        if let Some(iss) = iss.filter(|_| side == Side::First) {
+            self.nat.ask_proof(slot, iss);
+        }
         if let Some(mtu) = self.too_big_for(egress, header.total_len) {
             self.fail(frame, egress, DropReason::Oversized, too_big(&header, mtu), now, out);
             return Ok(());

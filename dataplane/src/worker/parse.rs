@@ -8,7 +8,7 @@ use pnat_shared::flow::{Protocol, Stream, WorkerId};
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::verdict::DropReason;
 use pnat_shared::wire::ethernet::{self, Mac};
-use pnat_shared::wire::tcp::{self, Flags};
+use pnat_shared::wire::tcp::{self, Flags, Seq};
 use pnat_shared::wire::{arp, icmp, ip, udp};
 
 use crate::handoff::Shards;
@@ -202,6 +202,11 @@ fn read_transport(packet: &[u8], protocol: Protocol) -> Result<Transport, DropRe
             }
         }
     }
+}
+
+/// The sequence number at a place.
+pub(super) fn seq_at(bytes: &[u8], at: usize) -> Option<Seq> {
+    bytes.get(at..)?.first_chunk().map(|number| Seq(u32::from_be_bytes(*number)))
 }
 
 /// Whether the checksum of a packet's transport is right, where there is one.

@@ -127,15 +127,15 @@ pub(super) fn error<F: Frame>(frame: &mut F, from: Ipv4Addr, answer: Answer) -> 
 /// Turns a TCP segment into the reset that answers it (RFC 9293 section 3.10.7.1); false for a reset, which gets none.
 pub(super) fn reset<F: Frame>(frame: &mut F) -> bool {
     let Ok(about) = ip::Header::read(frame.data().get(L2_LEN..).unwrap_or_default()) else { return false };
-    let segment = &frame.data()[L2_LEN + about.header_len..L2_LEN + about.total_len];
-    let Some(fixed) = segment.get(..tcp::MIN_LEN) else { return false };
+    let bytes = &frame.data()[L2_LEN + about.header_len..L2_LEN + about.total_len];
+    let Some(fixed) = bytes.get(..tcp::MIN_LEN) else { return false };
     let flags = Flags(fixed[13]);
     if flags.has(Flags::RST) {
         return false;
     }
     let word = |at: usize| u16::from_be_bytes([fixed[at], fixed[at + 1]]);
     let number = |at: usize| Seq(u32::from(word(at)) << 16 | u32::from(word(at + 2)));
-    let payload = segment.len().saturating_sub(usize::from(fixed[12] >> 4) * 4);
+    let payload = bytes.len().saturating_sub(usize::from(fixed[12] >> 4) * 4);
     let len = payload as u32 + u32::from(flags.has(Flags::SYN)) + u32::from(flags.has(Flags::FIN));
     let (seq, ack, out) = if flags.has(Flags::ACK) {
         (number(8), Seq(0), Flags::RST)
@@ -144,7 +144,17 @@ pub(super) fn reset<F: Frame>(frame: &mut F) -> bool {
     };
     let header =
         tcp::Header { src_port: word(2), dst_port: word(0), seq, ack, flags: out, ..tcp::Header::default() };
-    if !frame.resize(L2_LEN + ip::MIN_LEN + tcp::MIN_LEN) {
+    segment(frame, &header)
+}
+
+/// Turns a TCP segment into one that goes back, without text. Answers false, and changes nothing, where the frame has no
+/// room.
+pub(super) fn segment<F: Frame>(frame: &mut F, header: &tcp::Header) -> bool {
+    let Ok(about) = ip::Header::read_quoted(frame.data().get(L2_LEN..).unwrap_or_default()) else {
+        return false;
+    };
+    let total_len = ip::MIN_LEN + header.len();
+    if !frame.resize(L2_LEN + total_len) {
         return false;
     }
     let data = frame.data_mut();
@@ -152,7 +162,7 @@ pub(super) fn reset<F: Frame>(frame: &mut F) -> bool {
     header.write(&mut data[L2_LEN + ip::MIN_LEN..], src, dst);
     let header = ip::Header {
         header_len: ip::MIN_LEN,
-        total_len: ip::MIN_LEN + tcp::MIN_LEN,
+        total_len,
         tos: 0,
         id: 0,
         fragment: ip::DONT_FRAGMENT,

@@ -30,6 +30,13 @@ pub struct WorkerStats {
     pub opened: Counter,
     /// Flows that are open now.
     pub active: Counter,
+    /// Of them proxied TCP flows whose client has not shown yet that it has its address.
+    pub half_open: Counter,
+    /// SYNs answered by a cookie, and flows that returned ones opened.
+    pub cookies_sent: Counter,
+    pub cookies_accepted: Counter,
+    /// Packets that returned none, or a wrong one, when one was expected.
+    pub cookies_refused: Counter,
     /// Packets of known flows.
     pub hits: Counter,
     /// Packets that belonged to no flow, so policy was asked or they were refused.
@@ -53,6 +60,10 @@ impl WorkerStats {
             closes: Closes::default(),
             opened: Counter::default(),
             active: Counter::default(),
+            half_open: Counter::default(),
+            cookies_sent: Counter::default(),
+            cookies_accepted: Counter::default(),
+            cookies_refused: Counter::default(),
             hits: Counter::default(),
             misses: Counter::default(),
             handed_out: Counter::default(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use pnat_dataplane::handoff::{Handoff, Shards};
 use pnat_dataplane::nat::policy::Snapshot;
 use pnat_dataplane::route::PortInfo;
-use pnat_dataplane::worker::{Outputs, Setup, Worker, WorkerStats};
+use pnat_dataplane::worker::{Outputs, Setup, SynCookies, Worker, WorkerStats};
 use pnat_proxy::filter::{Chains, Services};
 use pnat_proxy::reactor::{self, Reactor};
 use pnat_shared::config::{self, Action, Policy, Transport};
@@ -289,6 +289,7 @@ fn setup(me: u8, shards: &Shards, policy: Snapshot) -> Setup {
         },
         policy,
         proxied_idle: Duration::from_secs(7440),
+        cookies: SynCookies { above: 1024, window: WINDOW, secret: 7 },
         secret: u64::from(me),
     }
 }
@@ -299,9 +300,11 @@ fn proxy() -> config::Proxy {
         connect_timeout: Duration::from_secs(60),
         half_open_timeout: Duration::from_secs(60),
         idle_timeout: Duration::from_secs(300),
+        keepalive: Duration::ZERO,
         udp_timeout: Duration::from_secs(60),
         window: WINDOW,
         ring: 4096,
+        syn_cookies_above: 1024,
         transport: Transport::default(),
     }
 }

@@ -46,7 +46,7 @@ impl<F: Frame> Pair<F> {
     /// Looks at what the sockets found out. Answers whether that ended the pair.
     pub(super) fn settle(&mut self, now: Instant) -> bool {
         let (first_open, second_open) = match self.phase {
-            Phase::Connecting => (false, false),
+            Phase::Connecting { early } => (early, false),
             Phase::Accepting(_) => (false, true),
             Phase::Open | Phase::Answering(..) => (true, true),
             Phase::Ending(..) | Phase::Gone(_) => return false,
@@ -66,8 +66,10 @@ impl<F: Frame> Pair<F> {
         match self.phase {
             // The reason is settled already.
             Phase::Answering(reason, _) => self.close(reason, now),
-            // The client learns of a silent server by silence.
-            _ if error == unanswered(Side::Second) => self.vanish(error.reason()),
+            // The client learns of a silent server by silence, unless it was accepted already.
+            Phase::Connecting { early: false } if error == unanswered(Side::Second) => {
+                self.vanish(error.reason());
+            }
             _ => self.close(error.reason(), now),
         }
     }
@@ -78,7 +80,7 @@ impl<F: Frame> Pair<F> {
             return;
         }
         match self.phase {
-            Phase::Connecting => self.blame(unanswered(Side::Second), now),
+            Phase::Connecting { .. } => self.blame(unanswered(Side::Second), now),
             Phase::Accepting(_) => self.blame(unanswered(Side::First), now),
             Phase::Open => self.close(CloseReason::Idle, now),
             Phase::Answering(reason, _) => self.close(reason, now),
@@ -90,7 +92,7 @@ impl<F: Frame> Pair<F> {
     /// When [`Pair::expire`] has something to say.
     pub(super) fn expiry(&self) -> Instant {
         match self.phase {
-            Phase::Connecting => self.flow.opened + self.limits.connect,
+            Phase::Connecting { .. } => self.flow.opened + self.limits.connect,
             Phase::Accepting(since) => since + self.limits.half_open,
             Phase::Open => self.last_seen + self.limits.idle,
             Phase::Answering(_, until) | Phase::Ending(_, until) => until,

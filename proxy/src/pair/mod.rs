@@ -3,7 +3,8 @@
 //! Runs on: proxy cores. Allocates: per pair, and what its sockets and filters queue. Blocks: never.
 //!
 //! ```text
-//!             SYN              answered by the server      ACK from the client
+//!                         .---------- the client was accepted early ----------.
+//!             SYN         |     answered by the server     ACK from the client v
 //!   (nothing) --> Connecting -----------------------> Accepting --------------> Open
 //!                  |      |                              |                    |      |
 //!      unreachable,|      | refused,                     | reset,       reset,|      | a filter's
@@ -17,12 +18,16 @@
 //! Late accept: the server is asked with the client's own initial sequence number and options, and only its answer is
 //! answered to the client, with *its* sequence number and options. As long as no filter edits, both legs speak of the same
 //! bytes by the same numbers (README, "Late accept").
+//!
+//! Early accept, where a worker has answered by a SYN cookie: the server is asked likewise, once the client's ACK is there. The
+//! second stream's numbers then differ between the legs by a constant, and whatever keeps the server from answering is told to
+//! the client by a reset.
 
 mod open;
 mod pump;
 mod close;
 
-pub(crate) use open::{Opening, is_opening};
+pub(crate) use open::{Opening, is_completing, is_opening};
 
 use std::net::SocketAddrV4;
 
@@ -46,8 +51,10 @@ pub(crate) struct Limits {
     pub(crate) connect: Duration,
     /// How long the client may take to complete the handshake.
     pub(crate) half_open: Duration,
-    /// How long an open pair may be silent.
+    /// How long an open pair may be silent, and how long one side may keep the other's bytes waiting.
     pub(crate) idle: Duration,
+    /// After how long a silence a side is asked whether it is still there; zero: never.
+    pub(crate) keepalive: Duration,
     /// Largest receive window of a socket, and most bytes that a stream may have inside the pair.
     pub(crate) window: u32,
 }
@@ -64,7 +71,7 @@ pub(crate) struct Pair<F> {
     second: Endpoint<F>,
     /// `None` once the flow's record is written.
     chain: Option<StreamChain>,
-    /// Head of the client's SYN, and its sequence number, which is also that of ours.
+    /// Head of the client's first segment, and its SYN's sequence number, which is also that of ours.
     syn: (Quote, Seq),
     /// Largest IP packet that both legs carry, in bytes.
     path: u16,
@@ -78,8 +85,11 @@ pub(crate) struct Pair<F> {
 /// How far the conversation is.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Phase {
-    /// The client's SYN is held, the server's answer awaited.
-    Connecting,
+    /// The server's answer is awaited. The client's SYN is held meanwhile; or it was answered early, and what the client says
+    /// waits within its window.
+    Connecting {
+        early: bool,
+    },
     /// The server's answer went to the client at this time; the client's ACK is awaited.
     Accepting(Instant),
     Open,
@@ -173,6 +183,13 @@ impl<F: Frame> Pair<F> {
     pub(crate) fn deadline(&self) -> Instant {
         let chain = self.chain.as_ref().map_or(Instant::FAR, StreamChain::deadline);
         self.expiry().min(self.first.deadline()).min(self.second.deadline()).min(chain)
+    }
+
+    /// Reads something of every cache line that a segment will need; what, means nothing.
+    pub(crate) fn warm(&self) -> u64 {
+        let chain = self.chain.as_ref().map_or(0, StreamChain::warm);
+        let rest = self.last_seen.as_nanos() ^ self.flow.opened.as_nanos() ^ self.tally.warm();
+        rest ^ u64::from(self.limits.window) ^ chain ^ self.first.warm() ^ self.second.warm()
     }
 
     /// Why the pair ended, once there is nothing left for it to do.

@@ -1,7 +1,8 @@
-//! The mirrored handshake: the server is asked as the client asks, the client is answered as the server answers.
+//! The mirrored handshake: the server is asked as the client asks, the client is answered as the server answers. Where the
+//! client was accepted early, only the first half is left of it.
 
 use pnat_shared::config::Transport;
-use pnat_shared::flow::{NewFlow, Side};
+use pnat_shared::flow::{Accepted, NewFlow, Side};
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::loopback::{FIRST, SECOND, mask};
 use pnat_shared::time::{Duration, Instant};
@@ -34,7 +35,8 @@ pub(crate) struct Opening<'a> {
     pub(crate) new: &'a NewFlow,
     pub(crate) flow: Flow,
     pub(crate) chain: StreamChain,
-    pub(crate) syn: &'a Header,
+    /// The flow's first segment: the client's SYN, or the ACK of a SYN-ACK that went out early.
+    pub(crate) segment: &'a Header,
     pub(crate) quote: Quote,
     pub(crate) transport: Transport,
 }
@@ -44,10 +46,17 @@ pub(crate) fn is_opening(syn: &Header) -> bool {
     syn.flags.has(Flags::SYN) && !syn.flags.has(Flags::ACK)
 }
 
+/// Whether a first segment is the ACK that completes this handshake.
+pub(crate) fn is_completing(ack: &Header, handshake: &Accepted) -> bool {
+    let others = ack.flags.0 & (Flags::SYN.0 | Flags::RST.0);
+    ack.flags.has(Flags::ACK) && others == 0 && ack.seq == handshake.irs + 1 && ack.ack == handshake.iss + 1
+}
+
 impl<F: Frame> Pair<F> {
-    /// Holds the client's SYN and asks the server in the client's words.
+    /// Asks the server in the client's words, and holds the client's SYN until there is an answer. The ACK of a client that
+    /// was accepted early is to follow by [`Pair::on_segment`].
     pub(crate) fn open(opening: Opening<'_>, limits: Limits, now: Instant) -> Self {
-        let Opening { new, flow, chain, syn, quote, transport } = opening;
+        let Opening { new, flow, chain, segment, quote, transport } = opening;
         let masked = mask(new.handle);
         let settings = |side: Side, open_timeout| Settings {
             window: limits.window,
@@ -55,34 +64,35 @@ impl<F: Frame> Pair<F> {
             open_timeout,
             user_timeout: USER_TIMEOUT,
             time_wait: TIME_WAIT,
+            keepalive: limits.keepalive,
+            patience: limits.idle,
             congestion: transport.congestion[side as usize],
         };
-        let first = Endpoint::accept(settings(Side::First, limits.half_open), FIRST, masked, syn, now);
-        let offer = match first.peer() {
-            Some((_, offer)) => offer,
-            None => Offer { mss: MIN_MSS, window_scale: None, sack: false, timestamp: None },
+        let (mut tally, at_first) = (Tally::default(), settings(Side::First, limits.half_open));
+        let first = match &new.accepted {
+            None => {
+                tally.packet(Side::First);
+                Endpoint::accept(at_first, FIRST, masked, segment, now)
+            }
+            Some(handshake) => Endpoint::accepted(at_first, FIRST, masked, handshake, now),
+        };
+        let (irs, offer) = match first.peer() {
+            Some(said) => said,
+            None => (segment.seq, Offer { mss: MIN_MSS, window_scale: None, sack: false, timestamp: None }),
         };
         let path = new.mtu[0].min(new.mtu[1]);
-        let second = Endpoint::connect(
-            settings(Side::Second, limits.connect),
-            SECOND,
-            masked,
-            syn.seq,
-            clamp(offer, path),
-            now,
-        );
-        let mut tally = Tally::default();
-        tally.packet(Side::First);
+        let at_second = settings(Side::Second, limits.connect);
+        let second = Endpoint::connect(at_second, SECOND, masked, irs, clamp(offer, path), now);
         Self {
             flow,
             masked,
             limits,
-            phase: Phase::Connecting,
+            phase: Phase::Connecting { early: new.accepted.is_some() },
             path,
             first,
             second,
             chain: Some(chain),
-            syn: (quote, syn.seq),
+            syn: (quote, irs),
             finished: [false; 2],
             tally,
             last_seen: now,
@@ -92,12 +102,16 @@ impl<F: Frame> Pair<F> {
     /// Moves on where a handshake has come through. Answers how long the server took, when it has just answered.
     pub(super) fn advance(&mut self, now: Instant) -> Option<Duration> {
         let mut connected = None;
-        if self.phase == Phase::Connecting
+        if let Phase::Connecting { early } = self.phase
             && !matches!(self.second.state(), State::SynSent | State::SynReceived | State::Closed)
             && let Some((iss, offer)) = self.second.peer()
         {
-            self.first.answer(iss, clamp(offer, self.path), now);
-            self.phase = Phase::Accepting(now);
+            if early {
+                self.phase = Phase::Open;
+            } else {
+                self.first.answer(iss, clamp(offer, self.path), now);
+                self.phase = Phase::Accepting(now);
+            }
             let took = now.since(self.flow.opened);
             self.tally.connected(took);
             connected = Some(took);
@@ -126,12 +140,18 @@ impl<F: Frame> Pair<F> {
             return true;
         }
         let (quote, iss) = self.syn;
-        let answers_syn = self.phase == Phase::Connecting && side == Side::Second && seq == iss;
-        if !answers_syn || !icmp::is_refusal(error) {
+        let Phase::Connecting { early } = self.phase else { return false };
+        if side != Side::Second || seq != iss || !icmp::is_refusal(error) {
             return false;
         }
+        let reason = StreamError { side: Side::Second, kind: ErrorKind::Unreachable }.reason();
+        if early {
+            // The client takes its connection for open: no ICMP error would end it.
+            self.close(reason, visit.now);
+            return true;
+        }
         visit.frames.extend(quote.complain(visit.pool, Side::First, self.masked, error.kind, error.code, 0));
-        self.vanish(StreamError { side: Side::Second, kind: ErrorKind::Unreachable }.reason());
+        self.vanish(reason);
         true
     }
 }

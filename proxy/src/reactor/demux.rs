@@ -23,8 +23,15 @@ pub(super) struct Arrival {
 /// Ranges count from the frame's first byte.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Body {
-    Segment { header: tcp::Header, payload: Range<usize> },
-    Datagram { payload: Range<usize> },
+    /// `sum` is the payload's for an Internet checksum.
+    Segment {
+        header: tcp::Header,
+        payload: Range<usize>,
+        sum: u16,
+    },
+    Datagram {
+        payload: Range<usize>,
+    },
     Icmp(Complaint),
 }
 
@@ -59,7 +66,9 @@ pub(super) fn read(frame: &[u8]) -> Result<Arrival, DropReason> {
             if !segment.flags.are_sane() {
                 return Err(DropReason::TcpFlags);
             }
-            Ok(Arrival { handle, side, body: Body::Segment { header: segment, payload: start + len..end } })
+            let sum = tcp::payload_sum(&bytes[..len], bytes.len(), header.src, header.dst).folded();
+            let body = Body::Segment { header: segment, payload: start + len..end, sum };
+            Ok(Arrival { handle, side, body })
         }
         Some(Protocol::Udp) => {
             let datagram = udp::Header::read(bytes)?;
@@ -76,6 +85,13 @@ pub(super) fn read(frame: &[u8]) -> Result<Arrival, DropReason> {
         Some(Protocol::Icmp) => complaint(bytes),
         None => Err(DropReason::Protocol),
     }
+}
+
+/// Whose a frame seems to be, where it is a plain packet of TCP or UDP: nothing is checked.
+#[inline]
+pub(super) fn peek(frame: &[u8]) -> Option<Handle> {
+    let [a, b, c, d, _, _, _, _, e, f] = *frame.get(L2_LEN + 12..)?.first_chunk()?;
+    unmask(Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([e, f]))
 }
 
 /// From a masked address to one of the proxy's sockets.

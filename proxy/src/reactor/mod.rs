@@ -11,12 +11,15 @@
 //!
 //! A pair that panics is taken out, reset and counted; the others never notice.
 
+mod ahead;
 mod demux;
 mod index;
+mod slots;
 mod open;
 mod deliver;
 mod pairs;
 mod visit;
+mod memory;
 mod output;
 mod residence;
 mod policy;
@@ -40,7 +43,6 @@ use pnat_shared::stats::Latency;
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::verdict::CloseReason;
 use pnat_shared::wheel::Wheel;
-use slab::Slab;
 
 use crate::filter::Services;
 use crate::pair::Limits;
@@ -48,6 +50,7 @@ use index::Index;
 use pairs::Slot;
 use policy::Policies;
 use residence::Residence;
+use slots::Slots;
 use visit::{Round, Workbench};
 
 /// Resolution of timers.
@@ -64,23 +67,27 @@ pub struct Reactor<F: Frame> {
     max_pairs: usize,
     /// Slots of the ring to a worker: pairs wait with what would not fit.
     ring: usize,
-    slots: Slab<Slot<F>>,
+    slots: Slots<Slot<F>>,
     index: Index,
     /// One timer per pair, by its key. Armed no later than the pair's deadline: where that has moved on meanwhile, the timer
     /// fires for nothing and is armed again, which is cheaper than moving it with every packet.
     wheel: Wheel,
     /// Keys of pairs to be visited, in the order in which they asked for it. A key may have lost its pair meanwhile.
-    ready: VecDeque<usize>,
+    ready: VecDeque<u32>,
     policies: Policies,
     bench: Workbench<F>,
     /// Keys of pairs whose timers fired. Empty between calls; kept for its memory.
     fired: Vec<u32>,
+    /// Keys of the pairs that a burst is for. Empty between calls; kept for its memory.
+    ahead: Vec<u32>,
     residence: Residence,
     latency: Latency,
     stats: Arc<ReactorStats>,
     next_id: u64,
     /// Since the gateway is stopping: when the pairs that are left are aborted.
     drain: Option<Instant>,
+    /// Key of the pair that is to be aborted next then.
+    abort_next: u32,
 }
 
 impl<F: Frame> Reactor<F> {
@@ -97,24 +104,27 @@ impl<F: Frame> Reactor<F> {
                 connect: settings.connect_timeout,
                 half_open: settings.half_open_timeout,
                 idle: settings.idle_timeout,
+                keepalive: settings.keepalive,
                 window: settings.window,
             },
             transport: settings.transport,
             udp_timeout: settings.udp_timeout,
             max_pairs: settings.pairs as usize,
             ring: settings.ring as usize,
-            slots: Slab::new(),
+            slots: Slots::new(),
             index: Index::new(workers),
             wheel: Wheel::new(TICK, now),
             ready: VecDeque::new(),
             policies: Policies::default(),
-            bench: Workbench::new(services, Arc::clone(&stats)),
+            bench: Workbench::new(services, Arc::clone(&stats), settings.pairs as usize),
             fired: Vec::new(),
+            ahead: Vec::new(),
             residence: Residence::default(),
             latency: Latency::default(),
             stats,
             next_id: 0,
             drain: None,
+            abort_next: 0,
         }
     }
 
@@ -135,6 +145,7 @@ impl<F: Frame> Reactor<F> {
     ) {
         let round = &mut Round { now, pool, out };
         self.residence.begin(now, &mut self.latency);
+        self.look_ahead(input);
         for message in input.drain(..) {
             match message {
                 ToProxy::Packet { frame, at } => {
@@ -163,24 +174,21 @@ impl<F: Frame> Reactor<F> {
         let mut fired = std::mem::take(&mut self.fired);
         self.wheel.expire(now, VISITS, &mut fired);
         for key in fired.drain(..) {
-            self.fire(key as usize);
+            self.fire(key);
         }
         self.fired = fired;
         self.visit_ready(round);
         if self.drain.is_some_and(|until| until <= now) {
-            let keys: Vec<usize> = self.slots.iter().map(|(key, _)| key).take(VISITS).collect();
-            for key in keys {
-                self.close(key, CloseReason::Shutdown, round);
-            }
+            self.abort_some(round);
         }
     }
 
     /// How many received frames pairs may keep: out of order or not acknowledged; no bound to begin with. Beyond it
     /// what arrives is copied out of its frame, so that no number of slow readers, and no gap that is never filled, can
-    /// exhaust the pool on which every port's reception lives. Beyond eight times as much, pairs that keep more than their
-    /// fair share get no more text, and their senders have to repeat it.
+    /// exhaust the pool on which every port's reception lives. Memory for eight times as much is shared fairly: the less is
+    /// left of it, the smaller the windows of pairs and clients that keep much.
     pub const fn keep_frames(&mut self, most: usize) {
-        self.bench.most_frames = most;
+        self.bench.memory.limit(most);
     }
 
     /// What the last call put out has been handed to the rings at `now`: ends its residence.
@@ -201,6 +209,18 @@ impl<F: Frame> Reactor<F> {
     /// Takes no new flows from now on; flows that have not ended by `until` are aborted then.
     pub fn drain(&mut self, until: Instant) {
         self.drain = Some(until);
+    }
+
+    /// Aborts the next pairs of all, round and round until none is left.
+    fn abort_some<P: FramePool<F>>(&mut self, round: &mut Round<'_, F, P>) {
+        for _ in 0..VISITS {
+            if self.abort_next >= self.slots.bound() {
+                self.abort_next = 0;
+                return;
+            }
+            self.close(self.abort_next, CloseReason::Shutdown, round);
+            self.abort_next += 1;
+        }
     }
 
     /// Pairs alive.
@@ -224,16 +244,16 @@ impl<F: Frame> Reactor<F> {
 
     /// The pairs alive, in no order.
     pub fn pairs(&self, now: Instant) -> impl Iterator<Item = PairView<'_>> {
-        self.slots.iter().map(move |(_, slot)| slot.view(now))
+        self.slots.iter().map(move |slot| slot.view(now))
     }
 
     /// Keys of pairs are below this.
     pub fn keys(&self) -> u32 {
-        u32::try_from(self.slots.capacity()).unwrap_or(u32::MAX)
+        self.slots.bound()
     }
 
     /// The pair under a key, if there is one.
     pub fn pair(&self, key: u32, now: Instant) -> Option<PairView<'_>> {
-        self.slots.get(key as usize).map(|slot| slot.view(now))
+        self.slots.get(key).map(|slot| slot.view(now))
     }
 }

@@ -14,7 +14,7 @@ use super::residence::Cause;
 use super::visit::Round;
 use crate::filter::Flow;
 use crate::icmp::Quote;
-use crate::pair::{Opening, Pair, is_opening};
+use crate::pair::{Opening, Pair, is_completing, is_opening};
 use crate::udp::Association;
 
 impl<F: Frame> Reactor<F> {
@@ -32,9 +32,7 @@ impl<F: Frame> Reactor<F> {
         if let Some(key) = self.index.find(new.handle) {
             // The worker uses the slot again, so the flow that had it is gone, and the word of that was lost.
             self.close(key, CloseReason::Resources, round);
-            if self.slots.contains(key) {
-                self.remove(key, CloseReason::Resources, round.out);
-            }
+            self.remove(key, CloseReason::Resources, round.out);
         }
         let opened = self.check(frame.data(), new).and_then(|arrival| {
             let opened = contain(|| self.converse(&arrival, frame.data(), new, round.now));
@@ -53,15 +51,17 @@ impl<F: Frame> Reactor<F> {
                 return round.out.closed(new.handle, closed);
             }
         };
-        let is_datagram = matches!(conversation, Conversation::Udp(_));
+        // Of a SYN all is known by now.
+        let has_more = matches!(conversation, Conversation::Udp(_)) || new.accepted.is_some();
         let cause = Some(Cause { at, taken: round.now });
+        let account = self.bench.memory.open(new.client.ip());
         let key = self.slots.insert(Slot {
             handle: new.handle,
             policy: new.policy,
             conversation,
             armed: Instant::FAR,
             touched: false,
-            kept: 0,
+            account,
             cause,
         });
         self.index.insert(new.handle, key);
@@ -70,7 +70,7 @@ impl<F: Frame> Reactor<F> {
         tracing::debug!(
             protocol = %new.protocol, client = %new.client, server = %new.server, public = %new.public, "flow opened"
         );
-        if is_datagram {
+        if has_more {
             self.deliver(arrival, frame, at, round);
         } else {
             self.stats.packets[Side::First as usize].add(1);
@@ -93,7 +93,11 @@ impl<F: Frame> Reactor<F> {
         let malformed = |reason| (reason, CloseReason::Malformed);
         let arrival = demux::read(frame).map_err(malformed)?;
         let opens = match &arrival.body {
-            Body::Segment { header, .. } => new.protocol == Protocol::Tcp && is_opening(header),
+            Body::Segment { header, .. } => {
+                let first = |handshake| is_completing(header, handshake);
+                new.protocol == Protocol::Tcp
+                    && new.accepted.as_ref().map_or_else(|| is_opening(header), first)
+            }
             Body::Datagram { .. } => new.protocol == Protocol::Udp,
             Body::Icmp(_) => false,
         };
@@ -125,14 +129,15 @@ impl<F: Frame> Reactor<F> {
             name: None,
             verdict: None,
         };
-        let Body::Segment { header: syn, .. } = &arrival.body else {
+        let Body::Segment { header: segment, .. } = &arrival.body else {
             let chain = snapshot.chains.datagram(new.rule);
             let association = Association::open(new, flow, chain, self.udp_timeout, now);
             return Ok(Conversation::Udp(Box::new(association)));
         };
         let quote = Quote::of(frame).ok_or(refused)?;
         let transport = snapshot.transport(new.rule, self.transport);
-        let opening = Opening { new, flow, chain: snapshot.chains.stream(new.rule), syn, quote, transport };
+        let chain = snapshot.chains.stream(new.rule);
+        let opening = Opening { new, flow, chain, segment, quote, transport };
         Ok(Conversation::Tcp(Box::new(Pair::open(opening, self.limits, now))))
     }
 }

@@ -5,14 +5,15 @@
 use std::net::SocketAddrV4;
 
 use pnat_shared::config::CongestionControl;
+use pnat_shared::flow::Accepted;
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::verdict::DropReason;
 use pnat_shared::wire::tcp::{Header, Seq};
 
 use super::clock::Clock;
+use super::path::Path;
 use super::recv::{Owed, Receiver};
-use super::segment::HEADERS;
 use super::send::Sender;
 use super::timer::{Timers, fires};
 use crate::chunk::Chunk;
@@ -43,7 +44,60 @@ pub struct Settings {
     pub user_timeout: Duration,
     /// How long TIME-WAIT lasts.
     pub time_wait: Duration,
+    /// After how long a silence the peer is asked whether it is still there (RFC 9293 section 3.8.4); zero: never.
+    pub keepalive: Duration,
+    /// How long the peer may keep its window shut while something waits for it, even where it answers every probe.
+    pub patience: Duration,
     pub congestion: CongestionControl,
+}
+
+/// [`Settings`] as an endpoint keeps them: times in milliseconds, up to 49 days.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Kept {
+    pub(super) window: u32,
+    pub(super) mtu: u16,
+    pub(super) congestion: CongestionControl,
+    open_timeout: u32,
+    user_timeout: u32,
+    time_wait: u32,
+    keepalive: u32,
+    patience: u32,
+}
+
+impl Kept {
+    fn new(settings: &Settings) -> Self {
+        let millis = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        Self {
+            window: settings.window,
+            mtu: settings.mtu,
+            congestion: settings.congestion,
+            open_timeout: millis(settings.open_timeout),
+            user_timeout: millis(settings.user_timeout),
+            time_wait: millis(settings.time_wait),
+            keepalive: millis(settings.keepalive),
+            patience: millis(settings.patience),
+        }
+    }
+
+    pub(super) const fn open_timeout(&self) -> Duration {
+        Duration::from_millis(self.open_timeout as u64)
+    }
+
+    pub(super) const fn user_timeout(&self) -> Duration {
+        Duration::from_millis(self.user_timeout as u64)
+    }
+
+    pub(super) const fn time_wait(&self) -> Duration {
+        Duration::from_millis(self.time_wait as u64)
+    }
+
+    pub(super) const fn keepalive(&self) -> Duration {
+        Duration::from_millis(self.keepalive as u64)
+    }
+
+    pub(super) const fn patience(&self) -> Duration {
+        Duration::from_millis(self.patience as u64)
+    }
 }
 
 /// The states of RFC 9293 section 3.3.2, and one of our own for late accept.
@@ -72,6 +126,10 @@ pub enum Error {
     Reset,
     /// The peer stopped answering.
     Timeout,
+    /// The peer answered no keepalive probe.
+    Dead,
+    /// The peer kept its window shut for too long.
+    Stalled,
     /// [`Endpoint::abort`] was called.
     Aborted,
 }
@@ -89,7 +147,7 @@ pub(super) struct Reset {
 /// whatever asks for something to be sent, call [`Endpoint::transmit`]: nothing else sends, not even a window update.
 #[derive(Debug)]
 pub struct Endpoint<F> {
-    pub(super) settings: Settings,
+    pub(super) settings: Kept,
     pub(super) local: SocketAddrV4,
     pub(super) remote: SocketAddrV4,
     pub(super) state: State,
@@ -102,6 +160,7 @@ pub struct Endpoint<F> {
     pub(super) send: Sender<F>,
     pub(super) recv: Receiver<F>,
     pub(super) timers: Timers,
+    pub(super) path: Path,
     /// A SYN or SYN-ACK is to be sent.
     pub(super) syn_due: bool,
     /// How many were sent.
@@ -111,6 +170,10 @@ pub struct Endpoint<F> {
     pub(super) challenge_from: Instant,
     /// When the last segment came.
     pub(super) heard: Instant,
+    /// A keepalive probe is to be sent.
+    pub(super) keepalive_due: bool,
+    /// How many were sent since the peer was last heard.
+    pub(super) keepalives: u8,
 }
 
 impl<F: Frame> Endpoint<F> {
@@ -131,6 +194,20 @@ impl<F: Frame> Endpoint<F> {
     /// did not offer are left out). Does nothing in any other state.
     pub fn answer(&mut self, iss: Seq, offer: Offer, now: Instant) {
         self.answer_held(iss, offer, now);
+    }
+
+    /// Takes over a connection that was accepted in our name ([`Accepted`]): nothing has passed but the SYNs. The client's ACK
+    /// is to follow by [`Endpoint::on_segment`].
+    pub fn accepted(
+        settings: Settings,
+        local: SocketAddrV4,
+        peer: SocketAddrV4,
+        handshake: &Accepted,
+        now: Instant,
+    ) -> Self {
+        let mut endpoint = Self::new(settings, local, peer, State::SynReceived, handshake.iss, now);
+        endpoint.take_over(handshake, now);
+        endpoint
     }
 
     /// Active open: a SYN with this initial sequence number and these options is to be sent.
@@ -156,7 +233,7 @@ impl<F: Frame> Endpoint<F> {
         now: Instant,
     ) -> Self {
         Self {
-            settings,
+            settings: Kept::new(&settings),
             local,
             remote,
             state,
@@ -167,11 +244,14 @@ impl<F: Frame> Endpoint<F> {
             send: Sender::new(iss),
             recv: Receiver::new(settings.window),
             timers: Timers::new(),
+            path: Path::default(),
             syn_due: false,
             syns: 0,
             reset: None,
             challenge_from: now,
             heard: now,
+            keepalive_due: false,
+            keepalives: 0,
         }
     }
 
@@ -181,6 +261,10 @@ impl<F: Frame> Endpoint<F> {
     /// Urgent data is ordinary data here: it stays in the stream, and the pointer is not passed on (RFC 6093 advises
     /// against its use, and middleboxes clear it).
     pub fn on_segment(&mut self, header: &Header, payload: Chunk<F>, now: Instant) -> Result<(), DropReason> {
+        if self.is_predicted(header, payload.len()) {
+            self.on_predicted(header, payload, now);
+            return Ok(());
+        }
         match self.state {
             State::SynHeld => self.on_segment_held(header),
             State::SynSent => self.on_segment_syn_sent(header, now),
@@ -200,11 +284,15 @@ impl<F: Frame> Endpoint<F> {
         if fires(&mut self.timers.life, now) {
             match self.state {
                 State::TimeWait => self.close(None),
+                _ if self.is_open() => self.fail(Error::Stalled),
                 _ => self.fail(Error::Timeout),
             }
         }
         if fires(&mut self.timers.retransmit, now) {
             self.on_retransmit_timer(now);
+        }
+        if fires(&mut self.timers.keepalive, now) {
+            self.on_keepalive_timer(now);
         }
         if fires(&mut self.timers.trim, now) {
             let idle_until = self.heard + TRIM_AFTER;
@@ -249,6 +337,18 @@ impl<F: Frame> Endpoint<F> {
     /// window, so back-pressure reaches the peer.
     pub fn set_downstream(&mut self, bytes: usize) {
         self.recv.set_downstream(bytes);
+    }
+
+    /// How many bytes of this leg may wait further down to good purpose (more only delay each other), and how many of them
+    /// the pair may keep at all as memory is now. What was granted to the peer before stays granted (RFC 9293 section 3.8.6).
+    pub fn limit_downstream(&mut self, useful: usize, most: usize) {
+        self.recv.limit_downstream(useful, most);
+    }
+
+    /// How many bytes it is of use to have in the send queue: twice what may be in flight, so that there is something to send
+    /// when an ACK comes, and what a sender needs to find its pace.
+    pub fn appetite(&self) -> usize {
+        self.send.appetite() as usize
     }
 
     /// Appends bytes to the send queue; while a SYN is held and after [`Endpoint::shutdown`], drops them. There is no limit
@@ -317,12 +417,32 @@ impl<F: Frame> Endpoint<F> {
         self.recv.shift
     }
 
-    /// An ICMP "fragmentation needed" that quotes a segment of ours with this sequence number (RFC 1191; RFC 5927 section 7:
-    /// ignored unless the number is in flight).
+    /// An ICMP "fragmentation needed" that quotes a segment of ours with this sequence number; `mtu` 0: it does not say what
+    /// fits (RFC 1191). Ignored unless the number is in flight; where longer segments have passed, only a timeout makes it
+    /// believed (RFC 5927 section 7).
     pub fn on_mtu(&mut self, seq: Seq, mtu: u16, now: Instant) {
-        if self.is_open() && self.send.shrink_mss(seq, mtu.saturating_sub(HEADERS)) {
+        if self.is_open() && self.on_too_long(seq, mtu, now) {
             self.arm_retransmit(now);
         }
+    }
+
+    /// Reads something of every cache line that a segment will need; what, means nothing.
+    pub(crate) fn warm(&self) -> u64 {
+        let times = [self.timers.retransmit, self.timers.trim, self.heard, self.send.unanswered];
+        let times = times.into_iter().fold(0, |sum, at| sum ^ at.as_nanos());
+        let words = [
+            self.settings.window,
+            self.clock.value(Instant::ZERO),
+            self.send.nxt.0,
+            self.send.queue.len(),
+            u32::from(self.send.is_clean()),
+            self.recv.nxt.0,
+            u32::from(self.recv.is_drained()),
+            u32::from(self.recv.has_blocks()),
+            u32::from(self.offer.is_some()),
+            u32::from(self.peer.is_some()),
+        ];
+        times ^ self.send.rto.warm() ^ words.into_iter().fold(0, |sum, word| sum ^ u64::from(word))
     }
 
     /// Whether everything ended and nothing will be sent any more. Bytes may still wait for [`Endpoint::receive`].
@@ -355,7 +475,7 @@ impl<F: Frame> Endpoint<F> {
 
     /// Whichever comes first: timeout, tail loss probe, reordered segments that become lost, the end of all patience.
     fn set_retransmit(&mut self, now: Instant) {
-        let gives_up = self.send.unanswered + self.settings.user_timeout;
+        let gives_up = self.send.unanswered + self.settings.user_timeout();
         let timeout = self.timers.started + self.send.rto.current();
         let due = timeout.min(self.send.tail_deadline()).min(self.send.reorder_deadline());
         self.timers.retransmit = due.min(gives_up).max(now);
@@ -369,11 +489,16 @@ impl<F: Frame> Endpoint<F> {
                 self.timers.retransmit = now + self.send.rto.current();
             }
             _ if !self.is_open() => {}
-            _ if now >= self.send.unanswered + self.settings.user_timeout => self.fail(Error::Timeout),
+            _ if now >= self.send.unanswered + self.settings.user_timeout() => self.fail(Error::Timeout),
             _ if self.send.on_reorder_timer(now) => self.schedule_retransmit(now),
             _ => {
                 if !self.send.on_tail_timer(now) {
+                    let shorter = self.is_head_full() && self.on_full_timeout(now);
                     self.send.on_timeout(now);
+                    if shorter {
+                        // What became of longer segments says nothing of these.
+                        self.send.rto.restart();
+                    }
                 }
                 self.arm_retransmit(now);
             }
@@ -404,6 +529,7 @@ impl<F: Frame> Endpoint<F> {
         self.error = error;
         self.timers = Timers::new();
         self.syn_due = false;
+        self.keepalive_due = false;
         self.send.clear();
         self.send.shrink();
         self.recv.owed = Owed::Nothing;

@@ -8,18 +8,21 @@
 //!  segment in                                                                segment out
 //!    |                                                                            ^
 //!  open (handshake)                                               output, segment (headers, frames)
+//!  fast (what was expected)
 //!  input (acceptability, RST, ACK) --> recovery, loss -----------> send (what goes next), pacing (when)
 //!    '--> recv (order, window, ACKs)   rack, tail, undo, prr       queue (bytes)
-//!           reassembly, ranges         scoreboard, records, spans  timer, clock
-//!                                      rate, rto
+//!           reassembly, ranges         scoreboard, records, spans  path (MTU), timer, clock, liveness
+//!           sizing                     rate, rto
 //!                                      congestion: cubic (hystart), newreno, bbr
 //! ```
 
 mod endpoint;
 mod open;
+mod fast;
 mod input;
 mod output;
 mod recv;
+mod sizing;
 mod reassembly;
 mod send;
 mod queue;
@@ -43,6 +46,8 @@ mod pacing;
 mod rto;
 mod clock;
 mod timer;
+mod liveness;
+mod path;
 mod segment;
 
 pub use endpoint::{Endpoint, Error, Offer, Settings, State};
@@ -54,6 +59,6 @@ mod tests {
     /// Two of them and their pair are to stay below 2 KiB while idle.
     #[test]
     fn an_endpoint_without_queues_is_small() {
-        assert!(size_of::<super::Endpoint<VecFrame>>() <= 800);
+        assert!(size_of::<super::Endpoint<VecFrame>>() <= 832);
     }
 }

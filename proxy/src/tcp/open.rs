@@ -1,14 +1,15 @@
-//! The handshake: late accept, active and simultaneous open, options mirrored (RFC 9293 sections 3.5 and 3.10.7).
+//! The handshake: late and early accept, active and simultaneous open, options mirrored (RFC 9293 sections 3.5 and 3.10.7).
 //!
 //! ```text
-//!   accept                       connect
-//!     |                             |
+//!   accept                       connect                         accepted
+//!     |                             |                               |
 //!  SynHeld --answer--> SynReceived <--SYN-- SynSent --SYN-ACK--> Established
 //!                          '------------ACK-------------------------^
 //! ```
 //!
 //! Runs on: proxy cores. Allocates: never. Blocks: never.
 
+use pnat_shared::flow::Accepted;
 use pnat_shared::frame::Frame;
 use pnat_shared::time::Instant;
 use pnat_shared::verdict::DropReason;
@@ -17,8 +18,7 @@ use pnat_shared::wire::tcp::{Flags, Header, Options, Seq};
 use super::clock::Clock;
 use super::endpoint::{Endpoint, Error, Offer, Reset, State};
 use super::recv::Owed;
-use super::segment::HEADERS;
-use super::send::{DEFAULT_MSS, MIN_MSS, Sender};
+use super::send::{DEFAULT_MSS, Sender};
 
 impl Offer {
     fn of(options: &Options) -> Self {
@@ -64,6 +64,24 @@ impl<F: Frame> Endpoint<F> {
         self.state = State::SynReceived;
     }
 
+    /// See [`Endpoint::accepted`].
+    pub(super) fn take_over(&mut self, handshake: &Accepted, now: Instant) {
+        let (ours, theirs) = (Offer::of(&handshake.ours), Offer::of(&handshake.theirs));
+        self.offer = Some(ours);
+        self.peer = Some((handshake.irs, theirs));
+        self.recv.start(handshake.irs);
+        self.clock = Clock::new(ours.timestamp, now);
+        self.clock.start(theirs.timestamp.unwrap_or(0), now);
+        self.agree();
+        self.recv.honor(handshake.window);
+        self.send.nxt = handshake.iss + 1;
+        // Whatever the ACK says of the window is news.
+        self.send.wl1 = handshake.irs;
+        self.send.wl2 = handshake.iss;
+        self.syns = 1;
+        self.establish(now);
+    }
+
     /// A SYN of ours is to be sent, for as long as `open_timeout`.
     pub(super) fn start_syn(&mut self, offer: Offer, now: Instant) {
         let offer = Offer { window_scale: offer.window_scale.map(|shift| shift.min(14)), ..offer };
@@ -72,7 +90,7 @@ impl<F: Frame> Endpoint<F> {
         self.send.wl2 = self.send.una;
         self.send.nxt = self.send.una + 1;
         self.syn_due = true;
-        self.timers.life = now + self.settings.open_timeout;
+        self.timers.life = now + self.settings.open_timeout();
     }
 
     /// Both SYNs are known: an option is on where both carry it.
@@ -83,8 +101,7 @@ impl<F: Frame> Endpoint<F> {
         self.send.shift = shifts.map_or(0, |(_, shift)| shift.min(14));
         self.send.sack = ours.sack && theirs.sack;
         self.clock.on = ours.timestamp.is_some() && theirs.timestamp.is_some();
-        let fits = self.settings.mtu.saturating_sub(HEADERS);
-        self.send.mss = theirs.mss.min(fits).max(MIN_MSS);
+        self.send.mss = self.most_mss();
     }
 
     /// The options of our SYN or SYN-ACK.
@@ -165,5 +182,6 @@ impl<F: Frame> Endpoint<F> {
         self.send.start(self.settings.congestion, now, self.syns);
         self.state = if self.send.fin { State::FinWait1 } else { State::Established };
         self.touch(now);
+        self.start_keepalive(now);
     }
 }

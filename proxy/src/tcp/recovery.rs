@@ -55,7 +55,8 @@ impl<F: Frame> Sender<F> {
         let acked = header.ack.0.wrapping_sub(una.0);
         let (flight, prior_flight) = (self.flight(), self.pipe());
         let window = u32::from(header.window) << self.shift;
-        let duplicate = pure && acked == 0 && flight > 0 && window == self.window;
+        // What answers a window probe tells of the window, not of loss.
+        let duplicate = pure && acked == 0 && flight > 0 && window == self.window && !self.probing;
         self.update_window(header, window);
 
         let mut news = News::new(self.until(), now);

@@ -88,6 +88,11 @@ impl Rto {
         }
     }
 
+    /// What is sent next has not been sent in vain before.
+    pub(super) fn restart(&mut self) {
+        self.backoff = 0;
+    }
+
     /// The timer has run out: wait twice as long next time.
     pub(super) fn back_off(&mut self) {
         if self.current() < MAX {
@@ -98,6 +103,11 @@ impl Rto {
     /// How long to wait for an answer now, back-off included.
     pub(super) fn current(&self) -> Duration {
         Duration::from_nanos(self.timeout.saturating_mul(1 << self.backoff.min(16))).min(MAX)
+    }
+
+    /// Reads something of every cache line; what, means nothing.
+    pub(super) const fn warm(&self) -> u64 {
+        self.smoothed ^ self.timeout
     }
 
     /// The shortest round trip measured; zero before the first one.

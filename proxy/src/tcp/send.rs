@@ -16,6 +16,7 @@ use super::rate::Sampler;
 use super::records::Records;
 use super::recovery::Phase;
 use super::rto::Rto;
+use super::sizing;
 use super::tail::Tail;
 use super::undo::Frto;
 use crate::chunk::Chunk;
@@ -180,7 +181,7 @@ impl<F: Frame> Sender<F> {
     }
 
     /// The sequence number behind everything that was asked to be sent, FIN included.
-    fn limit(&self) -> Seq {
+    pub(super) fn limit(&self) -> Seq {
         self.queue.end() + u32::from(self.fin)
     }
 
@@ -191,6 +192,21 @@ impl<F: Frame> Sender<F> {
     /// The peer's right edge.
     fn edge(&self) -> Seq {
         self.una + self.window
+    }
+
+    /// Whether [`Sender::next`] would find nothing, and nothing that waits for the peer's window either.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.nxt == self.limit() && self.tail != Tail::Due && !self.probe && self.is_clean()
+    }
+
+    /// There is nothing to send.
+    pub(super) fn rest(&mut self) {
+        self.limited = false;
+        self.held = false;
+        let pipe = self.pipe();
+        if pipe < self.allowance() {
+            self.sampler.on_app_limited(pipe);
+        }
     }
 
     /// What to send next in a segment with room for `max` bytes; the same answer until [`Sender::sent`].
@@ -315,12 +331,25 @@ impl<F: Frame> Sender<F> {
         if !in_flight || mss >= self.mss {
             return false;
         }
-        self.mss = mss.max(MIN_MSS);
-        self.congestion.set_mss(u32::from(self.mss));
+        self.set_mss(mss);
         // What is in flight was too long and is gone; that is no sign of congestion.
         self.loss.get_or_insert_default().board.lose_all(&self.records);
-        self.recover();
+        if !matches!(self.phase, Phase::Timeout { .. }) {
+            self.recover();
+        }
         true
+    }
+
+    /// Segments are of this size from now on.
+    pub(super) fn set_mss(&mut self, mss: u16) {
+        self.mss = mss.max(MIN_MSS);
+        self.congestion.set_mss(u32::from(self.mss));
+    }
+
+    /// How many bytes it is of use to have in the queue.
+    pub(super) fn appetite(&self) -> u32 {
+        let may_fly = self.congestion.window().min(self.window.max(self.flight()));
+        may_fly.saturating_mul(2).saturating_add(sizing::INITIAL)
     }
 
     /// Smoothed round-trip time.

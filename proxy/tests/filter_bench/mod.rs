@@ -5,8 +5,8 @@ use std::sync::Arc;
 use pnat_proxy::chunk::Chunk;
 use pnat_proxy::filter::{Chains, Flow, Output, Services, StreamChain, Turn};
 use pnat_shared::config::{
-    Action, BlockAnswer, BlockFilter, Filter, FilterKind, LimitBy, LimitFilter, LogFilter, Match, Policy,
-    ReplaceFilter, Rule,
+    Accept, Action, BlockAnswer, BlockFilter, Filter, FilterKind, LimitBy, LimitFilter, LogFilter, Match,
+    Policy, ReplaceFilter, Rule,
 };
 use pnat_shared::flow::{Protocol, Stream};
 use pnat_shared::testkit::VecFrame;
@@ -26,6 +26,7 @@ pub(crate) fn chains(kinds: impl IntoIterator<Item = FilterKind>) -> Chains {
         name: "rule".to_owned(),
         matching: Match::default(),
         action: Action::Proxy,
+        accept: Accept::Late,
         filters: (0..filters.len()).collect(),
         congestion: [None; 2],
     };

@@ -133,9 +133,11 @@ impl World {
             connect_timeout: Duration::from_secs(60),
             half_open_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(600),
+            keepalive: Duration::from_secs(30),
             udp_timeout: Duration::from_secs(60),
             window: WINDOW,
             ring: 1024,
+            syn_cookies_above: 1024,
             transport: Transport::default(),
         };
         let mut reactor = Reactor::new(&settings, 1, Services::default(), Arc::default(), now);
@@ -242,6 +244,7 @@ impl World {
             rule: Some(0),
             mtu: [1500, 1500],
             opened: at,
+            accepted: None,
         };
         Some(ToProxy::Open { frame, at, flow: Box::new(flow) })
     }

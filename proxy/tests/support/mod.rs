@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use pnat_proxy::filter::{Chains, Factory, Named, Services};
 use pnat_proxy::reactor::{Outputs, Reactor, Snapshot};
-use pnat_shared::config::{Action, Filter, FilterKind, Match, Policy, Proxy, Rule, Transport};
-use pnat_shared::flow::{Handle, NewFlow, Protocol, WorkerId};
+use pnat_shared::config::{Accept, Action, Filter, FilterKind, Match, Policy, Proxy, Rule, Transport};
+use pnat_shared::flow::{Accepted, Handle, NewFlow, Protocol, WorkerId};
 use pnat_shared::loopback::{FromProxy, ToProxy};
 use pnat_shared::testkit::{VecFrame, VecPool};
 use pnat_shared::time::{Duration, Instant};
@@ -29,9 +29,11 @@ pub fn settings() -> Proxy {
         connect_timeout: Duration::from_secs(30),
         half_open_timeout: Duration::from_secs(10),
         idle_timeout: Duration::from_secs(3600),
+        keepalive: Duration::ZERO,
         udp_timeout: Duration::from_secs(60),
         window: WINDOW,
         ring: 1024,
+        syn_cookies_above: 1024,
         transport: Transport::default(),
     }
 }
@@ -52,6 +54,7 @@ pub fn new_flow(handle: Handle, protocol: Protocol, opened: Instant) -> Box<NewF
         rule: Some(0),
         mtu: [1500, 1500],
         opened,
+        accepted: None,
     })
 }
 
@@ -70,6 +73,7 @@ pub fn policy_of(kinds: impl IntoIterator<Item = FilterKind>) -> Policy {
         name: "rule".to_owned(),
         matching: Match::default(),
         action: Action::Proxy,
+        accept: Accept::Late,
         filters: (0..filters.len()).collect(),
         congestion: [None; 2],
     };
@@ -82,6 +86,8 @@ pub struct Rig {
     pub pool: VecPool,
     pub out: Outputs<VecFrame>,
     pub now: Instant,
+    /// What flows that open from now on were accepted with, where it was early.
+    pub accepted: Option<Accepted>,
     input: Vec<ToProxy<VecFrame>>,
 }
 
@@ -94,12 +100,20 @@ impl Rig {
         let now = Instant::from_secs(1);
         let mut reactor = Reactor::new(settings, 1, Services::default(), Arc::default(), now);
         reactor.set_policy(policy(filters), 1);
-        Self { reactor, pool: VecPool::endless(), out: Outputs::new(1), now, input: Vec::new() }
+        Self {
+            reactor,
+            pool: VecPool::endless(),
+            out: Outputs::new(1),
+            now,
+            accepted: None,
+            input: Vec::new(),
+        }
     }
 
     /// Puts a flow's first packet into the ring.
     pub fn open(&mut self, handle: Handle, protocol: Protocol, frame: VecFrame) {
-        let flow = new_flow(handle, protocol, self.now);
+        let mut flow = new_flow(handle, protocol, self.now);
+        flow.accepted = self.accepted;
         self.input.push(ToProxy::Open { frame, at: self.now, flow });
     }
 

@@ -2,7 +2,7 @@
 
 use pnat_proxy::tcp::{Offer, Settings};
 use pnat_shared::config::CongestionControl;
-use pnat_shared::frame::Frame;
+use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::testkit::{Link, LinkSpec, Pcap, Random, VecFrame};
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::tcp::Seq;
@@ -35,6 +35,8 @@ pub(crate) struct Run {
     pub(crate) name: &'static str,
     pub(crate) seeds: u64,
     pub(crate) link: LinkSpec,
+    /// Longest IP packet that the links carry; longer ones vanish without a word.
+    pub(crate) carries: usize,
     /// What each end sends.
     pub(crate) bytes: [usize; 2],
     pub(crate) close: Close,
@@ -70,6 +72,7 @@ impl Run {
             name,
             seeds: 3,
             link: LinkSpec::default(),
+            carries: usize::MAX,
             bytes: [200_000, 300_000],
             close: Close::Together,
             window: 256 * 1024,
@@ -124,7 +127,9 @@ impl Run {
                 end.peer.transmit(now, &mut out)?;
                 for frame in out.drain(..) {
                     pcap.record(frame.data(), now);
-                    links[side].send(frame, now);
+                    if frame.data().len() - L2_LEN <= self.carries {
+                        links[side].send(frame, now);
+                    }
                 }
             }
             if arrived.is_none() && (0..2).all(|side| ends[side].got.len() == self.bytes[1 - side]) {
@@ -166,6 +171,8 @@ impl Run {
             user_timeout: Duration::from_secs(300),
             // Longer than any retransmission of the last FIN.
             time_wait: Duration::from_secs(240),
+            keepalive: Duration::from_secs(60),
+            patience: Duration::from_secs(600),
             congestion: self.congestion,
         };
         let iss = Seq(self.iss[side]);

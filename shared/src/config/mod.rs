@@ -132,14 +132,18 @@ pub struct Proxy {
     pub connect_timeout: Duration,
     /// How long a client may take to complete a handshake that the server accepted.
     pub half_open_timeout: Duration,
-    /// How long an established pair may be silent.
+    /// How long an established pair may be silent, and how long a side may keep its window shut.
     pub idle_timeout: Duration,
+    /// After how long a silence each side is asked whether it is still there; zero: never. What it answers is no silence.
+    pub keepalive: Duration,
     /// How long a UDP pair may be silent.
     pub udp_timeout: Duration,
     /// Largest receive window of a socket, in bytes; also bounds what a stream may have in flight inside the pair.
     pub window: u32,
     /// Slots of each ring between a worker and a proxy core.
     pub ring: u32,
+    /// While a worker has more half-open proxied flows than this, it answers further SYNs by cookies.
+    pub syn_cookies_above: u32,
     pub transport: Transport,
 }
 
@@ -197,6 +201,8 @@ pub struct Rule {
     pub name: String,
     pub matching: Match,
     pub action: Action,
+    /// Only of interest to TCP by [`Action::Proxy`].
+    pub accept: Accept,
     /// Indices into [`Policy::filters`], in chain order; only for [`Action::Proxy`].
     pub filters: Vec<usize>,
     /// In place of [`Transport::congestion`]; only for [`Action::Proxy`].
@@ -236,6 +242,16 @@ pub enum Action {
     /// Packet by packet, no proxy.
     Nat,
     Deny(Denial),
+}
+
+/// When a proxied TCP client's SYN is answered.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum Accept {
+    /// As the server answers it.
+    #[default]
+    Late,
+    /// At once, by a SYN cookie. The server is asked once the client has shown that it has the address it names.
+    Early,
 }
 
 /// How a denied client is told.

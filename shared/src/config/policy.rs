@@ -10,8 +10,8 @@ use super::error::{Fault, nearest};
 use super::raw::{RawFilter, RawMatch, RawPolicy, RawRule, Scalar};
 use super::value::{CONGESTION_CONTROLS, Findings};
 use super::{
-    Action, BlockAnswer, BlockFilter, Denial, Filter, FilterKind, LimitBy, LimitFilter, LogFilter, Match,
-    Policy, ReplaceFilter, Rule,
+    Accept, Action, BlockAnswer, BlockFilter, Denial, Filter, FilterKind, LimitBy, LimitFilter, LogFilter,
+    Match, Policy, ReplaceFilter, Rule,
 };
 use crate::flow::Protocol;
 
@@ -27,6 +27,7 @@ const DEFAULT_PAGE: &str = "<!DOCTYPE html>\n<title>Blocked</title>\n<h1>Blocked
 
 const ACTIONS: [(&str, Action); 3] =
     [("proxy", Action::Proxy), ("nat", Action::Nat), ("deny", Action::Deny(Denial::Reset))];
+const ACCEPTS: [(&str, Accept); 2] = [("late", Accept::Late), ("early", Accept::Early)];
 const DENIALS: [(&str, Denial); 3] =
     [("reset", Denial::Reset), ("icmp", Denial::Icmp), ("silent", Denial::Silent)];
 const KINDS: [(&str, Kind); 4] =
@@ -79,6 +80,14 @@ fn rule(raw: &RawRule, filters: &[&str], findings: &mut Findings<'_>) -> Rule {
             Fault::NotAllowed { value: "\"proxy\"".to_owned(), allowed },
         );
     }
+    let accept = raw.accept.as_ref().map_or(Accept::default(), |written| {
+        if action != Action::Proxy {
+            findings.fault(written, &key("accept"), Fault::OnlyWith("with action = \"proxy\""));
+        } else if matching.protocol == Some(Protocol::Udp) {
+            findings.fault(written, &key("accept"), Fault::OnlyWith("with \"tcp\": UDP has no handshake"));
+        }
+        findings.choice(written, &key("accept"), &ACCEPTS).unwrap_or_default()
+    });
     if let Some(first) = raw.filters.first().filter(|_| action != Action::Proxy) {
         findings.fault(first, &key("filters"), Fault::OnlyWith("with action = \"proxy\""));
     }
@@ -108,7 +117,7 @@ fn rule(raw: &RawRule, filters: &[&str], findings: &mut Findings<'_>) -> Rule {
                 findings.choice(written, &key(name), &CONGESTION_CONTROLS)
             },
         );
-    Rule { name, matching, action, filters: chain, congestion }
+    Rule { name, matching, action, accept, filters: chain, congestion }
 }
 
 /// Fills in how a denied client is told.

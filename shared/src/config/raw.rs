@@ -93,9 +93,11 @@ pub(super) struct RawProxy {
     pub connect_timeout: Option<Spanned<String>>,
     pub half_open_timeout: Option<Spanned<String>>,
     pub idle_timeout: Option<Spanned<String>>,
+    pub keepalive: Option<Spanned<String>>,
     pub udp_timeout: Option<Spanned<String>>,
     pub window: Option<Spanned<Scalar>>,
     pub ring: Option<Spanned<i64>>,
+    pub syn_cookies_above: Option<Spanned<i64>>,
     pub congestion_inside: Option<Spanned<String>>,
     pub congestion_outside: Option<Spanned<String>>,
     pub ecn: Option<Spanned<String>>,
@@ -115,6 +117,7 @@ pub(super) struct RawRule {
     #[serde(default, rename = "match")]
     pub matching: RawMatch,
     pub action: Spanned<String>,
+    pub accept: Option<Spanned<String>>,
     pub deny_with: Option<Spanned<String>>,
     #[serde(default)]
     pub filters: Vec<Spanned<String>>,

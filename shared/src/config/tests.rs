@@ -139,9 +139,11 @@ pairs = 1000
 connect_timeout = "10s"
 half_open_timeout = "5s"
 idle_timeout = "1h 30m"
+keepalive = "0"
 udp_timeout = "1m"
 window = "256KiB"
 ring = 1024
+syn_cookies_above = 0
 congestion_inside = "bbr"
 congestion_outside = "newreno"
 ecn = "off"
@@ -204,9 +206,11 @@ level = "warn,pnat_proxy=debug"
         connect_timeout: seconds(10),
         half_open_timeout: seconds(5),
         idle_timeout: seconds(5400),
+        keepalive: seconds(0),
         udp_timeout: seconds(60),
         window: 256 << 10,
         ring: 1024,
+        syn_cookies_above: 0,
         transport: Transport {
             congestion: [CongestionControl::Bbr, CongestionControl::NewReno],
             ecn: Ecn::Off,
@@ -260,6 +264,14 @@ fn a_page_is_the_operators_file_or_else_a_plain_one() {
     assert_eq!(&*page(format!("page = \"{}\"", file.display())), "<h1>No</h1>");
     assert!(page(String::new()).contains("<title>Blocked</title>"));
     std::fs::remove_file(&file).expect("removed");
+}
+
+#[test]
+fn a_rule_accepts_late_unless_it_says_otherwise() {
+    let accept = |text: &str| parse(text).expect("good").policy.rules[0].accept;
+    assert_eq!(accept(GOOD), Accept::Late);
+    let early = GOOD.replace("action = \"proxy\"", "action = \"proxy\"\naccept = \"early\"");
+    assert_eq!(accept(&early), Accept::Early);
 }
 
 #[test]
