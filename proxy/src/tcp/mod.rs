@@ -12,7 +12,7 @@
 //!  input (acceptability, RST, ACK) --> recovery, loss -----------> send (what goes next), pacing (when)
 //!    '--> recv (order, window, ACKs)   rack, tail, undo, prr       queue (bytes)
 //!           reassembly, ranges         scoreboard, records, spans  path (MTU), timer, clock, liveness
-//!           sizing                     rate, rto
+//!           sizing                     rate, rto, ecn
 //!                                      congestion: cubic (hystart), newreno, bbr
 //! ```
 
@@ -43,6 +43,7 @@ mod hystart;
 mod newreno;
 mod bbr;
 mod pacing;
+mod ecn;
 mod rto;
 mod clock;
 mod timer;

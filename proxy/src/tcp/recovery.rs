@@ -92,6 +92,7 @@ impl<F: Frame> Sender<F> {
                 self.reduce(news.bytes, acked > 0 && lost == 0);
             }
         }
+        let ece = self.heed_mark(header, flight, now);
         if is_new {
             self.congestion.on_ack(&Acked {
                 now,
@@ -107,7 +108,7 @@ impl<F: Frame> Sender<F> {
                 una: self.una,
                 nxt: self.nxt,
                 phase: self.phase,
-                ece: false,
+                ece,
             });
         }
         is_new
@@ -390,6 +391,7 @@ impl<F: Frame> Sender<F> {
         if self.phase == Phase::Open && self.loss.as_ref().is_some_and(|loss| loss.board.has_lost()) {
             self.congestion.on_loss(flight, now);
             self.recover();
+            self.ecn.on_reduced(self.nxt);
             let loss = self.loss.get_or_insert_default();
             loss.undo.begin(self.una, loss.board.resent_bytes());
             loss.prr = self.congestion.uses_prr().then(|| Prr::new(pipe));
@@ -438,6 +440,7 @@ impl<F: Frame> Sender<F> {
         }
         let first = !matches!(self.phase, Phase::Timeout { .. });
         self.congestion.on_timeout(self.flight(), first, now);
+        self.ecn.on_reduced(self.nxt);
         self.phase = Phase::Timeout { until: self.nxt };
         self.dup_acks = 0;
         self.force = true;

@@ -119,6 +119,7 @@ impl<F: Frame> Sender<F> {
             self.tail = Tail::Idle;
             if self.phase == Phase::Open {
                 self.congestion.on_loss(self.flight(), now);
+                self.ecn.on_reduced(self.nxt);
                 self.congestion.on_recovered(now);
             }
         } else if !news && header.options.sack.is_empty() {
