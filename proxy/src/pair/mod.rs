@@ -137,6 +137,11 @@ impl<F: Frame> Pair<F> {
         taken
     }
 
+    /// The segment of which a socket was last told had come marked (CE).
+    pub(crate) fn on_mark(&mut self, side: Side) {
+        self.socket(side).on_mark();
+    }
+
     /// Does what is due by time; [`Pair::pump`] is to follow.
     pub(crate) fn on_timer<P: FramePool<F>>(&mut self, visit: &mut Visit<'_, F, P>) {
         for side in [Side::First, Side::Second] {

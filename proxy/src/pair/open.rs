@@ -1,7 +1,7 @@
 //! The mirrored handshake: the server is asked as the client asks, the client is answered as the server answers. Where the
 //! client was accepted early, only the first half is left of it.
 
-use pnat_shared::config::Transport;
+use pnat_shared::config::{Ecn, Transport};
 use pnat_shared::flow::{Accepted, NewFlow, Side};
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::loopback::{FIRST, SECOND, mask};
@@ -78,11 +78,16 @@ impl<F: Frame> Pair<F> {
         };
         let (irs, offer) = match first.peer() {
             Some(said) => said,
-            None => (segment.seq, Offer { mss: MIN_MSS, window_scale: None, sack: false, timestamp: None }),
+            None => (
+                segment.seq,
+                Offer { mss: MIN_MSS, window_scale: None, sack: false, timestamp: None, ecn: false },
+            ),
         };
         let path = new.mtu[0].min(new.mtu[1]);
+        // What the server is not asked for, the client does not get.
+        let asked = Offer { ecn: offer.ecn && transport.ecn == Ecn::Mirror, ..clamp(offer, path) };
         let at_second = settings(Side::Second, limits.connect);
-        let second = Endpoint::connect(at_second, SECOND, masked, irs, clamp(offer, path), now);
+        let second = Endpoint::connect(at_second, SECOND, masked, irs, asked, now);
         Self {
             flow,
             masked,

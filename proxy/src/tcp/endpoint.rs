@@ -29,6 +29,8 @@ pub struct Offer {
     pub sack: bool,
     /// TSval of the SYN, where it carried timestamps.
     pub timestamp: Option<u32>,
+    /// Explicit congestion notification is asked for (RFC 3168 section 6.1.1).
+    pub ecn: bool,
 }
 
 /// What an endpoint may use and how long it waits.

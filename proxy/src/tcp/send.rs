@@ -8,6 +8,7 @@ use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::tcp::Seq;
 
 use super::congestion::{Algorithm, Congestion, Start};
+use super::ecn::Ecn;
 use super::loss::Loss;
 use super::newreno::NewReno;
 use super::pacing::Pacer;
@@ -75,6 +76,7 @@ pub(super) struct Sender<F> {
     pub(super) force: bool,
     pub(super) rto: Rto,
     pub(super) congestion: Algorithm,
+    pub(super) ecn: Ecn,
     pub(super) sampler: Sampler,
     /// SND.NXT when the last round trip was measured.
     pub(super) measured: Seq,
@@ -115,6 +117,7 @@ impl<F: Frame> Sender<F> {
             force: false,
             rto: Rto::new(),
             congestion: Algorithm::NewReno(NewReno::new(u32::from(DEFAULT_MSS))),
+            ecn: Ecn::default(),
             sampler: Sampler::default(),
             measured: iss,
             probe: false,

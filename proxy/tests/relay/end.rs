@@ -40,7 +40,8 @@ pub(crate) struct End {
 }
 
 /// What hosts in these tests offer.
-pub(crate) const OFFER: Offer = Offer { mss: 1460, window_scale: Some(7), sack: true, timestamp: Some(5) };
+pub(crate) const OFFER: Offer =
+    Offer { mss: 1460, window_scale: Some(7), sack: true, timestamp: Some(5), ecn: false };
 
 const fn settings(task: &Task) -> Settings {
     Settings {

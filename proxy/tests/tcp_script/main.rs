@@ -5,6 +5,8 @@ mod open;
 mod transfer;
 mod loss;
 mod close;
+mod congestion;
+mod ecn;
 mod early;
 mod hostile;
 mod liveness;
