@@ -242,6 +242,34 @@ fn a_server_may_speak_first_and_before_the_client_completed_the_handshake() {
 }
 
 #[test]
+fn rfc6093_urgent_data_keeps_its_place_in_both_streams() {
+    open().play(
+        "
+        >> client ACK seq=101 ack=901 up=3 data=hello
+        << server ACK seq=101 ack=901 up=3 data=hello
+        >> server ACK seq=901 ack=106 up=5 data=world
+        << client ACK seq=901 ack=106 up=5 data=world
+        >> client ACK seq=106 ack=906
+        >> client ACK seq=106 ack=906 data=calm
+        << server ACK seq=106 ack=906 data=calm
+        @ 100ms
+        << client ACK ack=110
+        ",
+    );
+}
+
+#[test]
+fn rfc6093_a_mark_of_an_edited_stream_lies_behind_what_its_bytes_became() {
+    let (mut script, _ends) = open_obedient();
+    script.play(
+        "
+        >> client ACK seq=101 ack=901 up=6 data=double
+        << server ACK seq=101 up=12 data=doubledouble
+        ",
+    );
+}
+
+#[test]
 fn a_burst_is_answered_as_a_burst() {
     open().play(
         "

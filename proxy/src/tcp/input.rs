@@ -68,6 +68,7 @@ impl<F: Frame> Endpoint<F> {
         if self.state == State::Closed {
             return Ok(());
         }
+        self.on_urgent(header);
         self.on_text(header, payload, now)
     }
 
@@ -181,6 +182,7 @@ impl<F: Frame> Endpoint<F> {
         let news = self.send.on_ack(answered.as_ref().unwrap_or(header), bare, echo, now);
         if self.send.una != before {
             self.on_path_progress(now);
+            self.on_mark_acked();
         }
         if self.send.flight() == 0 {
             self.timers.retransmit = Instant::FAR;

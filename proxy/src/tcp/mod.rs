@@ -11,7 +11,7 @@
 //!  fast (what was expected)
 //!  input (acceptability, RST, ACK) --> recovery, tail (loss) --> send (what goes next)
 //!    '--> recv (order, window, ACKs)   scoreboard, ranges        queue (bytes)
-//!           reassembly                 rto                       path (MTU), timer, clock, liveness
+//!           reassembly, urgent         rto                       path (MTU), timer, clock, liveness
 //!                                      congestion (cubic, hystart, newreno)
 //! ```
 
@@ -37,6 +37,7 @@ mod clock;
 mod timer;
 mod liveness;
 mod path;
+mod urgent;
 mod segment;
 
 pub use endpoint::{Endpoint, Error, Offer, Settings, State};

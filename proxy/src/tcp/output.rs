@@ -138,6 +138,7 @@ impl<F: Frame> Endpoint<F> {
             }
             Next::Ack => {
                 let header = self.acking(self.send.nxt, Flags::ACK, now);
+                let header = self.with_urgent(header);
                 segment::write(frame, self.local, self.remote, &header, 0, |_| Sum::ZERO)
             }
         }
@@ -217,7 +218,7 @@ impl<F: Frame> Endpoint<F> {
         if slice.len > 0 && slice.seq + slice.len == self.send.queue.end() {
             flags = flags.with(Flags::PSH);
         }
-        let header = Header { seq: slice.seq, flags, ..header };
+        let header = self.with_urgent(Header { seq: slice.seq, flags, ..header });
         let queue = &mut self.send.queue;
         let len = slice.len as usize;
         if !segment::write(frame, self.local, self.remote, &header, len, |out| queue.copy(slice.seq, out)) {

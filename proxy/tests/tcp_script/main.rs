@@ -8,3 +8,4 @@ mod close;
 mod hostile;
 mod liveness;
 mod path;
+mod urgent;
