@@ -82,7 +82,9 @@ impl<F: Frame> Endpoint<F> {
             return Some(Next::Syn);
         }
         if !self.is_open() {
-            return None;
+            // What is not acceptable is answered in SYN-RECEIVED, too (RFC 9293 section 3.10.7.4).
+            let answers = self.state == State::SynReceived && self.recv.owed == Owed::Now;
+            return answers.then_some(Next::Ack);
         }
         let options = self.options();
         let max = usize::from(self.send.mss).saturating_sub(options).max(1);

@@ -28,7 +28,8 @@ impl<F: Frame> Endpoint<F> {
     pub(super) fn on_urgent(&mut self, header: &Header) {
         let marks = header.flags.has(Flags::URG) && header.urgent > 0 && !self.recv.finished;
         let mark = header.seq + u32::from(header.urgent);
-        let earlier = self.urgent.as_ref().and_then(|marks| marks.received).unwrap_or(self.recv.unread());
+        let earlier =
+            self.urgent.as_ref().and_then(|marks| marks.received).unwrap_or_else(|| self.recv.unread());
         if marks && mark.after(earlier) {
             self.urgent.get_or_insert_default().received = Some(mark);
         }
@@ -94,8 +95,8 @@ impl<F: Frame> Endpoint<F> {
     }
 
     fn forget_marks(&mut self) {
-        let is_empty = |marks: &Box<Marks>| marks.received.is_none() && marks.sent.is_none() && !marks.due;
-        if self.urgent.as_ref().is_some_and(is_empty) {
+        let is_empty = |marks: &Marks| marks.received.is_none() && marks.sent.is_none() && !marks.due;
+        if self.urgent.as_deref().is_some_and(is_empty) {
             self.urgent = None;
         }
     }
