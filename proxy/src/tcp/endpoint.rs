@@ -4,6 +4,7 @@
 
 use std::net::SocketAddrV4;
 
+use pnat_shared::config::CongestionControl;
 use pnat_shared::flow::Accepted;
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::time::{Duration, Instant};
@@ -48,6 +49,7 @@ pub struct Settings {
     pub keepalive: Duration,
     /// How long the peer may keep its window shut while something waits for it, even where it answers every probe.
     pub patience: Duration,
+    pub congestion: CongestionControl,
 }
 
 /// [`Settings`] as an endpoint keeps them: times in milliseconds, up to 49 days.
@@ -55,6 +57,7 @@ pub struct Settings {
 pub(super) struct Kept {
     pub(super) window: u32,
     pub(super) mtu: u16,
+    pub(super) congestion: CongestionControl,
     open_timeout: u32,
     user_timeout: u32,
     time_wait: u32,
@@ -68,6 +71,7 @@ impl Kept {
         Self {
             window: settings.window,
             mtu: settings.mtu,
+            congestion: settings.congestion,
             open_timeout: millis(settings.open_timeout),
             user_timeout: millis(settings.user_timeout),
             time_wait: millis(settings.time_wait),
@@ -273,6 +277,9 @@ impl<F: Frame> Endpoint<F> {
 
     /// Does what is due at `now`: retransmission, delayed ACK, probes, timeouts.
     pub fn on_timer(&mut self, now: Instant) {
+        if self.send.release_at() <= now {
+            self.send.release_held();
+        }
         if fires(&mut self.timers.ack, now) {
             self.recv.owed = Owed::Now;
         }
@@ -302,7 +309,7 @@ impl<F: Frame> Endpoint<F> {
 
     /// When [`Endpoint::on_timer`] is to be called next; [`Instant::FAR`] for never.
     pub fn deadline(&self) -> Instant {
-        self.timers.earliest()
+        self.timers.earliest().min(self.send.release_at())
     }
 
     /// Appends the segments that may be sent now, at most `budget`, each a whole frame with an IPv4 header behind
@@ -345,6 +352,18 @@ impl<F: Frame> Endpoint<F> {
     /// window, so back-pressure reaches the peer.
     pub fn set_downstream(&mut self, bytes: usize) {
         self.recv.set_downstream(bytes);
+    }
+
+    /// How many bytes of this leg may wait further down to good purpose (more only delay each other), and how many of them
+    /// the pair may keep at all as memory is now. What was granted to the peer before stays granted (RFC 9293 section 3.8.6).
+    pub fn limit_downstream(&mut self, useful: usize, most: usize) {
+        self.recv.limit_downstream(useful, most);
+    }
+
+    /// How many bytes it is of use to have in the send queue: twice what may be in flight, so that there is something to send
+    /// when an ACK comes, and what a sender needs to find its pace.
+    pub fn appetite(&self) -> usize {
+        self.send.appetite() as usize
     }
 
     /// Appends bytes to the send queue; while a SYN is held and after [`Endpoint::shutdown`], drops them. There is no limit
@@ -423,6 +442,25 @@ impl<F: Frame> Endpoint<F> {
         }
     }
 
+    /// Reads something of every cache line that a segment will need; what, means nothing.
+    pub(crate) fn warm(&self) -> u64 {
+        let times = [self.timers.retransmit, self.timers.trim, self.heard, self.send.unanswered];
+        let times = times.into_iter().fold(0, |sum, at| sum ^ at.as_nanos());
+        let words = [
+            self.settings.window,
+            self.clock.value(Instant::ZERO),
+            self.send.nxt.0,
+            self.send.queue.len(),
+            u32::from(self.send.is_clean()),
+            self.recv.nxt.0,
+            u32::from(self.recv.is_drained()),
+            u32::from(self.recv.has_blocks()),
+            u32::from(self.offer.is_some()),
+            u32::from(self.peer.is_some()),
+        ];
+        times ^ self.send.rto.warm() ^ words.into_iter().fold(0, |sum, word| sum ^ u64::from(word))
+    }
+
     /// Whether everything ended and nothing will be sent any more. Bytes may still wait for [`Endpoint::receive`].
     pub fn is_over(&self) -> bool {
         self.state == State::Closed && self.reset.is_none()
@@ -438,12 +476,25 @@ impl<F: Frame> Endpoint<F> {
         self.schedule_retransmit(now);
     }
 
+    /// An ACK brought news while something is still in flight.
+    pub(super) fn restart_retransmit(&mut self, now: Instant) {
+        self.timers.started = self.send.timer_start(now);
+        self.schedule_retransmit(now);
+    }
+
     /// New data does not start the retransmission timer anew, but puts the tail loss probe off (RFC 8985 section 7.2).
     pub(super) fn schedule_retransmit(&mut self, now: Instant) {
+        let timeout = self.timers.started + self.send.rto.current();
+        self.send.arm_tail(timeout, now);
+        self.set_retransmit(now);
+    }
+
+    /// Whichever comes first: timeout, tail loss probe, reordered segments that become lost, the end of all patience.
+    fn set_retransmit(&mut self, now: Instant) {
         let gives_up = self.send.unanswered + self.settings.user_timeout();
         let timeout = self.timers.started + self.send.rto.current();
-        let due = self.send.arm_tail().map_or(timeout, |wait| timeout.min(now + wait));
-        self.timers.retransmit = due.min(gives_up.max(now));
+        let due = timeout.min(self.send.tail_deadline()).min(self.send.reorder_deadline());
+        self.timers.retransmit = due.min(gives_up).max(now);
     }
 
     fn on_retransmit_timer(&mut self, now: Instant) {
@@ -455,6 +506,7 @@ impl<F: Frame> Endpoint<F> {
             }
             _ if !self.is_open() => {}
             _ if now >= self.send.unanswered + self.settings.user_timeout() => self.fail(Error::Timeout),
+            _ if self.send.on_reorder_timer(now) => self.schedule_retransmit(now),
             _ => {
                 if !self.send.on_tail_timer(now) {
                     let shorter = self.is_head_full() && self.on_full_timeout(now);

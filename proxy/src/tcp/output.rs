@@ -69,7 +69,7 @@ impl<F: Frame> Endpoint<F> {
             && self.recv.owed != Owed::Now
             && !self.recv.is_update_due();
         if quiet {
-            self.send.limited = false;
+            self.send.rest();
         }
         quiet
     }
@@ -88,7 +88,8 @@ impl<F: Frame> Endpoint<F> {
         }
         let options = self.options();
         let max = usize::from(self.send.mss).saturating_sub(options).max(1);
-        if let Some(slice) = self.send.next(max as u32) {
+        let slice = self.send.next(max as u32);
+        if let Some(slice) = self.send.pace(slice, now) {
             return Some(Next::Data(slice));
         }
         if !self.recv.has_blocks()

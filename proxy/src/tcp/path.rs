@@ -236,8 +236,7 @@ impl<F: Frame> Endpoint<F> {
         let len = u32::from(search.size - stamp);
         let text_end = self.send.queue.end().min(self.send.nxt);
         let fits = text_end.distance(self.send.una) >= len as i32;
-        let calm =
-            self.send.phase == Phase::Open && self.send.scoreboard.is_clean() && self.path.timeouts == 0;
+        let calm = self.send.phase == Phase::Open && self.send.is_clean() && self.path.timeouts == 0;
         (fits && calm).then(|| Slice { seq: text_end - len, len, fin: false, again: true })
     }
 

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use pnat_proxy::chunk::Chunk;
 use pnat_proxy::tcp::{Endpoint, Offer, Settings, State};
+use pnat_shared::config::CongestionControl;
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::testkit::{VecFrame, VecPool};
 use pnat_shared::time::{Duration, Instant};
@@ -40,6 +41,7 @@ impl World {
             time_wait: Duration::from_secs(TIME_WAIT),
             keepalive: Duration::ZERO,
             patience: FOREVER,
+            congestion: CongestionControl::Cubic,
         };
         let now = Instant::from_secs(100);
         let endpoint = if active {

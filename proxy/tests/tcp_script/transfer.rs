@@ -278,7 +278,7 @@ fn rfc7323_2_3_both_windows_are_scaled_by_what_was_agreed() {
         << S. 5000 ack 1001 win 65535 ws 7
         >> . 1001 ack 5001 win 1000               # 4000 bytes
         send 9000
-        << . 5001+1000 ack 1001 win 8192
+        << . 5001+1000 ack 1001 win 512            # 64 KB to begin with
         << . 6001+1000 ack 1001
         << . 7001+1000 ack 1001
         << . 8001+1000 ack 1001
