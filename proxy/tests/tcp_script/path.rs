@@ -99,7 +99,7 @@ fn rfc5927_7_2_an_acknowledgment_proves_the_message_wrong() {
         >> . 301 ack 3021
         send 1460
         << P. 3021+1460 ack 301
-        @0.65
+        @0.61
         << @0.6 P. 3021+1460 ack 301
         ",
     );
@@ -116,11 +116,10 @@ fn rfc5927_7_2_after_a_timeout_the_message_is_believed_at_once() {
         send 2920
         << . 1561+1460 ack 301
         << P. 3021+1460 ack 301
-        @0.6
+        @0.51
         << @0.5 . 1561+1460 ack 301
         mtu 1561 1000
         << . 1561+960 ack 301
-        << . 2521+500 ack 301
         ",
     );
 }
@@ -140,23 +139,27 @@ fn a_message_about_a_tiny_path_is_believed_to_552_bytes_and_further_only_after_a
     );
 }
 
-/// Two segments of 1460 bytes vanish, and then pass in pieces.
+/// Four segments of 1460 bytes vanish, and the first passes in two pieces.
 const BLACK_HOLE: &str = "
-    send 2920
+    send 5840
     << . 101+1460 ack 301
-    << P. 1561+1460 ack 301
+    << . 1561+1460 ack 301
+    << . 3021+1460 ack 301
+    << P. 4481+1460 ack 301
     @1
     << @0.4 . 101+1460 ack 301
     << @1 . 101+1024 ack 301
     @1.1
     >> . 301 ack 1125
-    << . 1125+436 ack 301                         # what was one segment is sent by itself
-    << . 1561+1024 ack 301
+    << . 1125+1024 ack 301
+    << . 2149+1024 ack 301
     @1.2
-    >> . 301 ack 2585
-    << P. 2585+436 ack 301
+    >> . 301 ack 3173
+    << . 3173+1024 ack 301
+    << . 4197+1024 ack 301
+    << P. 5221+720 ack 301
     @1.3
-    >> . 301 ack 3021
+    >> . 301 ack 5941
 ";
 
 #[test]
@@ -179,6 +182,7 @@ fn rfc4821_7_7_a_size_that_has_passed_before_is_given_up_after_four() {
         << @1.1 P. 1561+1460 ack 301
         << @2.3 P. 1561+1460 ack 301
         << @4.7 . 1561+1024 ack 301
+        @4.9
         >> . 301 ack 2585
         << P. 2585+436 ack 301
         ",
@@ -207,16 +211,16 @@ fn rfc1191_6_3_without_sack_long_segments_are_tried_again_after_ten_minutes() {
         "{BLACK_HOLE}
         @600
         send 1460
-        << . 3021+1024 ack 301
-        << P. 4045+436 ack 301
-        >> . 301 ack 4481
+        << . 5941+1024 ack 301
+        << P. 6965+436 ack 301
+        >> . 301 ack 7401
         @602
         send 1024
-        << P. 4481+1024 ack 301
+        << P. 7401+1024 ack 301
         @602.1
-        >> . 301 ack 5505
+        >> . 301 ack 8425
         send 1460
-        << P. 5505+1460 ack 301
+        << P. 8425+1460 ack 301
         "
     ));
 }
