@@ -9,10 +9,10 @@
 //!    |                                                                            ^
 //!  open (handshake)                                               output, segment (headers, frames)
 //!  fast (what was expected)
-//!  input (acceptability, RST, ACK) --> recovery, loss --> send (what goes next)
-//!    '--> recv (order, window, ACKs)   rack, tail, undo     queue (bytes)
-//!           reassembly, ranges         scoreboard, records  path (MTU), timer, clock, liveness
-//!           sizing, urgent             rate, prr, rto
+//!  input (acceptability, RST, ACK) --> recovery (news, loss) --> send (what goes next)
+//!    '--> recv (order, window, ACKs)   rack, tail, undo            queue (bytes)
+//!           reassembly, ranges         scoreboard, records, spans  path (MTU), timer, clock, liveness
+//!           sizing, urgent             rto, rate, prr
 //!                                      congestion (cubic, hystart, newreno, bbr), pacing
 //! ```
 
@@ -27,6 +27,7 @@ mod reassembly;
 mod send;
 mod queue;
 mod recovery;
+mod news;
 mod loss;
 mod rack;
 mod tail;
