@@ -105,8 +105,6 @@ pub struct Neighbors<F> {
     slots: HashMap<(u8, Ipv4Addr), u16, RandomState>,
     free: Vec<u16>,
     wheel: Wheel,
-    /// No timer fires before this; kept, since it is asked for after every burst.
-    next_fire: Instant,
     fired: Vec<u32>,
     /// Where the search for one to forget goes on.
     hand: usize,
@@ -122,7 +120,6 @@ impl<F> Neighbors<F> {
             slots: HashMap::default(),
             free: Vec::new(),
             wheel: Wheel::new(TICK, now),
-            next_fire: Instant::FAR,
             fired: Vec::new(),
             hand: 0,
             asked: 0,
@@ -248,17 +245,15 @@ impl<F> Neighbors<F> {
             }
         }
         self.fired = fired;
-        self.next_fire = self.wheel.next_fire().unwrap_or(Instant::FAR);
     }
 
     /// A time before which [`Neighbors::on_timer`] has nothing to do.
     pub fn deadline(&self) -> Option<Instant> {
-        (self.wheel.armed() > 0).then_some(self.next_fire)
+        self.wheel.next_fire()
     }
 
     fn arm(&mut self, slot: u16, deadline: Instant) {
         self.wheel.arm(u32::from(slot), deadline);
-        self.next_fire = self.next_fire.min(deadline);
     }
 
     fn ask_first(&mut self, port: u8, addr: Ipv4Addr, now: Instant) -> Hop {

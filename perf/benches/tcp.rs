@@ -44,6 +44,8 @@ impl Connection {
             open_timeout: Duration::from_secs(60),
             user_timeout: Duration::from_secs(120),
             time_wait: Duration::from_secs(2),
+            keepalive: Duration::ZERO,
+            patience: Duration::from_secs(120),
         };
         let now = Instant::from_secs(1);
         let (_, syn, _) = host::read(&host.syn()).expect("a segment");

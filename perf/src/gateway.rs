@@ -77,6 +77,21 @@ pub fn worker(policy: Policy, flows: u32, now: Instant) -> Worker<PoolFrame, Poo
     Worker::new(setup, Pool, stats, now)
 }
 
+/// A proxy core's settings, with room for this many pairs.
+pub const fn proxy_settings(pairs: u32) -> config::Proxy {
+    config::Proxy {
+        pairs,
+        connect_timeout: Duration::from_secs(60),
+        half_open_timeout: Duration::from_secs(60),
+        idle_timeout: Duration::from_secs(7200),
+        keepalive: Duration::ZERO,
+        syn_cookies_above: 1024,
+        udp_timeout: Duration::from_secs(60),
+        window: WINDOW,
+        ring: 1024,
+    }
+}
+
 /// The neighbors' answer where a frame asks for one of them.
 pub fn answer_arp(frame: &PoolFrame) -> Option<PoolFrame> {
     let link =
@@ -113,16 +128,7 @@ impl Gateway {
     pub fn new(policy: Policy, chains: Chains, flows: u32) -> Self {
         let clock = Clock::start();
         let now = clock.now();
-        let settings = config::Proxy {
-            pairs: flows,
-            connect_timeout: Duration::from_secs(60),
-            half_open_timeout: Duration::from_secs(60),
-            idle_timeout: Duration::from_secs(7200),
-            udp_timeout: Duration::from_secs(60),
-            window: WINDOW,
-            ring: 1024,
-            syn_cookies_above: 1024,
-        };
+        let settings = proxy_settings(flows);
         let (mut worker_ends, mut proxy_ends) = mesh(1, 1, settings.ring as usize);
         let (worker_ends, proxy_ends) = (worker_ends.remove(0), proxy_ends.remove(0));
         let mut reactor = Reactor::new(&settings, 1, Services::default(), Arc::default(), now);

@@ -95,12 +95,16 @@ impl Bench {
     }
 
     /// Says how much time one scene takes of another's, where both were measured.
-    pub fn compare<A: Scene, B: Scene>(&self, ours: Option<(String, A)>, theirs: Option<(String, B)>) {
-        let (Some((ours, mut our_scene)), Some((theirs, mut their_scene))) = (ours, theirs) else { return };
+    pub fn compare<A: Scene, B: Scene>(
+        &self,
+        ours: &mut Option<(String, A)>,
+        theirs: &mut Option<(String, B)>,
+    ) {
+        let (Some((ours, our_scene)), Some((theirs, their_scene))) = (ours, theirs) else { return };
         let mut turns: [Vec<f64>; 2] = Default::default();
         for _ in 0..TURNS {
-            turns[0].push(turn(&mut our_scene));
-            turns[1].push(turn(&mut their_scene));
+            turns[0].push(turn(our_scene));
+            turns[1].push(turn(their_scene));
         }
         let [our_time, their_time] = turns.map(median);
         tell(&format!(

@@ -23,20 +23,33 @@ enum Store<F> {
 #[derive(Debug)]
 pub struct Chunk<F> {
     store: Store<F>,
-    start: usize,
-    end: usize,
+    start: u32,
+    end: u32,
+    /// The Internet checksum's sum of these very bytes, where the segment that brought them told it.
+    sum: Option<u16>,
+}
+
+/// Places in a chunk take four bytes, so that queues of chunks are short: no frame and no queue comes near the limit.
+fn place(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
 }
 
 impl<F: Frame> Chunk<F> {
     /// The bytes `start..end` of a frame, counted from its first byte; cut to what the frame holds.
     pub fn from_frame(frame: F, start: usize, end: usize) -> Self {
         let end = end.min(frame.data().len());
-        Self { store: Store::Frame(frame), start: start.min(end), end }
+        Self { store: Store::Frame(frame), start: place(start.min(end)), end: place(end), sum: None }
+    }
+
+    /// The same, whose bytes are known to have this sum.
+    #[must_use]
+    pub fn with_sum(self, sum: u16) -> Self {
+        Self { sum: Some(sum), ..self }
     }
 
     pub fn from_vec(bytes: Vec<u8>) -> Self {
-        let end = bytes.len();
-        Self { store: Store::Heap(bytes), start: 0, end }
+        let end = place(bytes.len());
+        Self { store: Store::Heap(bytes), start: 0, end, sum: None }
     }
 
     #[inline]
@@ -45,11 +58,18 @@ impl<F: Frame> Chunk<F> {
             Store::Frame(frame) => frame.data(),
             Store::Heap(bytes) => bytes,
         };
-        &all[self.start..self.end]
+        &all[self.start as usize..self.end as usize]
     }
 
+    /// The sum of [`Chunk::bytes`] for an Internet checksum, where it is known.
+    #[inline]
+    pub const fn sum(&self) -> Option<u16> {
+        self.sum
+    }
+
+    #[inline]
     pub const fn len(&self) -> usize {
-        self.end - self.start
+        (self.end - self.start) as usize
     }
 
     pub const fn is_empty(&self) -> bool {
@@ -58,18 +78,24 @@ impl<F: Frame> Chunk<F> {
 
     /// Takes `count` bytes off the front; all of them where there are fewer.
     pub fn advance(&mut self, count: usize) {
-        self.start = (self.start + count).min(self.end);
+        if count > 0 {
+            self.start = self.start.saturating_add(place(count)).min(self.end);
+            self.sum = None;
+        }
     }
 
     /// Keeps the first `len` bytes.
     pub fn truncate(&mut self, len: usize) {
-        self.end = self.end.min(self.start + len);
+        if len < self.len() {
+            self.end = self.start + place(len);
+            self.sum = None;
+        }
     }
 
     /// The frame that holds the bytes, and where in it they are; the chunk itself where they live on the heap.
     pub fn into_frame(self) -> Result<(F, Range<usize>), Self> {
         match self.store {
-            Store::Frame(frame) => Ok((frame, self.start..self.end)),
+            Store::Frame(frame) => Ok((frame, self.start as usize..self.end as usize)),
             Store::Heap(_) => Err(self),
         }
     }
@@ -88,11 +114,12 @@ impl<F: Frame> Chunk<F> {
             return Some(next);
         }
         if let Store::Heap(bytes) = &mut last.store
-            && last.end == bytes.len()
+            && last.end as usize == bytes.len()
             && bytes.capacity() - bytes.len() >= next.len()
         {
             bytes.extend_from_slice(next.bytes());
-            last.end = bytes.len();
+            last.end = place(bytes.len());
+            last.sum = None;
             return None;
         }
         let mut bytes = Vec::with_capacity(GATHER.max(next.len()));
@@ -103,7 +130,7 @@ impl<F: Frame> Chunk<F> {
     /// The same bytes on the heap: copied where a frame holds them, which is free for others then.
     pub fn out_of_frame(self) -> Self {
         match &self.store {
-            Store::Frame(_) => self.copy_from(0),
+            Store::Frame(_) => Self { sum: self.sum, ..self.copy_from(0) },
             Store::Heap(_) => self,
         }
     }
@@ -136,6 +163,19 @@ mod tests {
         assert_eq!(chunk.bytes(), b"lo");
         chunk.advance(9);
         assert!(chunk.is_empty());
+    }
+
+    #[test]
+    fn a_sum_is_known_as_long_as_the_chunk_is_whole() {
+        let chunk = || Chunk::from_frame(VecFrame::new(b"payload"), 0, 7).with_sum(9);
+        let mut same = chunk();
+        same.advance(0);
+        same.truncate(7);
+        assert_eq!((same.sum(), same.out_of_frame().sum()), (Some(9), Some(9)));
+        let (mut later, mut shorter) = (chunk(), chunk());
+        later.advance(1);
+        shorter.truncate(6);
+        assert_eq!((later.sum(), shorter.sum(), chunk().copy_from(1).sum()), (None, None, None));
     }
 
     #[test]

@@ -25,6 +25,10 @@ pub(crate) enum ErrorKind {
     Reset,
     /// It stopped answering.
     Silent,
+    /// It answered no keepalive probe.
+    Dead,
+    /// It kept its window shut for too long.
+    Stalled,
 }
 
 impl StreamError {
@@ -36,6 +40,8 @@ impl StreamError {
             tcp::Error::Reset => ErrorKind::Reset,
             tcp::Error::Timeout if open => ErrorKind::Silent,
             tcp::Error::Timeout => ErrorKind::Unanswered,
+            tcp::Error::Dead => ErrorKind::Dead,
+            tcp::Error::Stalled => ErrorKind::Stalled,
             tcp::Error::Aborted => return None,
         };
         Some(Self { side, kind })
@@ -49,8 +55,12 @@ impl StreamError {
             (Side::Second, ErrorKind::Unanswered) => CloseReason::ConnectTimeout,
             (Side::Second, ErrorKind::Reset) => CloseReason::SecondReset,
             (Side::Second, ErrorKind::Silent) => CloseReason::SecondTimeout,
+            (Side::Second, ErrorKind::Dead) => CloseReason::SecondDead,
+            (Side::Second, ErrorKind::Stalled) => CloseReason::SecondStalled,
             (Side::First, ErrorKind::Unanswered) => CloseReason::HalfOpen,
             (Side::First, ErrorKind::Reset | ErrorKind::Refused) => CloseReason::FirstReset,
+            (Side::First, ErrorKind::Dead) => CloseReason::FirstDead,
+            (Side::First, ErrorKind::Stalled) => CloseReason::FirstStalled,
             (Side::First, ErrorKind::Silent | ErrorKind::Unreachable) => CloseReason::FirstTimeout,
         }
     }

@@ -117,6 +117,8 @@ impl Driver {
             open_timeout: Duration::from_secs(20),
             user_timeout: Duration::from_secs(60),
             time_wait: Duration::from_secs(10),
+            keepalive: Duration::from_secs(45),
+            patience: Duration::from_secs(600),
         };
         let now = Instant::from_secs(1);
         let iss = Seq(u32::MAX - 1000);

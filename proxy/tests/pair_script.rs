@@ -464,6 +464,88 @@ fn an_idle_pair_is_ended_for_both_sides() {
     );
 }
 
+fn open_with_keepalive() -> Script {
+    let settings = pnat_shared::config::Proxy {
+        idle_timeout: pnat_shared::time::Duration::from_secs(500),
+        keepalive: pnat_shared::time::Duration::from_secs(100),
+        ..settings()
+    };
+    let mut script = Script::new(Rig::with(&settings, vec![]));
+    script.play(OPEN);
+    script
+}
+
+#[test]
+fn rfc9293_3_8_4_a_dead_client_is_found_and_the_server_that_answers_is_reset() {
+    let mut script = open_with_keepalive();
+    script.play(
+        "
+        @ 101s
+        << server ACK seq=100 ack=901 len=0
+        << client ACK seq=900 ack=101 len=0
+        >> server ACK seq=901 ack=101
+        ",
+    );
+    let told = script.pass_quietly(210);
+    let probes = |side: &str| told.iter().filter(|words| words.starts_with(&format!("{side} ACK"))).count();
+    assert_eq!([probes("client"), probes("server")], [6, 4], "{told:?}");
+    assert!(told.iter().any(|words| words.starts_with("server RST ACK seq=101")), "{told:?}");
+    assert_eq!(told.last().unwrap(), "closed first_dead");
+}
+
+#[test]
+fn rfc9293_3_8_4_a_pair_of_which_both_sides_answer_is_not_idle() {
+    let mut script = open_with_keepalive();
+    for _ in 0..10 {
+        script.play(
+            "
+            @ 101s
+            << server ACK seq=100 ack=901
+            << client ACK seq=900 ack=101
+            >> server ACK seq=901 ack=101
+            >> client ACK seq=101 ack=901
+            ",
+        );
+    }
+}
+
+#[test]
+fn a_clients_own_keepalives_show_that_the_pair_is_not_idle() {
+    let settings =
+        pnat_shared::config::Proxy { idle_timeout: pnat_shared::time::Duration::from_secs(30), ..settings() };
+    let mut script = Script::new(Rig::with(&settings, vec![]));
+    script.play(OPEN);
+    for _ in 0..5 {
+        script.play("@ 20s\n >> client ACK seq=100 ack=901\n << client ACK seq=901 ack=101");
+    }
+    assert_eq!(script.rig.reactor.stats().drops.value(DropReason::Unacceptable), 0);
+}
+
+#[test]
+fn a_client_that_keeps_its_window_shut_ends_the_pair_in_the_end() {
+    let settings =
+        pnat_shared::config::Proxy { idle_timeout: pnat_shared::time::Duration::from_secs(30), ..settings() };
+    let mut script = Script::new(Rig::with(&settings, vec![]));
+    script.play(OPEN).play(
+        "
+        >> client ACK seq=101 ack=901 win=0
+        >> server ACK seq=901 ack=101 data=hello
+        @ 20s
+        << server ACK ack=906
+        << client ACK seq=901 len=1
+        << client ACK seq=901 len=1
+        << client ACK seq=901 len=1
+        << client ACK seq=901 len=1
+        << client ACK seq=901 len=1
+        << client ACK seq=901 len=1
+        >> client ACK seq=101 ack=901 win=0
+        ",
+    );
+    let told = script.pass_quietly(15);
+    assert!(told.iter().any(|words| words.starts_with("client RST")), "{told:?}");
+    assert_eq!(told.last().unwrap(), "closed first_stalled");
+}
+
 #[test]
 fn a_server_that_stops_answering_ends_the_pair_and_the_client_is_reset() {
     let mut script = open();

@@ -9,7 +9,7 @@ gateway_start() {
         case $1 in
             --config) config=$(realpath "$2") ;;
             --peer) peer=$2 ;;
-            *) die "gateway start [--config FILE | --peer kernel|testpmd]" ;;
+            *) die "gateway start [--config FILE | --peer kernel|testpmd|haproxy|nginx]" ;;
         esac
         shift 2
     done
@@ -17,6 +17,7 @@ gateway_start() {
         '') start_pnat "$config" ;;
         kernel) start_kernel ;;
         testpmd) start_testpmd ;;
+        haproxy | nginx) start_proxy "$peer" ;;
         *) die "no such peer: $peer" ;;
     esac
 }
@@ -127,6 +128,85 @@ stop_testpmd() {
     end_process "$(<"$state/pid/gateway")" 10 || true
     rm -f "$state/pid/gateway"
     ip -n "$lab-server" addr del "$inside_gateway/24" dev eth0
+}
+
+# A TCP proxy on the gateway's CPU to which the kernel hands the client's connections, whatever their destination
+# (TPROXY): the client needs to know nothing of it, as with pnat.
+start_proxy() {
+    start_kernel
+    echo proxy >"$state/peer"
+    proxy_config "$1" >"$state/peer.conf"
+    ip -n "$lab-gateway" rule add fwmark 1 lookup 100
+    ip -n "$lab-gateway" route add local default dev lo table 100
+    ip netns exec "$lab-gateway" sysctl -qw net.ipv4.ip_local_port_range="1024 65535" net.core.somaxconn=4096
+    ip netns exec "$lab-gateway" nft -f - <<NFT
+table ip intercept {
+    chain pre {
+        type filter hook prerouting priority mangle;
+        iifname "veth-in" meta l4proto tcp meta mark set 1 tproxy to :$proxy_port accept;
+    }
+}
+NFT
+    case $1 in
+        haproxy) launch taskset -c $((cpus > 1 ? 1 : 0)) haproxy -db -f "$state/peer.conf" ;;
+        nginx) launch taskset -c $((cpus > 1 ? 1 : 0)) "$repo/scripts/lab.d/listening" "$proxy_port" nginx -c "$state/peer.conf" ;;
+    esac
+    answered 10 opens_connection
+}
+
+stop_proxy() {
+    end_process "$(<"$state/pid/gateway")" 5 || true
+    rm -f "$state/pid/gateway"
+    ip netns exec "$lab-gateway" nft delete table ip intercept
+    ip -n "$lab-gateway" route del local default dev lo table 100
+    ip -n "$lab-gateway" rule del fwmark 1 lookup 100
+    stop_kernel
+}
+
+proxy_port=1080
+
+proxy_config() {
+    case $1 in
+        haproxy) cat <<HAPROXY
+global
+    nbthread 1
+    maxconn 6000
+defaults
+    mode tcp
+    timeout connect 10s
+    timeout client 60s
+    timeout server 60s
+frontend all
+    bind :$proxy_port transparent backlog 4096
+    default_backend whither
+backend whither
+    option transparent
+    option splice-auto
+HAPROXY
+            ;;
+        # The listening socket is handed down to nginx: it cannot set IP_TRANSPARENT by itself.
+        nginx) cat <<NGINX
+load_module /usr/lib/nginx/modules/ngx_stream_module.so;
+user root;
+daemon off;
+worker_processes 1;
+worker_rlimit_nofile 65536;
+pid $state/peer-nginx.pid;
+error_log $state/log/peer-nginx.log;
+events { worker_connections 20000; }
+stream {
+    server {
+        listen $proxy_port backlog=4096;
+        proxy_pass \$server_addr:\$server_port;
+    }
+}
+NGINX
+            ;;
+    esac
+}
+
+opens_connection() {
+    in_ns client curl -sf -m 1 -o "$state/peer.page" "http://$public_server:8080/1k"
 }
 
 reaches_server() {

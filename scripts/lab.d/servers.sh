@@ -25,6 +25,7 @@ servers_stop() {
 make_pages() {
     mkdir -p "$state/www" "$state/uploads"
     echo "hello from the server" >"$state/www/index.html"
+    head -c 1024 /dev/zero | tr '\0' x >"$state/www/1k"
     echo "I am a little teapot, short and stout." >"$state/www/word"
     # Incompressible and the same every time: AES in counter mode over zeros.
     { head -c "$big_file_bytes" /dev/zero |
@@ -61,6 +62,13 @@ http {
         ssl_certificate_key $state/key.pem;
         root $state/www;
         location /uploads/ { root $state; dav_methods PUT; }
+    }
+    # For load: nothing is logged, and connections last as long as the client likes.
+    server {
+        listen 8080 backlog=4096;
+        access_log off;
+        keepalive_requests 1000000;
+        root $state/www;
     }
 }
 NGINX

@@ -12,6 +12,7 @@ pub mod wire;
 pub mod verdict;
 pub mod loopback;
 pub mod ring;
+pub mod paged;
 pub mod wheel;
 pub mod stats;
 pub mod report;

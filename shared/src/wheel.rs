@@ -1,16 +1,23 @@
-//! A hierarchical timer wheel over caller-numbered slots: O(1) to arm and to cancel, no scan over idle timers.
+//! A hierarchical timer wheel over caller-numbered slots: O(1) to arm and to cancel, no scan over timers or buckets.
 //!
-//! Runs on: worker and proxy cores. Allocates: only when a slot number is first used. Blocks: never.
+//! Runs on: worker and proxy cores. Allocates: a page when a slot number in it is first used. Blocks: never.
 //!
 //! Four levels of 256 buckets; a level's bucket spans the whole level below, and its timers move down when time reaches
 //! it. Timers fire late by less than one tick, never early. Lists are linked by slot number inside one table, so a timer
 //! costs 16 bytes and no pointer. (Varghese and Lauck, "Hashed and Hierarchical Timing Wheels", 1987, scheme 7.)
+//!
+//! A bit per bucket says whether it holds timers, so time jumps from one occupied bucket to the next, and the next stop is
+//! found in a few instructions. What stands in a bucket that time has reached is moved or fired within the caller's
+//! budget, time stands still meanwhile, and the next call goes on: a million timers of one bucket stall nobody.
 
+use crate::paged::Paged;
 use crate::time::{Duration, Instant};
 
 const BITS: u32 = 8;
 const BUCKETS: usize = 1 << BITS;
 const LEVELS: usize = 4;
+/// Most ticks ahead that a timer may lie: then its bucket on the highest level is not the one that time is in.
+const SPAN: u64 = (BUCKETS as u64 - 1) << (BITS * (LEVELS as u32 - 1));
 /// List end, and "not armed" in [`Node::bucket`].
 const NONE: u32 = u32::MAX;
 
@@ -18,47 +25,70 @@ const NONE: u32 = u32::MAX;
 struct Node {
     prev: u32,
     next: u32,
-    /// Index into `heads` while armed, else [`NONE`].
+    /// Level and bucket, as one number, while armed; else [`NONE`].
     bucket: u32,
-    /// Tick at which the timer fires; meaningless while not armed.
+    /// Lower half of the tick at which the timer fires, which within the span is all of it; meaningless while not armed.
     tick: u32,
 }
 
 const IDLE: Node = Node { prev: NONE, next: NONE, bucket: NONE, tick: 0 };
 
+#[derive(Copy, Clone, Debug)]
+struct Level {
+    heads: [u32; BUCKETS],
+    /// A bit for each bucket that is not empty.
+    occupied: [u64; BUCKETS / 64],
+}
+
+impl Level {
+    fn is_occupied(&self, bucket: usize) -> bool {
+        self.occupied[bucket / 64] >> (bucket % 64) & 1 != 0
+    }
+
+    /// How many buckets behind `bucket` the next occupied one lies, round the wheel; 0: it is that one.
+    fn distance(&self, bucket: usize) -> Option<u32> {
+        const WORDS: usize = BUCKETS / 64;
+        let (word, bit) = (bucket / 64, bucket as u32 % 64);
+        let here = self.occupied[word] >> bit;
+        if here != 0 {
+            return Some(here.trailing_zeros());
+        }
+        (1..=WORDS).find_map(|step| {
+            let there = self.occupied[(word + step) % WORDS];
+            (there != 0).then(|| 64 * step as u32 - bit + there.trailing_zeros())
+        })
+    }
+}
+
 /// Timers numbered by the caller: at most one per slot.
 #[derive(Debug)]
 pub struct Wheel {
     tick: Duration,
-    /// The tick that [`Wheel::expire`] has worked off.
-    current: u32,
-    nodes: Vec<Node>,
-    heads: Vec<u32>,
+    /// The tick that time has reached. Buckets that it lies in are empty, unless the last call's budget was used up.
+    current: u64,
+    nodes: Paged<Node>,
+    levels: Box<[Level; LEVELS]>,
     armed: usize,
 }
 
 impl Wheel {
-    /// A wheel whose resolution is `tick`. It spans 2^32 ticks: 49 days at one millisecond; later deadlines fire at the
-    /// end of the span.
+    /// A wheel whose resolution is `tick`. It spans almost 2^32 ticks, 49 days at one millisecond: a timer that is due later
+    /// fires after so long.
     pub fn new(tick: Duration, now: Instant) -> Self {
+        let level = Level { heads: [NONE; BUCKETS], occupied: [0; BUCKETS / 64] };
         let mut wheel =
-            Self { tick, current: 0, nodes: Vec::new(), heads: vec![NONE; BUCKETS * LEVELS], armed: 0 };
+            Self { tick, current: 0, nodes: Paged::default(), levels: Box::new([level; LEVELS]), armed: 0 };
         wheel.current = wheel.tick_of(now);
         wheel
     }
 
     /// Sets the timer of `slot`, which replaces the one it had. A deadline that has passed fires at the next tick.
     pub fn arm(&mut self, slot: u32, deadline: Instant) {
-        let index = slot as usize;
-        if index >= self.nodes.len() {
-            self.nodes.resize(index + 1, IDLE);
-        }
+        self.nodes.reach(slot as usize, || IDLE);
         self.unlink(slot);
-        let nanos = self.tick.as_nanos() as u64;
-        let due = deadline.as_nanos().div_ceil(nanos).min(u64::from(u32::MAX - 1)) as u32;
-        self.nodes[index].tick = due.max(self.current.saturating_add(1));
+        let due = deadline.as_nanos().div_ceil(self.tick.as_nanos() as u64);
+        self.nodes[slot as usize].tick = due.clamp(self.current + 1, self.current + SPAN) as u32;
         self.link(slot);
-        self.armed += 1;
     }
 
     /// Clears the timer of `slot`, if it has one.
@@ -76,77 +106,79 @@ impl Wheel {
         self.armed
     }
 
-    /// Appends the slots whose timers fired up to `now`, at most about `budget` of them; what is left fires at the next
-    /// call. Fired timers are no longer armed.
+    /// Appends the slots whose timers fired up to `now`. At most `budget` timers fire or move to another level; where there
+    /// are more, the next call goes on. Fired timers are no longer armed.
     pub fn expire(&mut self, now: Instant, budget: usize, fired: &mut Vec<u32>) {
         let target = self.tick_of(now);
-        if self.armed == 0 {
-            self.current = self.current.max(target);
-            return;
-        }
-        let start = fired.len();
-        while self.current < target && fired.len() - start < budget {
-            self.current += 1;
-            self.cascade();
-            let bucket = self.current as usize % BUCKETS;
-            while self.heads[bucket] != NONE {
-                let slot = self.heads[bucket];
+        let mut left = budget;
+        while left > 0 {
+            if let Some(level) = self.reached() {
+                let slot = self.levels[level].heads[self.digit(level)];
                 self.unlink(slot);
-                fired.push(slot);
+                if level == 0 {
+                    fired.push(slot);
+                } else {
+                    self.link(slot);
+                }
+                left -= 1;
+                continue;
             }
-            if self.armed == 0 {
-                self.current = target;
+            match self.next_stop() {
+                Some(stop) if stop <= target => self.current = stop,
+                _ => {
+                    self.current = self.current.max(target);
+                    return;
+                }
             }
         }
     }
 
     /// A time before which nothing fires, or `None` where nothing is armed: how long a core may sleep. Exact when the
-    /// next timer lies within 256 ticks, earlier than the timer otherwise.
+    /// next timer lies within 256 ticks; else as a rule earlier than the timer, but not before there is something to move.
     pub fn next_fire(&self) -> Option<Instant> {
-        if self.armed == 0 {
-            return None;
-        }
-        let base = self.current as usize;
-        let near = (1..=BUCKETS).find(|step| {
-            let tick = base + step;
-            self.heads[tick % BUCKETS] != NONE || tick.is_multiple_of(BUCKETS)
-        });
-        let ticks = base as u64 + near.unwrap_or(BUCKETS) as u64;
-        Some(Instant::from_nanos(ticks * self.tick.as_nanos() as u64))
+        let stop = if self.reached().is_some() { self.current } else { self.next_stop()? };
+        Some(Instant::from_nanos(stop.saturating_mul(self.tick.as_nanos() as u64)))
     }
 
-    fn tick_of(&self, at: Instant) -> u32 {
-        (at.as_nanos() / self.tick.as_nanos() as u64).min(u64::from(u32::MAX - 1)) as u32
+    fn tick_of(&self, at: Instant) -> u64 {
+        at.as_nanos() / self.tick.as_nanos() as u64
     }
 
-    /// Moves timers down from each level whose lower levels have just turned over.
-    fn cascade(&mut self) {
-        for level in 1..LEVELS as u32 {
-            if self.current & ((1 << (BITS * level)) - 1) != 0 {
-                return;
-            }
-            let bucket = level as usize * BUCKETS + (self.current >> (BITS * level)) as usize % BUCKETS;
-            let mut slot = core::mem::replace(&mut self.heads[bucket], NONE);
-            while slot != NONE {
-                let next = self.nodes[slot as usize].next;
-                self.link(slot);
-                slot = next;
-            }
-        }
+    /// The bucket of a level that time is in.
+    const fn digit(&self, level: usize) -> usize {
+        (self.current >> (BITS * level as u32)) as usize % BUCKETS
+    }
+
+    /// The lowest level whose bucket that time is in holds timers: they are to fire, or to move down.
+    fn reached(&self) -> Option<usize> {
+        (0..LEVELS).find(|level| self.levels[*level].is_occupied(self.digit(*level)))
+    }
+
+    /// When time next enters an occupied bucket, given that it is in none. A level's buckets all lie before what the level
+    /// above holds.
+    fn next_stop(&self) -> Option<u64> {
+        (0..LEVELS).find_map(|level| {
+            let shift = BITS * level as u32;
+            let distance = self.levels[level].distance(self.digit(level))?;
+            Some(((self.current >> shift) + u64::from(distance)) << shift)
+        })
     }
 
     /// Puts `slot` into the bucket that its tick asks for.
     fn link(&mut self, slot: u32) {
         let due = self.nodes[slot as usize].tick;
         // The highest digit in which due and current differ names the level; a timer due now goes to the lowest.
-        let level = (due ^ self.current).checked_ilog2().map_or(0, |bit| bit / BITS);
-        let bucket = level as usize * BUCKETS + (due >> (BITS * level)) as usize % BUCKETS;
-        let head = core::mem::replace(&mut self.heads[bucket], slot);
+        let level = (due ^ self.current as u32).checked_ilog2().map_or(0, |bit| bit / BITS);
+        let digit = (due >> (BITS * level)) as usize % BUCKETS;
+        let place = &mut self.levels[level as usize];
+        place.occupied[digit / 64] |= 1 << (digit % 64);
+        let head = core::mem::replace(&mut place.heads[digit], slot);
         if head != NONE {
             self.nodes[head as usize].prev = slot;
         }
         let node = &mut self.nodes[slot as usize];
-        (node.prev, node.next, node.bucket) = (NONE, head, bucket as u32);
+        (node.prev, node.next, node.bucket) = (NONE, head, level * BUCKETS as u32 + digit as u32);
+        self.armed += 1;
     }
 
     fn unlink(&mut self, slot: u32) {
@@ -154,9 +186,14 @@ impl Wheel {
         if node.bucket == NONE {
             return;
         }
-        let Node { prev, next, bucket, .. } = core::mem::replace(node, IDLE);
+        let Node { prev, next, bucket, tick } = *node;
+        *node = Node { tick, ..IDLE };
         if prev == NONE {
-            self.heads[bucket as usize] = next;
+            let (place, digit) = (&mut self.levels[bucket as usize / BUCKETS], bucket as usize % BUCKETS);
+            place.heads[digit] = next;
+            if next == NONE {
+                place.occupied[digit / 64] &= !(1 << (digit % 64));
+            }
         } else {
             self.nodes[prev as usize].next = next;
         }
@@ -173,27 +210,52 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
+    const MS: Duration = Duration::from_millis(1);
+    const DAY: u64 = 24 * 3600 * 1000;
+
     #[derive(Clone, Debug)]
     enum Step {
         Arm(u32, u64),
         Cancel(u32),
-        Advance(u64),
+        Advance(u64, usize),
+    }
+
+    /// Milliseconds, near and far.
+    fn delay() -> impl Strategy<Value = u64> {
+        prop_oneof![4 => 0u64..300, 2 => 0u64..70_000, 1 => 0u64..20_000_000, 1 => 0..49 * DAY]
     }
 
     fn step() -> impl Strategy<Value = Step> {
+        let budget = prop_oneof![Just(1), Just(5), Just(usize::MAX)];
         prop_oneof![
-            (0u32..64, prop_oneof![0u64..300, 0u64..70_000, 0u64..20_000_000])
-                .prop_map(|(s, d)| Step::Arm(s, d)),
-            (0u32..64).prop_map(Step::Cancel),
-            prop_oneof![0u64..5, 0u64..300, 0u64..70_000].prop_map(Step::Advance),
+            6 => (0u32..64, delay()).prop_map(|(slot, delay)| Step::Arm(slot, delay)),
+            2 => (0u32..64).prop_map(Step::Cancel),
+            3 => (delay(), budget).prop_map(|(by, budget)| Step::Advance(by, budget)),
         ]
+    }
+
+    /// Calls `expire` as a core does, until it has nothing left to do; answers what fired, and how many calls that took.
+    fn expire(wheel: &mut Wheel, now: Instant, budget: usize) -> (Vec<u32>, usize) {
+        let (mut fired, mut calls) = (Vec::new(), 0);
+        loop {
+            let before = fired.len();
+            wheel.expire(now, budget, &mut fired);
+            calls += 1;
+            assert!(fired.len() - before <= budget);
+            if wheel.next_fire().is_none_or(|at| at > now) {
+                let before = fired.len();
+                wheel.expire(now, budget, &mut fired);
+                assert_eq!(fired.len(), before, "there was nothing left to do");
+                return (fired, calls);
+            }
+        }
     }
 
     proptest! {
         #[test]
-        fn agrees_with_a_sorted_map(steps in prop::collection::vec(step(), 1..200)) {
-            let mut now = 1_000u64;
-            let mut wheel = Wheel::new(Duration::from_millis(1), Instant::from_millis(now));
+        fn agrees_with_a_sorted_map(start in 0..500 * DAY, steps in prop::collection::vec(step(), 1..200)) {
+            let mut now = start;
+            let mut wheel = Wheel::new(MS, Instant::from_millis(now));
             let mut oracle: BTreeMap<u32, u64> = BTreeMap::new();
             for step in steps {
                 match step {
@@ -205,21 +267,83 @@ mod tests {
                         wheel.cancel(slot);
                         oracle.remove(&slot);
                     }
-                    Step::Advance(by) => {
-                        if let (Some(fire), Some(first)) = (wheel.next_fire(), oracle.values().min()) {
-                            prop_assert!(fire <= Instant::from_millis(*first));
+                    Step::Advance(by, budget) => {
+                        let first = oracle.values().min();
+                        prop_assert_eq!(wheel.next_fire().is_some(), first.is_some());
+                        if let (Some(fire), Some(first)) = (wheel.next_fire(), first) {
+                            prop_assert!(fire > Instant::from_millis(now) && fire <= Instant::from_millis(*first));
                         }
                         now += by;
-                        let mut fired = Vec::new();
-                        wheel.expire(Instant::from_millis(now), usize::MAX, &mut fired);
+                        let (mut fired, calls) = expire(&mut wheel, Instant::from_millis(now), budget);
                         fired.sort_unstable();
                         let due: Vec<u32> = oracle.iter().filter(|(_, at)| **at <= now).map(|(s, _)| *s).collect();
                         oracle.retain(|_, at| *at > now);
                         prop_assert_eq!(fired, due);
+                        // Each timer moves at most once per level.
+                        prop_assert!(calls <= 1 + 64 * LEVELS / budget.min(64));
                     }
                 }
                 prop_assert_eq!(wheel.armed(), oracle.len());
             }
         }
+
+        #[test]
+        fn arming_and_cancelling_between_calls_that_ran_out_of_budget_loses_no_timer(
+            steps in prop::collection::vec((0u32..64, 0u64..3000, any::<bool>()), 1..300),
+        ) {
+            let mut now = 0;
+            let mut wheel = Wheel::new(MS, Instant::ZERO);
+            let mut oracle: BTreeMap<u32, u64> = BTreeMap::new();
+            let mut fired = Vec::new();
+            for (slot, delay, arms) in steps {
+                now += 40;
+                wheel.expire(Instant::from_millis(now), 2, &mut fired);
+                for slot in fired.drain(..) {
+                    prop_assert!(oracle.remove(&slot).is_some_and(|due| due <= now));
+                }
+                if arms {
+                    wheel.arm(slot, Instant::from_millis(now + delay));
+                    oracle.insert(slot, now + delay);
+                } else {
+                    wheel.cancel(slot);
+                    oracle.remove(&slot);
+                }
+            }
+            let (mut fired, _) = expire(&mut wheel, Instant::from_millis(now + 4000), usize::MAX);
+            fired.sort_unstable();
+            prop_assert_eq!(fired, oracle.into_keys().collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_long_pause_costs_no_more_than_the_timers_in_it() {
+        let mut wheel = Wheel::new(Duration::from_nanos(1), Instant::ZERO);
+        wheel.arm(3, Instant::from_nanos(4_000_000_000));
+        let mut fired = Vec::new();
+        // A step for each of these ticks would take minutes.
+        for second in 1..=100 {
+            wheel.expire(Instant::from_secs(10 * second), 8, &mut fired);
+        }
+        assert_eq!(fired, [3]);
+    }
+
+    #[test]
+    fn a_bucket_with_very_many_timers_is_worked_off_in_pieces() {
+        let mut wheel = Wheel::new(MS, Instant::ZERO);
+        let due = Instant::from_secs(7200);
+        for slot in 0..100_000 {
+            wheel.arm(slot, due);
+        }
+        let (fired, calls) = expire(&mut wheel, due, 256);
+        assert_eq!((fired.len(), wheel.armed()), (100_000, 0));
+        assert!((100_000 / 256..=LEVELS * 100_000 / 256).contains(&calls), "{calls} calls");
+    }
+
+    #[test]
+    fn a_timer_beyond_the_span_fires_at_its_end() {
+        let mut wheel = Wheel::new(MS, Instant::ZERO);
+        wheel.arm(0, Instant::FAR);
+        assert!(expire(&mut wheel, Instant::from_millis(49 * DAY), 9).0.is_empty());
+        assert_eq!(expire(&mut wheel, Instant::from_millis(50 * DAY), 9).0, [0]);
     }
 }

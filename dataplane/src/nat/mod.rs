@@ -1,6 +1,6 @@
 //! The NAT's state on one worker: flows, the mappings that they share, public ports, limits, timers.
 //!
-//! Runs on: worker. Allocates: at creation. Blocks: never.
+//! Runs on: worker. Allocates: at creation, and a page of timers when a slot in it is first used. Blocks: never.
 //!
 //! ```text
 //!   mapping  (protocol, client address and port) <-> (public address and port)     one per client port, whatever the
@@ -106,8 +106,6 @@ pub struct Nat {
     /// How long a proxied flow may be silent: only a safety net, its pair decides.
     proxied_idle: Duration,
     wheel: Wheel,
-    /// No timer fires before this; kept, since it is asked for after every burst.
-    next_fire: Instant,
     fired: Vec<u32>,
 }
 
@@ -122,10 +120,6 @@ impl Nat {
         now: Instant,
     ) -> Self {
         let capacity = (settings.flows as usize).clamp(1, Handle::SLOTS);
-        let mut wheel = Wheel::new(TICK, now);
-        // Makes the wheel's own table as large as it will ever be.
-        wheel.arm(capacity as u32 - 1, now);
-        wheel.cancel(capacity as u32 - 1);
         let hasher = SeedableRandomState::with_seed(secret, SharedSeed::global_random());
         Self {
             me,
@@ -137,8 +131,7 @@ impl Nat {
             half_open: 0,
             timeouts: settings.timeouts,
             proxied_idle,
-            wheel,
-            next_fire: Instant::FAR,
+            wheel: Wheel::new(TICK, now),
             fired: Vec::with_capacity(EXPIRE_BUDGET),
         }
     }
@@ -212,7 +205,7 @@ impl Nat {
         }
         *self.clients.entry(client).or_insert(0) += 1;
         self.half_open += usize::from(is_half_open);
-        self.arm(slot, now + self.lifetime(inside.protocol(), path, Track::default()));
+        self.wheel.arm(slot, now + self.lifetime(inside.protocol(), path, Track::default()));
         Ok(slot)
     }
 
@@ -248,7 +241,7 @@ impl Nat {
         }
         let leg = if binding.path == Path::Nat { Side::First } else { stream.enters() };
         if binding.tracks[leg as usize].see(stream, flags) && binding.path == Path::Nat {
-            self.arm(slot, now + self.timeouts.tcp_transitory);
+            self.wheel.arm(slot, now + self.timeouts.tcp_transitory);
         }
     }
 
@@ -313,22 +306,16 @@ impl Nat {
             }
         }
         self.fired = fired;
-        self.next_fire = self.wheel.next_fire().unwrap_or(Instant::FAR);
     }
 
     /// A time before which no flow expires.
     pub fn deadline(&self) -> Option<Instant> {
-        (self.wheel.armed() > 0).then_some(self.next_fire)
+        self.wheel.next_fire()
     }
 
     /// Public ports left for a protocol.
     pub fn free_ports(&self, protocol: Protocol) -> usize {
         self.ports.free(protocol)
-    }
-
-    fn arm(&mut self, slot: u32, deadline: Instant) {
-        self.wheel.arm(slot, deadline);
-        self.next_fire = self.next_fire.min(deadline);
     }
 
     fn lifetime(&self, protocol: Protocol, path: Path, track: Track) -> Duration {

@@ -17,6 +17,8 @@ const SETTINGS: Settings = Settings {
     open_timeout: Duration::from_secs(120),
     user_timeout: Duration::from_secs(300),
     time_wait: Duration::from_secs(3),
+    keepalive: Duration::ZERO,
+    patience: Duration::from_secs(300),
 };
 
 /// What an application says.

@@ -300,6 +300,7 @@ fn proxy() -> config::Proxy {
         connect_timeout: Duration::from_secs(60),
         half_open_timeout: Duration::from_secs(60),
         idle_timeout: Duration::from_secs(300),
+        keepalive: Duration::ZERO,
         udp_timeout: Duration::from_secs(60),
         window: WINDOW,
         ring: 4096,

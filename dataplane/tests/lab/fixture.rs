@@ -1,5 +1,6 @@
 //! The lab as a test has it: up with a gateway in it, and down when the test ends, whichever way it ends.
 
+use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -13,8 +14,14 @@ use serde_json::Value;
 use crate::policy::{self, Arrangement};
 
 /// What the namespaces' names begin with; not the name of a lab that somebody works in.
-pub(crate) const NAME: &str = "pnat-test";
-const DIR: &str = "/run/pnat-test-lab";
+pub(crate) fn name() -> String {
+    env::var("PNAT_LAB_NAME").unwrap_or_else(|_| "pnat-test".to_owned())
+}
+
+/// The lab's state directory.
+fn dir() -> PathBuf {
+    env::var_os("PNAT_LAB_DIR").map_or_else(|| format!("/run/{}-lab", name()).into(), PathBuf::from)
+}
 
 /// A lab with a running gateway. Its namespaces, servers, pages and addresses: `scripts/lab`.
 #[derive(Debug)]
@@ -48,7 +55,7 @@ impl Lab {
 
     fn up(loss_percent: u32, arrangement: Arrangement) -> Self {
         assert!(geteuid().is_root(), "the lab tests make network namespaces: run them as root");
-        let turn = File::open(std::env::current_exe().unwrap()).unwrap();
+        let turn = File::open(env::current_exe().unwrap()).unwrap();
         turn.lock().unwrap();
         make_room_for_sockets();
         keep_off_the_gateways_cpu();
@@ -77,11 +84,11 @@ impl Lab {
     }
 
     fn configure(&self, policy: &str) {
-        fs::write(self.config(), policy::gateway(Path::new(DIR), self.arrangement, policy)).unwrap();
+        fs::write(self.config(), policy::gateway(&dir(), self.arrangement, policy)).unwrap();
     }
 
     fn gateway(&self, args: &[&str]) -> String {
-        succeed(script().arg("gateway").args(args).current_dir(DIR))
+        succeed(script().arg("gateway").args(args).current_dir(dir()))
     }
 
     pub(crate) fn config(&self) -> PathBuf {
@@ -90,12 +97,19 @@ impl Lab {
 
     /// A file in the lab's state directory, which is the gateway's working directory.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
-        Path::new(DIR).join(name)
+        dir().join(name)
     }
 
     /// Runs a subcommand of `pnat` with this gateway's configuration; what it printed.
     pub(crate) fn pnat(&self, subcommand: &str, args: &[&str]) -> String {
         succeed(pnat(subcommand, &self.config()).args(args))
+    }
+
+    /// A number out of `pnat stats`, by its JSON pointer.
+    pub(crate) fn stat(&self, pointer: &str) -> u64 {
+        let stats: Value = serde_json::from_str(&self.pnat("stats", &["--json"])).unwrap();
+        let number = stats.pointer(pointer).and_then(Value::as_u64);
+        number.unwrap_or_else(|| panic!("no {pointer} in {stats:#}"))
     }
 
     /// What the log filter has written so far.
@@ -138,13 +152,13 @@ pub(crate) fn pnat(subcommand: &str, config: &Path) -> Command {
 /// `scripts/lab` for this lab.
 pub(crate) fn script() -> Command {
     let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/lab"));
-    command.env("PNAT_LAB_NAME", NAME).env("PNAT_LAB_DIR", DIR).env("PNAT_BIN", program());
+    command.env("PNAT_LAB_NAME", name()).env("PNAT_LAB_DIR", dir()).env("PNAT_BIN", program());
     command
 }
 
 /// The gateway program: the one built with these tests, unless the environment names another.
 fn program() -> PathBuf {
-    std::env::var_os("PNAT_BIN").map_or_else(|| env!("CARGO_BIN_EXE_pnat").into(), PathBuf::from)
+    env::var_os("PNAT_BIN").map_or_else(|| env!("CARGO_BIN_EXE_pnat").into(), PathBuf::from)
 }
 
 /// Runs a command that must succeed; what it printed.

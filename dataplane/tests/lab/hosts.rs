@@ -21,9 +21,9 @@ pub(crate) const PUBLIC_ADDRESS: &str = "198.18.0.1";
 pub(crate) const CLIENT_ADDRESS: &str = "10.77.1.2";
 
 /// Longer than any single step may take, losses included.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-#[derive(Copy, Clone, Debug)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Host(&'static str);
 
 pub(crate) const CLIENT: Host = Host("client");
@@ -33,7 +33,7 @@ impl Host {
     /// Starts `work` on a thread in this host's namespace.
     pub(crate) fn spawn<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
         thread::spawn(move || {
-            let namespace = File::open(format!("/run/netns/{}-{}", fixture::NAME, self.0)).unwrap();
+            let namespace = File::open(format!("/run/netns/{}-{}", fixture::name(), self.0)).unwrap();
             move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
             work()
         })
@@ -109,7 +109,7 @@ pub(crate) fn finish<T>(thread: JoinHandle<T>) -> T {
 }
 
 /// A hanging gateway fails the test instead of stopping it.
-fn patient(stream: &TcpStream) {
+pub(crate) fn patient(stream: &TcpStream) {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
     stream.set_nodelay(true).unwrap();

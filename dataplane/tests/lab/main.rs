@@ -17,6 +17,7 @@ mod arrangements;
 mod disguise;
 mod filters;
 mod flow_log;
+mod interop;
 mod operation;
 mod ports;
 mod ways;

@@ -185,7 +185,7 @@ fn nothing_is_left_behind() {
     drop(lab);
 
     assert!(!state.exists());
-    assert!(!succeed(Command::new("ip").args(["netns", "list"])).contains(fixture::NAME));
+    assert!(!succeed(Command::new("ip").args(["netns", "list"])).contains(&fixture::name()));
     assert_eq!(hugepages(), before);
 }
 

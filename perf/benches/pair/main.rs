@@ -1,39 +1,50 @@
-//! The whole pair in memory: from the client's port through worker, ring, reactor and chain to the server's port, and
-//! the ACKs back. Beside it, the same bytes between two smoltcp sockets.
+//! The whole pair in memory: segments into one socket, through a chain, out of the other, and the ACKs both ways. Beside
+//! it the whole gateway around it, and the same bytes between two smoltcp sockets.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use pnat_perf::frames::PoolFrame;
-use pnat_perf::gateway::{Gateway, INSIDE, OUTSIDE, WINDOW, answer_arp, link_to};
-use pnat_perf::host::{self, Host};
-use pnat_perf::measure::{Allocations, Bench, Burst, Scene, time};
-use pnat_proxy::filter::{Call, Chains, DatagramFilter, DatagramVerdict, Factory, StreamFilter, Verdict};
+use pnat_perf::gateway::WINDOW;
+use pnat_perf::measure::{Allocations, Bench};
+use pnat_proxy::filter::Chains;
 use pnat_shared::config::{Accept, Action, Filter, FilterKind, LogFilter, Match, Policy, Rule};
-use pnat_shared::flow::Stream;
 use pnat_shared::testkit::Random;
 
+use filters::{Pass, Scan, chains};
+
+mod core;
+mod filters;
 mod peer;
+mod whole;
 
 /// Segments per burst; more than one flow send [`VISIT`] each.
 const BURST: usize = 32;
 const VISIT: usize = 2;
 
+const FLOWS: [(&str, usize); 4] = [("1", 1), ("1k", 1_000), ("10k", 10_000), ("100k", 100_000)];
+
 fn main() -> ExitCode {
     let mut bench = Bench::from_args();
-    let mut ours = Vec::new();
-    for (name, flows) in [("1", 1), ("1k", 1_000), ("10k", 10_000)] {
-        let make = || Pairs::new(flows, policy(Vec::new()), None);
-        ours.push(bench.run(&format!("pair/no_filter/{name}"), Allocations::None, make));
+    for (name, flows) in FLOWS {
+        let none = || core::Pairs::new(flows, chains(None));
+        let pass = || core::Pairs::new(flows, chains(Some(Arc::new(Pass))));
+        let scan = || core::Pairs::new(flows, chains(Some(Arc::new(Scan))));
+        let mut none = bench.run(&format!("pair/no_filter/{name}"), Allocations::None, none);
+        let mut pass = bench.run(&format!("pair/pass/{name}"), Allocations::None, pass);
+        let mut scan = bench.run(&format!("pair/scan/{name}"), Allocations::None, scan);
+        bench.compare(&mut pass, &mut none);
+        bench.compare(&mut scan, &mut none);
+        let peer = || peer::Sockets::new(flows);
+        let mut peer = bench.run(&format!("smoltcp/{name}"), Allocations::Told, peer);
+        bench.compare(&mut pass, &mut peer);
     }
-    let make = || Pairs::new(1, policy(Vec::new()), Some(Arc::new(PassThrough)));
-    bench.run("pair/pass_through/1", Allocations::None, make);
-    bench.run("pair/log/1", Allocations::None, || Pairs::new(1, policy(vec![log()]), None));
-    for (ours, (name, flows)) in ours.into_iter().zip([("1", 1), ("1k", 1_000), ("10k", 10_000)]) {
-        let theirs = bench.run(&format!("smoltcp/{name}"), Allocations::Told, || peer::Sockets::new(flows));
-        bench.compare(ours, theirs);
+    for (name, flows) in [("1", 1), ("10k", 10_000)] {
+        let gateway = || whole::Whole::new(flows, policy(Vec::new()), chains(None));
+        bench.run(&format!("gateway/no_filter/{name}"), Allocations::None, gateway);
     }
+    let policy = policy(vec![log()]);
+    let chains = Chains::compile(&policy, WINDOW).expect("log has nothing that fails to compile");
+    bench.run("gateway/log/1", Allocations::None, || whole::Whole::new(1, policy, chains));
     bench.finish()
 }
 
@@ -54,32 +65,6 @@ fn log() -> Filter {
     Filter { name: "log".to_owned(), kind: FilterKind::Log(log) }
 }
 
-/// A filter that looks on, and never says that it has seen enough.
-#[derive(Debug)]
-struct PassThrough;
-
-impl StreamFilter for PassThrough {
-    fn data(&mut self, _: &mut Call<'_>, _: Stream, bytes: &[u8], _: usize, _: bool) -> Verdict {
-        Verdict::Pass(bytes.len())
-    }
-}
-
-impl DatagramFilter for PassThrough {
-    fn datagram(&mut self, _: &mut Call<'_>, _: Stream, _: &[u8]) -> DatagramVerdict {
-        DatagramVerdict::Pass
-    }
-}
-
-impl Factory for PassThrough {
-    fn stream(&self) -> Box<dyn StreamFilter> {
-        Box::new(Self)
-    }
-
-    fn datagram(&self) -> Box<dyn DatagramFilter> {
-        Box::new(Self)
-    }
-}
-
 /// Flows one after the other, in an order that no prefetcher guesses: all of them before the first one comes again.
 struct Turn {
     order: Vec<usize>,
@@ -98,101 +83,4 @@ impl Turn {
         self.at = (self.at + 1) % self.order.len();
         self.order[self.at]
     }
-}
-
-/// Open flows through a gateway, each with a client that sends and a server that acknowledges.
-struct Pairs {
-    gateway: Gateway,
-    clients: Vec<Host>,
-    servers: Vec<Host>,
-    /// Data segments that have come to servers.
-    delivered: u64,
-    turn: Turn,
-}
-
-impl Pairs {
-    /// `filter` stands alone in the chain, instead of those of the policy.
-    fn new(flows: usize, policy: Policy, filter: Option<Arc<dyn Factory>>) -> Self {
-        let chains = match filter {
-            Some(filter) => Chains::new(vec![vec![("filter".into(), filter)]], WINDOW),
-            None => Chains::compile(&policy, WINDOW).expect("log has nothing that fails to compile"),
-        };
-        let gateway = Gateway::new(policy, chains, flows as u32);
-        let mut pairs =
-            Self { gateway, clients: Vec::new(), servers: Vec::new(), delivered: 0, turn: Turn::new(flows) };
-        for flow in 0..flows {
-            let mut client = Host::new(link_to(INSIDE), client(flow), server(flow));
-            let syn = client.syn();
-            pairs.clients.push(client);
-            pairs.gateway.port(INSIDE).incoming.push_back(syn);
-            // The SYN, and two ARP questions and answers; the SYN-ACK; the last ACK.
-            for _ in 0..6 {
-                pairs.gateway.turn();
-                pairs.exchange();
-            }
-            assert_eq!(pairs.servers.len(), flow + 1, "each flow reaches its server");
-        }
-        pairs
-    }
-
-    /// Hosts take what the gateway sent them, and answer.
-    fn exchange(&mut self) {
-        while let Some(frame) = self.gateway.port(INSIDE).outgoing.pop_front() {
-            let answer = answer_arp(&frame).or_else(|| self.client_of(&frame).on_frame(&frame));
-            self.gateway.port(INSIDE).incoming.extend(answer);
-        }
-        while let Some(frame) = self.gateway.port(OUTSIDE).outgoing.pop_front() {
-            let answer = answer_arp(&frame).or_else(|| self.serve(&frame));
-            self.gateway.port(OUTSIDE).incoming.extend(answer);
-        }
-    }
-
-    fn client_of(&mut self, frame: &PoolFrame) -> &mut Host {
-        let (packet, ..) = host::read(frame).expect("a segment");
-        &mut self.clients[flow_of(packet.src)]
-    }
-
-    /// Servers come to be as they are asked, in the order of their flows.
-    fn serve(&mut self, frame: &PoolFrame) -> Option<PoolFrame> {
-        let (packet, ..) = host::read(frame).expect("a segment");
-        let flow = flow_of(packet.dst);
-        if flow == self.servers.len() {
-            self.servers.push(Host::meeting(link_to(OUTSIDE), frame));
-        }
-        let server = &mut self.servers[flow];
-        let before = server.segments;
-        let answer = server.on_frame(frame);
-        self.delivered += server.segments - before;
-        answer
-    }
-}
-
-impl Scene for Pairs {
-    fn burst(&mut self) -> Burst {
-        for _ in 0..BURST / VISIT {
-            let flow = self.turn.next();
-            for _ in 0..VISIT {
-                let data = self.clients[flow].data();
-                self.gateway.port(INSIDE).incoming.push_back(data);
-            }
-        }
-        // ACKs of the burst before are taken in this turn.
-        let took = time(|| self.gateway.turn());
-        let before = self.delivered;
-        self.exchange();
-        Burst { packets: self.delivered - before, took }
-    }
-}
-
-fn client(flow: usize) -> SocketAddrV4 {
-    SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 2), 2000 + flow as u16)
-}
-
-/// A server's address names its flow.
-fn server(flow: usize) -> SocketAddrV4 {
-    SocketAddrV4::new(Ipv4Addr::from_bits(0xcb00_0000 + flow as u32), 80)
-}
-
-fn flow_of(server: Ipv4Addr) -> usize {
-    (server.to_bits() - 0xcb00_0000) as usize
 }

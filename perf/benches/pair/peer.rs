@@ -22,7 +22,6 @@ const MTU: usize = 1500;
 const SEGMENT: usize = 1460;
 /// Where data waits, per socket, in bytes; and where none does.
 const BUFFER: usize = 64 * 1024;
-const SMALL_BUFFER: usize = 16 * 1024;
 const NO_BUFFER: usize = 1024;
 const PORT: u16 = 80;
 
@@ -38,8 +37,12 @@ pub(crate) struct Sockets {
 
 impl Sockets {
     pub(crate) fn new(flows: usize) -> Self {
-        // Ten thousand flows with larger ones would fill a small machine's memory.
-        let buffer = if flows > 1_000 { SMALL_BUFFER } else { BUFFER };
+        // Many flows with larger ones would fill a small machine's memory.
+        let buffer = match flows {
+            0..=1_000 => BUFFER,
+            1_001..=10_000 => BUFFER / 4,
+            _ => BUFFER / 8,
+        };
         let mut wires = [Wire::default(), Wire::default()];
         let turn = Turn::new(flows);
         let flows = (0..flows)

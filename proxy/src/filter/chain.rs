@@ -24,7 +24,7 @@ use pnat_shared::time::Instant;
 use pnat_shared::verdict::CloseReason;
 
 use super::stage::{Half, Stage, Step};
-use super::{Call, Flow, Services, StreamFilter, Summary, Turn, name_verdict};
+use super::{Call, Flow, Services, StreamFilter, Summary, Turn, Verdict, name_verdict};
 use crate::chunk::Chunk;
 
 /// What leaves a chain in one turn. The pair empties it: chunks first, then ends, then the outcome.
@@ -271,9 +271,18 @@ impl StreamChain {
             output: &mut self.output,
             wake: &mut wake,
         };
-        let may_end = self.state == State::Open;
-        let step = self.stages[at].show(&mut call, stream, chunk, may_end);
-        match step {
+        let (may_end, stage) = (self.state == State::Open, &mut self.stages[at]);
+        let shown = stage.show(&mut call, stream, chunk.as_ref());
+        let chunk = match (chunk, shown) {
+            // What nearly all chunks come to: on as they are.
+            (Some(chunk), (0, Verdict::Pass(count)))
+                if count >= chunk.len() && !stage.half(stream).ending =>
+            {
+                return self.feed(turn, stream, self.after(stream, at), chunk);
+            }
+            (chunk, _) => chunk,
+        };
+        match stage.carry_out(&mut call, stream, shown, chunk, may_end) {
             Step::Go { passed, released, ended } => {
                 if released || ended {
                     self.count_watching();

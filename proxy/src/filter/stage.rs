@@ -72,27 +72,40 @@ impl Stage {
         &mut self.halves[stream as usize]
     }
 
-    /// Shows what is held and `chunk` to the filter. Where the filter may not end the flow, such a verdict means pass all.
+    /// Shows what is held and `chunk` to the filter. Answers how many bytes were held, and the verdict.
     pub(super) fn show<F: Frame>(
         &mut self,
         call: &mut Call<'_>,
         stream: Stream,
-        chunk: Option<Chunk<F>>,
-        may_end: bool,
-    ) -> Step<F> {
+        chunk: Option<&Chunk<F>>,
+    ) -> (usize, Verdict) {
         let half = &mut self.halves[stream as usize];
         let held = half.held.len();
-        let total = held + chunk.as_ref().map_or(0, Chunk::len);
-        let verdict = match &chunk {
+        let verdict = match chunk {
             Some(chunk) if held == 0 => self.filter.data(call, stream, chunk.bytes(), 0, half.ending),
             _ => {
-                if let Some(chunk) = &chunk {
+                if let Some(chunk) = chunk {
                     half.held.append(chunk.bytes());
                 }
                 self.filter.data(call, stream, half.held.bytes(), held, half.ending)
             }
         };
         half.wake = call.wake.map(|wake| wake.max(call.now + SOONEST_WAKE));
+        (held, verdict)
+    }
+
+    /// Carries out the verdict on what was shown: `held` bytes and `chunk`. Where the filter may not end the flow, such a
+    /// verdict means pass all.
+    pub(super) fn carry_out<F: Frame>(
+        &mut self,
+        call: &mut Call<'_>,
+        stream: Stream,
+        (held, verdict): (usize, Verdict),
+        chunk: Option<Chunk<F>>,
+        may_end: bool,
+    ) -> Step<F> {
+        let half = &mut self.halves[stream as usize];
+        let total = held + chunk.as_ref().map_or(0, Chunk::len);
         // `edited` bytes are replaced, those from there to `let_out` go on unchanged, those behind are held.
         let (edited, let_out) = match verdict {
             Verdict::Pass(count) => (0, count.min(total)),

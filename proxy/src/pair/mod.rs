@@ -51,8 +51,10 @@ pub(crate) struct Limits {
     pub(crate) connect: Duration,
     /// How long the client may take to complete the handshake.
     pub(crate) half_open: Duration,
-    /// How long an open pair may be silent.
+    /// How long an open pair may be silent, and how long one side may keep the other's bytes waiting.
     pub(crate) idle: Duration,
+    /// After how long a silence a side is asked whether it is still there; zero: never.
+    pub(crate) keepalive: Duration,
     /// Largest receive window of a socket, and most bytes that a stream may have inside the pair.
     pub(crate) window: u32,
 }

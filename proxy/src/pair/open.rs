@@ -62,6 +62,8 @@ impl<F: Frame> Pair<F> {
             open_timeout,
             user_timeout: USER_TIMEOUT,
             time_wait: TIME_WAIT,
+            keepalive: limits.keepalive,
+            patience: limits.idle,
         };
         let (mut tally, at_first) = (Tally::default(), settings(new.mtu[0], limits.half_open));
         let first = match &new.accepted {

@@ -10,22 +10,30 @@ use crate::reactor::{Progress, Visit};
 
 /// Most segments that one socket sends in one visit, so that one pair cannot starve the others.
 const SEGMENTS: usize = 64;
+/// Most chunks that go through the chain before the next socket gets what comes out.
+const RUN: usize = 32;
 /// Most chunks that one stream moves in one visit: a filled hole may set a whole window free at once.
 const CHUNKS: usize = 128;
+
+/// What was taken out of a socket at once.
+#[derive(Copy, Clone, Debug, Default)]
+struct Run {
+    bytes: usize,
+    chunks: usize,
+}
 
 impl<F: Frame> Pair<F> {
     /// Carries one stream as far as it goes. Answers whether it stopped only at the visit's bound.
     pub(super) fn carry<P: FramePool<F>>(&mut self, stream: Stream, visit: &mut Visit<'_, F, P>) -> bool {
         let window = self.limits.window as usize;
         let (mut bytes, mut chunks) = (0, 0);
-        while chunks < CHUNKS && self.downstream(stream) < window {
-            let Some(chunk) = self.socket(stream.enters()).receive() else { break };
-            chunks += 1;
-            bytes += chunk.len();
-            // Without a chain the flow has its record: what still comes is taken, so that FIN can come, and dropped.
-            if let Some(chain) = &mut self.chain {
-                chain.push(&mut visit.turn(&mut self.flow), stream, chunk);
-                self.pass(visit);
+        loop {
+            let room = window.saturating_sub(self.downstream(stream));
+            let taken = self.carry_run(stream, room, CHUNKS - chunks, visit);
+            bytes += taken.bytes;
+            chunks += taken.chunks;
+            if taken.chunks == 0 {
+                break;
             }
         }
         if bytes > 0 {
@@ -42,6 +50,31 @@ impl<F: Frame> Pair<F> {
         let waiting = self.downstream(stream);
         self.socket(stream.enters()).set_downstream(waiting);
         chunks == CHUNKS
+    }
+
+    /// Takes what came in order out of a socket, some chunks at most and until there are enough bytes for the `room` that
+    /// there is, and lets the chain see it before the next socket gets it.
+    fn carry_run<P: FramePool<F>>(
+        &mut self,
+        stream: Stream,
+        room: usize,
+        most: usize,
+        visit: &mut Visit<'_, F, P>,
+    ) -> Run {
+        let mut run = Run::default();
+        while run.chunks < most.min(RUN) && run.bytes < room && visit.passed.outcome.is_none() {
+            let Some(chunk) = self.socket(stream.enters()).receive() else { break };
+            run.chunks += 1;
+            run.bytes += chunk.len();
+            // Without a chain the flow has its record: what still comes is taken, so that FIN can come, and dropped.
+            if let Some(chain) = &mut self.chain {
+                chain.push(&mut visit.turn(&mut self.flow), stream, chunk);
+            }
+        }
+        if run.chunks > 0 && self.chain.is_some() {
+            self.pass(visit);
+        }
+        run
     }
 
     /// Wakes the filters whose time has come.

@@ -18,7 +18,7 @@ const DRY_RETRY: Duration = TICK;
 impl<F: Frame> Reactor<F> {
     /// The pair of this very handle, not of one that had the slot before.
     #[inline]
-    pub(super) fn find(&self, handle: Handle) -> Option<usize> {
+    pub(super) fn find(&self, handle: Handle) -> Option<u32> {
         let key = self.index.find(handle)?;
         self.slots.get(key).filter(|slot| slot.handle == handle).map(|_| key)
     }
@@ -56,7 +56,7 @@ impl<F: Frame> Reactor<F> {
     }
 
     /// Notes a pair for a visit, once.
-    pub(super) fn touch(&mut self, key: usize) {
+    pub(super) fn touch(&mut self, key: u32) {
         let slot = &mut self.slots[key];
         if !std::mem::replace(&mut slot.touched, true) {
             self.ready.push_back(key);
@@ -64,7 +64,7 @@ impl<F: Frame> Reactor<F> {
     }
 
     /// Notes a pair whose timer has fired.
-    pub(super) fn fire(&mut self, key: usize) {
+    pub(super) fn fire(&mut self, key: u32) {
         if let Some(slot) = self.slots.get_mut(key) {
             slot.armed = Instant::FAR;
             self.touch(key);
@@ -84,7 +84,7 @@ impl<F: Frame> Reactor<F> {
     }
 
     /// Lets a pair do what there is to do.
-    fn visit<P: FramePool<F>>(&mut self, key: usize, round: &mut Round<'_, F, P>) {
+    fn visit<P: FramePool<F>>(&mut self, key: u32, round: &mut Round<'_, F, P>) {
         let Some(slot) = self.slots.get_mut(key) else { return };
         slot.touched = false;
         let visit = &mut self.bench.visit(round);
@@ -101,7 +101,7 @@ impl<F: Frame> Reactor<F> {
     }
 
     /// Sees to a pair's next visit, or to its end.
-    fn after_visit<P>(&mut self, key: usize, progress: Progress, round: &mut Round<'_, F, P>) {
+    fn after_visit<P>(&mut self, key: u32, progress: Progress, round: &mut Round<'_, F, P>) {
         if let Some(took) = progress.connected {
             self.latency.record(Stage::Connect, took, 1);
         }
@@ -116,7 +116,7 @@ impl<F: Frame> Reactor<F> {
         }
         if deadline < slot.armed {
             slot.armed = deadline;
-            self.wheel.arm(u32::try_from(key).unwrap_or(u32::MAX), deadline);
+            self.wheel.arm(key, deadline);
         }
         if progress.more {
             self.touch(key);
@@ -126,7 +126,7 @@ impl<F: Frame> Reactor<F> {
     }
 
     /// Hands a pair's frames to its worker.
-    fn emit<P>(&mut self, key: usize, round: &mut Round<'_, F, P>) {
+    fn emit<P>(&mut self, key: u32, round: &mut Round<'_, F, P>) {
         let frames = &mut self.bench.frames;
         if frames.is_empty() {
             return;
@@ -139,7 +139,7 @@ impl<F: Frame> Reactor<F> {
     /// Ends a pair on somebody's word.
     pub(super) fn close<P: FramePool<F>>(
         &mut self,
-        key: usize,
+        key: u32,
         reason: CloseReason,
         round: &mut Round<'_, F, P>,
     ) {
@@ -156,7 +156,7 @@ impl<F: Frame> Reactor<F> {
     }
 
     /// Takes out a pair that panicked: both sides get RST as far as that still works, and its filters are told.
-    fn bury<P: FramePool<F>>(&mut self, key: usize, round: &mut Round<'_, F, P>) {
+    fn bury<P: FramePool<F>>(&mut self, key: u32, round: &mut Round<'_, F, P>) {
         self.stats.panics.add(1);
         let slot = &mut self.slots[key];
         tracing::error!(handle = ?slot.handle, flow = ?slot.conversation.flow(), "a pair panicked and was reset");
@@ -171,11 +171,11 @@ impl<F: Frame> Reactor<F> {
     }
 
     /// Forgets a pair that has ended, and tells its worker.
-    pub(super) fn remove(&mut self, key: usize, reason: CloseReason, out: &mut Outputs<F>) {
-        let mut slot = self.slots.remove(key);
+    pub(super) fn remove(&mut self, key: u32, reason: CloseReason, out: &mut Outputs<F>) {
+        let Some(mut slot) = self.slots.remove(key) else { return };
         self.bench.keep(&mut slot.kept, 0);
         self.index.remove(slot.handle);
-        self.wheel.cancel(u32::try_from(key).unwrap_or(u32::MAX));
+        self.wheel.cancel(key);
         self.policies.release(slot.policy);
         let flow = slot.conversation.flow();
         self.stats.ended(flow.protocol);

@@ -23,8 +23,15 @@ pub(super) struct Arrival {
 /// Ranges count from the frame's first byte.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Body {
-    Segment { header: tcp::Header, payload: Range<usize> },
-    Datagram { payload: Range<usize> },
+    /// `sum` is the payload's for an Internet checksum.
+    Segment {
+        header: tcp::Header,
+        payload: Range<usize>,
+        sum: u16,
+    },
+    Datagram {
+        payload: Range<usize>,
+    },
     Icmp(Complaint),
 }
 
@@ -59,7 +66,9 @@ pub(super) fn read(frame: &[u8]) -> Result<Arrival, DropReason> {
             if !segment.flags.are_sane() {
                 return Err(DropReason::TcpFlags);
             }
-            Ok(Arrival { handle, side, body: Body::Segment { header: segment, payload: start + len..end } })
+            let sum = tcp::payload_sum(&bytes[..len], bytes.len(), header.src, header.dst).folded();
+            let body = Body::Segment { header: segment, payload: start + len..end, sum };
+            Ok(Arrival { handle, side, body })
         }
         Some(Protocol::Udp) => {
             let datagram = udp::Header::read(bytes)?;

@@ -1,10 +1,11 @@
 //! From a handle to its pair by indexing: no hashing on a packet's way.
 //!
-//! Runs on: proxy cores. Allocates: when a worker's slot number is first seen, doubling. Blocks: never.
+//! Runs on: proxy cores. Allocates: a page when a worker's slot number in it is first seen. Blocks: never.
 
 use pnat_shared::flow::Handle;
+use pnat_shared::paged::Paged;
 
-/// "No pair": the slab never grows this far.
+/// "No pair": the table of pairs never grows this far.
 const NONE: u32 = u32::MAX;
 
 /// Per worker, the key of each slot's pair.
@@ -12,12 +13,12 @@ const NONE: u32 = u32::MAX;
 /// Generations are not kept here: the pair knows its handle, and the reactor compares.
 #[derive(Debug)]
 pub(super) struct Index {
-    workers: Vec<Vec<u32>>,
+    workers: Vec<Paged<u32>>,
 }
 
 impl Index {
     pub(super) fn new(workers: usize) -> Self {
-        Self { workers: vec![Vec::new(); workers.min(Handle::WORKERS)] }
+        Self { workers: (0..workers.min(Handle::WORKERS)).map(|_| Paged::default()).collect() }
     }
 
     /// Whether the handle's worker exists.
@@ -26,19 +27,15 @@ impl Index {
     }
 
     #[inline]
-    pub(super) fn find(&self, handle: Handle) -> Option<usize> {
+    pub(super) fn find(&self, handle: Handle) -> Option<u32> {
         let key = *self.workers.get(usize::from(handle.worker.0))?.get(handle.slot as usize)?;
-        (key != NONE).then_some(key as usize)
+        (key != NONE).then_some(key)
     }
 
     /// Notes the pair of a handle whose worker exists.
-    pub(super) fn insert(&mut self, handle: Handle, key: usize) {
+    pub(super) fn insert(&mut self, handle: Handle, key: u32) {
         let Some(slots) = self.workers.get_mut(usize::from(handle.worker.0)) else { return };
-        let at = handle.slot as usize % Handle::SLOTS;
-        if at >= slots.len() {
-            slots.resize((at + 1).next_power_of_two(), NONE);
-        }
-        slots[at] = u32::try_from(key).unwrap_or(NONE);
+        *slots.reach(handle.slot as usize % Handle::SLOTS, || NONE) = key;
     }
 
     pub(super) fn remove(&mut self, handle: Handle) {
@@ -58,7 +55,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_a_map(steps in prop::collection::vec((0u8..3, 0u32..3000, any::<bool>(), 0usize..99), 1..200)) {
+        fn agrees_with_a_map(steps in prop::collection::vec((0u8..3, 0u32..3000, any::<bool>(), 0u32..99), 1..200)) {
             let mut index = Index::new(2);
             let mut oracle = HashMap::new();
             for (worker, slot, insert, key) in steps {

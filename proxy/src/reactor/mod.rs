@@ -13,6 +13,7 @@
 
 mod demux;
 mod index;
+mod slots;
 mod open;
 mod deliver;
 mod pairs;
@@ -40,7 +41,6 @@ use pnat_shared::stats::Latency;
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::verdict::CloseReason;
 use pnat_shared::wheel::Wheel;
-use slab::Slab;
 
 use crate::filter::Services;
 use crate::pair::Limits;
@@ -48,6 +48,7 @@ use index::Index;
 use pairs::Slot;
 use policy::Policies;
 use residence::Residence;
+use slots::Slots;
 use visit::{Round, Workbench};
 
 /// Resolution of timers.
@@ -63,13 +64,13 @@ pub struct Reactor<F: Frame> {
     max_pairs: usize,
     /// Slots of the ring to a worker: pairs wait with what would not fit.
     ring: usize,
-    slots: Slab<Slot<F>>,
+    slots: Slots<Slot<F>>,
     index: Index,
     /// One timer per pair, by its key. Armed no later than the pair's deadline: where that has moved on meanwhile, the timer
     /// fires for nothing and is armed again, which is cheaper than moving it with every packet.
     wheel: Wheel,
     /// Keys of pairs to be visited, in the order in which they asked for it. A key may have lost its pair meanwhile.
-    ready: VecDeque<usize>,
+    ready: VecDeque<u32>,
     policies: Policies,
     bench: Workbench<F>,
     /// Keys of pairs whose timers fired. Empty between calls; kept for its memory.
@@ -80,6 +81,8 @@ pub struct Reactor<F: Frame> {
     next_id: u64,
     /// Since the gateway is stopping: when the pairs that are left are aborted.
     drain: Option<Instant>,
+    /// Key of the pair that is to be aborted next then.
+    abort_next: u32,
 }
 
 impl<F: Frame> Reactor<F> {
@@ -96,12 +99,13 @@ impl<F: Frame> Reactor<F> {
                 connect: settings.connect_timeout,
                 half_open: settings.half_open_timeout,
                 idle: settings.idle_timeout,
+                keepalive: settings.keepalive,
                 window: settings.window,
             },
             udp_timeout: settings.udp_timeout,
             max_pairs: settings.pairs as usize,
             ring: settings.ring as usize,
-            slots: Slab::new(),
+            slots: Slots::new(),
             index: Index::new(workers),
             wheel: Wheel::new(TICK, now),
             ready: VecDeque::new(),
@@ -113,6 +117,7 @@ impl<F: Frame> Reactor<F> {
             stats,
             next_id: 0,
             drain: None,
+            abort_next: 0,
         }
     }
 
@@ -161,15 +166,12 @@ impl<F: Frame> Reactor<F> {
         let mut fired = std::mem::take(&mut self.fired);
         self.wheel.expire(now, VISITS, &mut fired);
         for key in fired.drain(..) {
-            self.fire(key as usize);
+            self.fire(key);
         }
         self.fired = fired;
         self.visit_ready(round);
         if self.drain.is_some_and(|until| until <= now) {
-            let keys: Vec<usize> = self.slots.iter().map(|(key, _)| key).take(VISITS).collect();
-            for key in keys {
-                self.close(key, CloseReason::Shutdown, round);
-            }
+            self.abort_some(round);
         }
     }
 
@@ -201,6 +203,18 @@ impl<F: Frame> Reactor<F> {
         self.drain = Some(until);
     }
 
+    /// Aborts the next pairs of all, round and round until none is left.
+    fn abort_some<P: FramePool<F>>(&mut self, round: &mut Round<'_, F, P>) {
+        for _ in 0..VISITS {
+            if self.abort_next >= self.slots.bound() {
+                self.abort_next = 0;
+                return;
+            }
+            self.close(self.abort_next, CloseReason::Shutdown, round);
+            self.abort_next += 1;
+        }
+    }
+
     /// Pairs alive.
     pub fn len(&self) -> usize {
         self.slots.len()
@@ -222,16 +236,16 @@ impl<F: Frame> Reactor<F> {
 
     /// The pairs alive, in no order.
     pub fn pairs(&self, now: Instant) -> impl Iterator<Item = PairView<'_>> {
-        self.slots.iter().map(move |(_, slot)| slot.view(now))
+        self.slots.iter().map(move |slot| slot.view(now))
     }
 
     /// Keys of pairs are below this.
     pub fn keys(&self) -> u32 {
-        u32::try_from(self.slots.capacity()).unwrap_or(u32::MAX)
+        self.slots.bound()
     }
 
     /// The pair under a key, if there is one.
     pub fn pair(&self, key: u32, now: Instant) -> Option<PairView<'_>> {
-        self.slots.get(key as usize).map(|slot| slot.view(now))
+        self.slots.get(key).map(|slot| slot.view(now))
     }
 }

@@ -30,9 +30,7 @@ impl<F: Frame> Reactor<F> {
         if let Some(key) = self.index.find(new.handle) {
             // The worker uses the slot again, so the flow that had it is gone, and the word of that was lost.
             self.close(key, CloseReason::Resources, round);
-            if self.slots.contains(key) {
-                self.remove(key, CloseReason::Resources, round.out);
-            }
+            self.remove(key, CloseReason::Resources, round.out);
         }
         let opened = self.check(frame.data(), new).and_then(|arrival| {
             let opened = contain(|| self.converse(&arrival, frame.data(), new, round.now));

@@ -1,4 +1,4 @@
-//! What stands in the reactor's slab: pairs of both protocols behind one face.
+//! What stands in the reactor's table: pairs of both protocols behind one face.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -95,9 +95,9 @@ impl<F: Frame> Conversation<F> {
         visit: &mut Visit<'_, F, P>,
     ) -> Result<(), DropReason> {
         match (self, body) {
-            (Self::Tcp(pair), Body::Segment { header, payload }) => {
+            (Self::Tcp(pair), Body::Segment { header, payload, sum }) => {
                 visit.stats.packets[side as usize].add(1);
-                let payload = Chunk::from_frame(frame, payload.start, payload.end);
+                let payload = Chunk::from_frame(frame, payload.start, payload.end).with_sum(sum);
                 if visit.is_full && !payload.is_empty() && pair.chunks() >= FAIR_SHARE {
                     return pair.on_unwelcome_text(side, header, payload, visit);
                 }

@@ -45,6 +45,12 @@ impl Clock {
         self.on && Seq(value).before(Seq(self.recent)) && now.since(self.recent_at) < STALE
     }
 
+    /// Whether the segment is no older than the one before it, however long ago that was.
+    #[inline]
+    pub(super) const fn is_next(&self, value: u32) -> bool {
+        !Seq(value).before(Seq(self.recent))
+    }
+
     /// Remembers the TSval of a segment that reaches down to the last ACK sent (RFC 7323 section 4.3).
     pub(super) fn remember(&mut self, value: u32, now: Instant) {
         if !Seq(value).before(Seq(self.recent)) || now.since(self.recent_at) >= STALE {

@@ -43,6 +43,57 @@ pub struct Settings {
     pub user_timeout: Duration,
     /// How long TIME-WAIT lasts.
     pub time_wait: Duration,
+    /// After how long a silence the peer is asked whether it is still there (RFC 9293 section 3.8.4); zero: never.
+    pub keepalive: Duration,
+    /// How long the peer may keep its window shut while something waits for it, even where it answers every probe.
+    pub patience: Duration,
+}
+
+/// [`Settings`] as an endpoint keeps them: times in milliseconds, up to 49 days.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Kept {
+    pub(super) window: u32,
+    pub(super) mtu: u16,
+    open_timeout: u32,
+    user_timeout: u32,
+    time_wait: u32,
+    keepalive: u32,
+    patience: u32,
+}
+
+impl Kept {
+    fn new(settings: &Settings) -> Self {
+        let millis = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        Self {
+            window: settings.window,
+            mtu: settings.mtu,
+            open_timeout: millis(settings.open_timeout),
+            user_timeout: millis(settings.user_timeout),
+            time_wait: millis(settings.time_wait),
+            keepalive: millis(settings.keepalive),
+            patience: millis(settings.patience),
+        }
+    }
+
+    pub(super) const fn open_timeout(&self) -> Duration {
+        Duration::from_millis(self.open_timeout as u64)
+    }
+
+    pub(super) const fn user_timeout(&self) -> Duration {
+        Duration::from_millis(self.user_timeout as u64)
+    }
+
+    pub(super) const fn time_wait(&self) -> Duration {
+        Duration::from_millis(self.time_wait as u64)
+    }
+
+    pub(super) const fn keepalive(&self) -> Duration {
+        Duration::from_millis(self.keepalive as u64)
+    }
+
+    pub(super) const fn patience(&self) -> Duration {
+        Duration::from_millis(self.patience as u64)
+    }
 }
 
 /// The states of RFC 9293 section 3.3.2, and one of our own for late accept.
@@ -71,6 +122,10 @@ pub enum Error {
     Reset,
     /// The peer stopped answering.
     Timeout,
+    /// The peer answered no keepalive probe.
+    Dead,
+    /// The peer kept its window shut for too long.
+    Stalled,
     /// [`Endpoint::abort`] was called.
     Aborted,
 }
@@ -88,7 +143,7 @@ pub(super) struct Reset {
 /// whatever asks for something to be sent, call [`Endpoint::transmit`]: nothing else sends, not even a window update.
 #[derive(Debug)]
 pub struct Endpoint<F> {
-    pub(super) settings: Settings,
+    pub(super) settings: Kept,
     pub(super) local: SocketAddrV4,
     pub(super) remote: SocketAddrV4,
     pub(super) state: State,
@@ -110,6 +165,10 @@ pub struct Endpoint<F> {
     pub(super) challenge_from: Instant,
     /// When the last segment came.
     pub(super) heard: Instant,
+    /// A keepalive probe is to be sent.
+    pub(super) keepalive_due: bool,
+    /// How many were sent since the peer was last heard.
+    pub(super) keepalives: u8,
 }
 
 impl<F: Frame> Endpoint<F> {
@@ -169,7 +228,7 @@ impl<F: Frame> Endpoint<F> {
         now: Instant,
     ) -> Self {
         Self {
-            settings,
+            settings: Kept::new(&settings),
             local,
             remote,
             state,
@@ -185,6 +244,8 @@ impl<F: Frame> Endpoint<F> {
             reset: None,
             challenge_from: now,
             heard: now,
+            keepalive_due: false,
+            keepalives: 0,
         }
     }
 
@@ -194,6 +255,10 @@ impl<F: Frame> Endpoint<F> {
     /// Urgent data is ordinary data here: it stays in the stream, and the pointer is not passed on (RFC 6093 advises
     /// against its use, and middleboxes clear it).
     pub fn on_segment(&mut self, header: &Header, payload: Chunk<F>, now: Instant) -> Result<(), DropReason> {
+        if self.is_predicted(header, payload.len()) {
+            self.on_predicted(header, payload, now);
+            return Ok(());
+        }
         match self.state {
             State::SynHeld => self.on_segment_held(header),
             State::SynSent => self.on_segment_syn_sent(header, now),
@@ -210,11 +275,15 @@ impl<F: Frame> Endpoint<F> {
         if fires(&mut self.timers.life, now) {
             match self.state {
                 State::TimeWait => self.close(None),
+                _ if self.is_open() => self.fail(Error::Stalled),
                 _ => self.fail(Error::Timeout),
             }
         }
         if fires(&mut self.timers.retransmit, now) {
             self.on_retransmit_timer(now);
+        }
+        if fires(&mut self.timers.keepalive, now) {
+            self.on_keepalive_timer(now);
         }
         if fires(&mut self.timers.trim, now) {
             let idle_until = self.heard + TRIM_AFTER;
@@ -352,7 +421,7 @@ impl<F: Frame> Endpoint<F> {
 
     /// New data does not start the retransmission timer anew, but puts the tail loss probe off (RFC 8985 section 7.2).
     pub(super) fn schedule_retransmit(&mut self, now: Instant) {
-        let gives_up = self.send.unanswered + self.settings.user_timeout;
+        let gives_up = self.send.unanswered + self.settings.user_timeout();
         let timeout = self.timers.started + self.send.rto.current();
         let due = self.send.arm_tail().map_or(timeout, |wait| timeout.min(now + wait));
         self.timers.retransmit = due.min(gives_up.max(now));
@@ -366,7 +435,7 @@ impl<F: Frame> Endpoint<F> {
                 self.timers.retransmit = now + self.send.rto.current();
             }
             _ if !self.is_open() => {}
-            _ if now >= self.send.unanswered + self.settings.user_timeout => self.fail(Error::Timeout),
+            _ if now >= self.send.unanswered + self.settings.user_timeout() => self.fail(Error::Timeout),
             _ => {
                 if !self.send.on_tail_timer(now) {
                     self.send.on_timeout(now);
@@ -400,6 +469,7 @@ impl<F: Frame> Endpoint<F> {
         self.error = error;
         self.timers = Timers::new();
         self.syn_due = false;
+        self.keepalive_due = false;
         self.send.clear();
         self.send.shrink();
         self.recv.owed = Owed::Nothing;

@@ -31,6 +31,10 @@ impl<F: Frame> Endpoint<F> {
             }
             return Ok(());
         }
+        if self.is_question(header, payload.len(), now) {
+            self.answer_question(header, payload.len(), now);
+            return Ok(());
+        }
         self.check_sequence(header, payload.len(), now)?;
         if flags.has(Flags::RST) {
             return self.on_reset(header, now);
@@ -91,7 +95,7 @@ impl<F: Frame> Endpoint<F> {
             self.remember_repeated(header, now);
             self.acknowledge_stray(len, now);
             if flags.has(Flags::FIN) && self.state == State::TimeWait {
-                self.timers.life = now + self.settings.time_wait;
+                self.timers.life = now + self.settings.time_wait();
             }
         }
         Err(if fit == Fit::Beyond { DropReason::OutOfWindow } else { DropReason::Unacceptable })
@@ -100,7 +104,7 @@ impl<F: Frame> Endpoint<F> {
     /// A retransmission of what we have: our ACK was lost. Its answer must not echo a stamp from before it, or the peer
     /// measures the time that losses took. RFC 7323 section 5.3 leaves such segments out; so close below the window, and
     /// with a plausible ACK, it is no guess from afar.
-    fn remember_repeated(&mut self, header: &Header, now: Instant) {
+    pub(super) fn remember_repeated(&mut self, header: &Header, now: Instant) {
         let just_below = (0..=0xffff).contains(&self.recv.nxt.distance(header.seq));
         if let Some((value, _)) = header.options.timestamps
             && self.clock.on
@@ -113,7 +117,7 @@ impl<F: Frame> Endpoint<F> {
 
     /// Answers a segment outside the window. Text and FIN are answered at once: our ACK for them was lost. Anything
     /// else only now and then, or two ends that disagree would answer each other for ever.
-    fn acknowledge_stray(&mut self, len: u32, now: Instant) {
+    pub(super) fn acknowledge_stray(&mut self, len: u32, now: Instant) {
         if len > 0 {
             self.recv.owed = Owed::Now;
         } else {
@@ -179,6 +183,7 @@ impl<F: Frame> Endpoint<F> {
         } else if news {
             self.arm_retransmit(now);
         }
+        self.end_patience();
         if self.send.una != before && self.send.is_fin_acked() {
             self.on_fin_acked(now);
         }
@@ -225,7 +230,7 @@ impl<F: Frame> Endpoint<F> {
     fn wait(&mut self, now: Instant) {
         self.state = State::TimeWait;
         self.timers.retransmit = Instant::FAR;
-        self.timers.life = now + self.settings.time_wait;
+        self.timers.life = now + self.settings.time_wait();
     }
 
     /// RFC 9293 section 3.10.7.1: what comes when all is over is answered with RST. After an end by the book that would only

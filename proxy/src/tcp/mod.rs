@@ -8,13 +8,16 @@
 //!  segment in                                                                segment out
 //!    |                                                                            ^
 //!  open (handshake)                                               output, segment (headers, frames)
+//!  fast (what was expected)
 //!  input (acceptability, RST, ACK) --> recovery, tail (loss) --> send (what goes next)
 //!    '--> recv (order, window, ACKs)   scoreboard, ranges        queue (bytes)
-//!           reassembly                 rto, congestion, cubic    timer, clock
+//!           reassembly                 rto                       timer, clock, liveness
+//!                                      congestion (cubic, hystart, newreno)
 //! ```
 
 mod endpoint;
 mod open;
+mod fast;
 mod input;
 mod output;
 mod recv;
@@ -27,9 +30,12 @@ mod scoreboard;
 mod ranges;
 mod congestion;
 mod cubic;
+mod hystart;
+mod newreno;
 mod rto;
 mod clock;
 mod timer;
+mod liveness;
 mod segment;
 
 pub use endpoint::{Endpoint, Error, Offer, Settings, State};

@@ -91,7 +91,7 @@ impl<F: Frame> Endpoint<F> {
         self.send.wl2 = self.send.una;
         self.send.nxt = self.send.una + 1;
         self.syn_due = true;
-        self.timers.life = now + self.settings.open_timeout;
+        self.timers.life = now + self.settings.open_timeout();
     }
 
     /// Both SYNs are known: an option is on where both carry it.
@@ -184,5 +184,6 @@ impl<F: Frame> Endpoint<F> {
         self.send.start(now, self.syns);
         self.state = if self.send.fin { State::FinWait1 } else { State::Established };
         self.touch(now);
+        self.start_keepalive(now);
     }
 }

@@ -4,6 +4,7 @@
 
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::time::Instant;
+use pnat_shared::wire::checksum::Sum;
 use pnat_shared::wire::tcp::{Flags, Header, Options, Seq};
 
 use super::endpoint::{Endpoint, Reset, State};
@@ -17,6 +18,7 @@ enum Next {
     Reset(Reset),
     Syn,
     Data(Slice),
+    KeepAlive,
     Ack,
 }
 
@@ -28,15 +30,19 @@ impl<F: Frame> Endpoint<F> {
         budget: usize,
         out: &mut Vec<F>,
     ) -> bool {
+        if self.is_quiet() {
+            return true;
+        }
         if self.is_open() {
             self.send.check_idle(now);
         }
         let sent_before = self.send.nxt;
-        let mut complete = true;
+        let (mut complete, mut template) = (true, None);
         for _ in 0..budget {
             let Some(next) = self.next() else { break };
             let frame = pool.alloc();
-            let written = frame.and_then(|mut frame| self.write(next, &mut frame, now).then_some(frame));
+            let written =
+                frame.and_then(|mut frame| self.write(next, &mut frame, &mut template, now).then_some(frame));
             let Some(frame) = written else {
                 complete = false;
                 break;
@@ -48,6 +54,20 @@ impl<F: Frame> Endpoint<F> {
         }
         self.watch_shut_window(now);
         complete
+    }
+
+    /// Whether there is nothing to send, as most visits find one of a pair's sockets: for the price of a few comparisons.
+    fn is_quiet(&mut self) -> bool {
+        let quiet = self.is_open()
+            && self.reset.is_none()
+            && !self.syn_due
+            && self.send.is_quiet()
+            && self.recv.owed != Owed::Now
+            && !self.recv.is_update_due();
+        if quiet {
+            self.send.limited = false;
+        }
+        quiet
     }
 
     fn next(&mut self) -> Option<Next> {
@@ -65,6 +85,9 @@ impl<F: Frame> Endpoint<F> {
         if let Some(slice) = self.send.next(max as u32) {
             return Some(Next::Data(slice));
         }
+        if self.keepalive_due {
+            return Some(Next::KeepAlive);
+        }
         (self.recv.owed == Owed::Now || self.recv.is_update_due()).then_some(Next::Ack)
     }
 
@@ -79,8 +102,8 @@ impl<F: Frame> Endpoint<F> {
     }
 
     /// Writes a segment and takes note that it was sent. Answers false, with nothing noted, where the frame is too small
-    /// even for the headers.
-    fn write(&mut self, next: Next, frame: &mut F, now: Instant) -> bool {
+    /// even for the headers. `template` is the header that the segments of one run of data share.
+    fn write(&mut self, next: Next, frame: &mut F, template: &mut Option<Header>, now: Instant) -> bool {
         match next {
             Next::Reset(reset) => {
                 let flags = if reset.ack.is_some() { Flags::RST.with(Flags::ACK) } else { Flags::RST };
@@ -88,17 +111,24 @@ impl<F: Frame> Endpoint<F> {
                     ack: reset.ack.unwrap_or(Seq(0)),
                     ..self.header(reset.seq, flags, Options::default())
                 };
-                let written = segment::write(frame, self.local, self.remote, &header, 0, |_| ());
+                let written = segment::write(frame, self.local, self.remote, &header, 0, |_| Sum::ZERO);
                 if written {
                     self.reset = None;
                 }
                 written
             }
             Next::Syn => self.write_syn(frame, now),
-            Next::Data(slice) => self.write_data(slice, frame, now),
+            Next::Data(slice) => self.write_data(slice, frame, template, now),
+            Next::KeepAlive => {
+                // A number that the peer has acknowledged: whoever is there answers it (RFC 9293 section 3.8.4).
+                let header = self.acking(self.send.nxt - 1, Flags::ACK, now);
+                let written = segment::write(frame, self.local, self.remote, &header, 0, |_| Sum::ZERO);
+                self.keepalive_due &= !written;
+                written
+            }
             Next::Ack => {
                 let header = self.acking(self.send.nxt, Flags::ACK, now);
-                segment::write(frame, self.local, self.remote, &header, 0, |_| ())
+                segment::write(frame, self.local, self.remote, &header, 0, |_| Sum::ZERO)
             }
         }
     }
@@ -136,7 +166,7 @@ impl<F: Frame> Endpoint<F> {
             window: self.recv.advertise(true),
             ..self.header(self.send.una, flags, options)
         };
-        if !segment::write(frame, self.local, self.remote, &header, 0, |_| ()) {
+        if !segment::write(frame, self.local, self.remote, &header, 0, |_| Sum::ZERO) {
             return false;
         }
         self.syn_due = false;
@@ -148,8 +178,19 @@ impl<F: Frame> Endpoint<F> {
         true
     }
 
-    fn write_data(&mut self, mut slice: Slice, frame: &mut F, now: Instant) -> bool {
-        let header = self.acking(slice.seq, Flags::ACK, now);
+    fn write_data(
+        &mut self,
+        mut slice: Slice,
+        frame: &mut F,
+        template: &mut Option<Header>,
+        now: Instant,
+    ) -> bool {
+        let header = match *template {
+            Some(header) => header,
+            None => self.acking(slice.seq, Flags::ACK, now),
+        };
+        // Nothing comes in while a run goes out, so its segments say the same; but a duplicate is reported only once.
+        *template = Some(header).filter(|header| header.options.sack.is_empty());
         let room = segment::room(frame, &header);
         if slice.len as usize > room {
             slice.len = room as u32;
@@ -166,7 +207,7 @@ impl<F: Frame> Endpoint<F> {
         if slice.len > 0 && slice.seq + slice.len == self.send.queue.end() {
             flags = flags.with(Flags::PSH);
         }
-        let header = Header { flags, ..header };
+        let header = Header { seq: slice.seq, flags, ..header };
         let queue = &mut self.send.queue;
         let len = slice.len as usize;
         if !segment::write(frame, self.local, self.remote, &header, len, |out| queue.copy(slice.seq, out)) {
@@ -184,5 +225,6 @@ impl<F: Frame> Endpoint<F> {
         if self.is_open() && self.timers.retransmit == Instant::FAR && self.send.is_shut() {
             self.arm_retransmit(now);
         }
+        self.start_patience(now);
     }
 }

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 
 use pnat_shared::frame::Frame;
+use pnat_shared::wire::checksum::Sum;
 use pnat_shared::wire::tcp::Seq;
 
 use crate::chunk::Chunk;
@@ -68,21 +69,27 @@ impl<F: Frame> SendQueue<F> {
         }
     }
 
-    /// Copies the bytes from `seq` on into `out`, all of which lie within the queue.
-    pub(super) fn copy(&mut self, seq: Seq, out: &mut [u8]) {
+    /// Copies the bytes from `seq` on into `out`, all of which lie within the queue; answers their sum. A chunk that is
+    /// copied as it came need not be summed again.
+    pub(super) fn copy(&mut self, seq: Seq, out: &mut [u8]) -> Sum {
         let mut index = self.find(seq);
         let mut skip = self.pieces.get(index).map_or(0, |piece| seq.0.wrapping_sub(piece.start.0) as usize);
-        let mut done = 0;
+        let (mut sum, mut done) = (Sum::ZERO, 0);
         while done < out.len() {
-            let Some(piece) = self.pieces.get(index) else { return };
+            let Some(piece) = self.pieces.get(index) else { break };
             let bytes = &piece.chunk.bytes()[skip..];
             let count = bytes.len().min(out.len() - done);
             out[done..done + count].copy_from_slice(&bytes[..count]);
+            let known = piece.chunk.sum().filter(|_| count == piece.chunk.len());
+            let part =
+                known.map_or_else(|| Sum::ZERO.bytes(&out[done..done + count]), |sum| Sum::ZERO.word(sum));
+            sum = sum.and(if done.is_multiple_of(2) { part } else { part.odd() });
             done += count;
             self.hint = index;
             index += 1;
             skip = 0;
         }
+        sum
     }
 
     /// Index of the piece that holds `seq`.
@@ -139,7 +146,8 @@ mod tests {
                     0 => {
                         let bytes: Vec<u8> = (all.len()..all.len() + a).map(|n| (n % 251) as u8).collect();
                         all.extend_from_slice(&bytes);
-                        queue.push(if a < 2000 { Chunk::from_frame(VecFrame::new(&bytes), 0, a) } else { Chunk::from_vec(bytes) });
+                        let sum = Sum::ZERO.bytes(&bytes).folded();
+                        queue.push(if a < 2000 { Chunk::from_frame(VecFrame::new(&bytes), 0, a).with_sum(sum) } else { Chunk::from_vec(bytes) });
                     }
                     1 => {
                         released += a.min(held);
@@ -149,8 +157,9 @@ mod tests {
                         let from = released + b.min(held);
                         let to = (from + a).min(all.len());
                         let mut out = vec![0; to - from];
-                        queue.copy(base + from as u32, &mut out);
+                        let sum = queue.copy(base + from as u32, &mut out);
                         prop_assert_eq!(&out, &all[from..to]);
+                        prop_assert_eq!(sum.finish(), Sum::ZERO.bytes(&out).finish());
                     }
                 }
                 prop_assert_eq!(queue.len() as usize, all.len() - released);

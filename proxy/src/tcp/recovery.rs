@@ -13,7 +13,7 @@ use pnat_shared::frame::Frame;
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::tcp::{Header, Seq};
 
-use super::congestion::Congestion;
+use super::congestion::{Acked, Congestion};
 use super::send::Sender;
 use super::tail::Tail;
 
@@ -46,11 +46,15 @@ impl<F: Frame> Sender<F> {
     ) -> bool {
         let acked = header.ack.0.wrapping_sub(self.una.0);
         let flight = self.flight();
+        let (prior_flight, sacked_before, lost_before) =
+            (self.pipe(), self.scoreboard.sacked_bytes(), self.scoreboard.lost_bytes());
         let window = u32::from(header.window) << self.shift;
-        let duplicate = pure && acked == 0 && flight > 0 && window == self.window;
+        // What answers a window probe tells of the window, not of loss.
+        let duplicate = pure && acked == 0 && flight > 0 && window == self.window && !self.probing;
         self.update_window(header, window);
+        let mut rtt = None;
         if acked > 0 {
-            self.release(header.ack, echo, now);
+            rtt = self.release(header.ack, echo, now);
         } else if self.window == 0 && flight > 0 {
             // The peer is alive and keeps us waiting: that may last (RFC 9293 section 3.8.6.1).
             self.unanswered = now;
@@ -59,13 +63,29 @@ impl<F: Frame> Sender<F> {
             self.end_probe();
         }
         let sacked = self.detect_loss(header, acked, duplicate, now);
-        self.judge_tail(header, flight);
-        self.change_phase(flight);
-        if acked > 0 && !matches!(self.phase, Phase::Recovery { .. }) {
-            let limited = self.limited || matches!(self.phase, Phase::Timeout { .. });
-            self.congestion.on_ack(acked, limited, self.rtt(), now);
+        self.judge_tail(header, flight, now);
+        self.change_phase(flight, now);
+        let news = acked > 0 || sacked;
+        if news {
+            let acked = Acked {
+                now,
+                delivered: (acked + self.scoreboard.sacked_bytes()).saturating_sub(sacked_before),
+                acked,
+                lost: self.scoreboard.lost_bytes().saturating_sub(lost_before),
+                prior_flight,
+                flight: self.pipe(),
+                limited: self.limited || matches!(self.phase, Phase::Timeout { .. }),
+                rtt,
+                srtt: self.rtt(),
+                rate: None,
+                una: self.una,
+                nxt: self.nxt,
+                phase: self.phase,
+                ece: false,
+            };
+            self.congestion.on_ack(&acked);
         }
-        acked > 0 || sacked
+        news
     }
 
     /// RFC 9293 section 3.10.7.4: only a newer segment may change the window.
@@ -79,7 +99,8 @@ impl<F: Frame> Sender<F> {
         }
     }
 
-    fn release(&mut self, ack: Seq, echo: Option<Duration>, now: Instant) {
+    /// Answers the round trip that this ACK measured.
+    fn release(&mut self, ack: Seq, echo: Option<Duration>, now: Instant) -> Option<Duration> {
         // FIN takes a number, but no place in the queue.
         self.queue.release(ack.min(self.queue.end()));
         // The edge stays where the peer's last word on it put it, unless that word came with this ACK.
@@ -88,20 +109,20 @@ impl<F: Frame> Sender<F> {
         }
         self.una = ack;
         self.scoreboard.advance(ack, self.answerable(now));
-        match self.timed {
+        let rtt = match self.timed {
             Some((end, sent)) if !end.after(ack) => {
-                self.rto.sample(now.since(sent));
                 self.timed = None;
+                Some(now.since(sent))
             }
-            Some(_) => {}
+            Some(_) => None,
             // Nothing is being timed after a retransmission, but a timestamp tells the copies apart (RFC 7323 section 4).
-            None => {
-                if let Some(rtt) = echo {
-                    self.rto.sample(rtt);
-                }
-            }
+            None => echo,
+        };
+        if let Some(rtt) = rtt {
+            self.rto.sample(rtt);
         }
         self.unanswered = if self.nxt == ack { Instant::FAR } else { now };
+        rtt
     }
 
     /// The probe was taken, or the window has opened without it: then it counts as never sent.
@@ -165,15 +186,18 @@ impl<F: Frame> Sender<F> {
         if more_to_send { DUP_THRESHOLD } else { segments.saturating_sub(1).clamp(1, DUP_THRESHOLD) }
     }
 
-    fn change_phase(&mut self, flight: u32) {
+    fn change_phase(&mut self, flight: u32, now: Instant) {
         if let Phase::Recovery { until } | Phase::Timeout { until } = self.phase
             && !self.una.before(until)
         {
+            if matches!(self.phase, Phase::Recovery { .. }) {
+                self.congestion.on_recovered(now);
+            }
             self.phase = Phase::Open;
             self.dup_acks = 0;
         }
         if self.phase == Phase::Open && self.scoreboard.has_lost() {
-            self.congestion.on_loss(flight);
+            self.congestion.on_loss(flight, now);
             self.recover();
             self.force = true;
         }
@@ -200,7 +224,7 @@ impl<F: Frame> Sender<F> {
             return;
         }
         let first = !matches!(self.phase, Phase::Timeout { .. });
-        self.congestion.on_timeout(self.flight(), first);
+        self.congestion.on_timeout(self.flight(), first, now);
         self.phase = Phase::Timeout { until: self.nxt };
         self.dup_acks = 0;
         self.scoreboard.mark_all_lost(self.una, self.nxt);

@@ -217,6 +217,23 @@ impl<F: Frame> Receiver<F> {
         outcome.map(|()| reached)
     }
 
+    /// Whether text at `seq` is the next one, all of it within the window, with nothing out of order behind it.
+    #[inline]
+    pub(super) fn is_next(&self, seq: Seq, len: usize) -> bool {
+        seq == self.nxt
+            && len > 0
+            && len <= self.right.max(self.told).distance(seq).max(0) as usize
+            && self.reassembly.is_empty()
+            && self.fin.is_none()
+    }
+
+    /// Takes in text that [`Receiver::is_next`].
+    #[inline]
+    pub(super) fn append(&mut self, text: Chunk<F>) {
+        self.deliver(text);
+        self.owed = if self.owed == Owed::Nothing { Owed::Soon } else { Owed::Now };
+    }
+
     /// The first FIN decides where the stream ends, unless bytes were seen beyond.
     fn note_fin(&mut self, fin: Option<Seq>) {
         let Some(fin) = fin else { return };

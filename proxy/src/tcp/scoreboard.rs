@@ -157,6 +157,14 @@ impl Scoreboard {
         (flight + self.resent_bytes).saturating_sub(self.sacked.bytes() + self.lost_bytes)
     }
 
+    pub(super) const fn sacked_bytes(&self) -> u32 {
+        self.sacked.bytes()
+    }
+
+    pub(super) const fn lost_bytes(&self) -> u32 {
+        self.lost_bytes
+    }
+
     pub(super) fn is_sacked(&self, seq: Seq) -> bool {
         self.sacked.containing(seq).is_some()
     }

@@ -5,6 +5,7 @@
 use std::net::SocketAddrV4;
 
 use pnat_shared::frame::{Frame, L2_LEN};
+use pnat_shared::wire::checksum::Sum;
 use pnat_shared::wire::ip;
 use pnat_shared::wire::tcp::{self, Header};
 
@@ -19,15 +20,15 @@ pub(super) fn room<F: Frame>(frame: &F, header: &Header) -> usize {
     frame.capacity().saturating_sub(TCP_AT + header.len())
 }
 
-/// Fills `frame` with a segment from `src` to `dst` whose `len` bytes of payload `fill` writes. Answers false where the
-/// frame is too small for it.
+/// Fills `frame` with a segment from `src` to `dst` whose `len` bytes of payload `fill` writes, and whose sum it answers.
+/// Answers false where the frame is too small for it.
 pub(super) fn write<F: Frame>(
     frame: &mut F,
     src: SocketAddrV4,
     dst: SocketAddrV4,
     header: &Header,
     len: usize,
-    fill: impl FnOnce(&mut [u8]),
+    fill: impl FnOnce(&mut [u8]) -> Sum,
 ) -> bool {
     let header_len = header.len();
     let payload_at = TCP_AT + header_len;
@@ -35,8 +36,8 @@ pub(super) fn write<F: Frame>(
         return false;
     }
     let bytes = frame.data_mut();
-    fill(&mut bytes[payload_at..]);
-    header.write(&mut bytes[TCP_AT..], *src.ip(), *dst.ip());
+    let sum = fill(&mut bytes[payload_at..]);
+    header.write_with_payload_sum(&mut bytes[TCP_AT..], *src.ip(), *dst.ip(), sum);
     let packet = ip::Header {
         header_len: ip::MIN_LEN,
         total_len: ip::MIN_LEN + header_len + len,

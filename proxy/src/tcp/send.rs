@@ -6,8 +6,7 @@ use pnat_shared::frame::Frame;
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::tcp::Seq;
 
-use super::congestion::Congestion;
-use super::cubic::Cubic;
+use super::congestion::{Algorithm, Congestion};
 use super::queue::SendQueue;
 use super::recovery::Phase;
 use super::rto::Rto;
@@ -64,7 +63,7 @@ pub(super) struct Sender<F> {
     /// The first retransmission of a recovery goes out whatever the window says.
     pub(super) force: bool,
     pub(super) rto: Rto,
-    pub(super) congestion: Cubic,
+    pub(super) congestion: Algorithm,
     /// End of a segment that was sent once, and when: the round trip being measured.
     pub(super) timed: Option<(Seq, Instant)>,
     /// A window probe is to be sent.
@@ -98,7 +97,7 @@ impl<F: Frame> Sender<F> {
             dup_acks: 0,
             force: false,
             rto: Rto::new(),
-            congestion: Cubic::new(u32::from(DEFAULT_MSS)),
+            congestion: Algorithm::new(u32::from(DEFAULT_MSS)),
             timed: None,
             probe: false,
             probing: false,
@@ -115,7 +114,7 @@ impl<F: Frame> Sender<F> {
         self.unanswered = Instant::FAR;
         self.last_sent = now;
         self.scoreboard.advance(self.una, now);
-        self.congestion = Cubic::new(u32::from(self.mss));
+        self.congestion = Algorithm::new(u32::from(self.mss));
         if syns > 1 {
             self.rto.after_lost_syn();
         }
@@ -142,7 +141,7 @@ impl<F: Frame> Sender<F> {
     }
 
     /// The sequence number behind everything that was asked to be sent, FIN included.
-    fn limit(&self) -> Seq {
+    pub(super) fn limit(&self) -> Seq {
         self.queue.end() + u32::from(self.fin)
     }
 
@@ -153,6 +152,11 @@ impl<F: Frame> Sender<F> {
     /// The peer's right edge.
     fn edge(&self) -> Seq {
         self.una + self.window
+    }
+
+    /// Whether [`Sender::next`] would find nothing, and nothing that waits for the peer's window either.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.nxt == self.limit() && self.tail != Tail::Due && !self.probe && self.scoreboard.is_clean()
     }
 
     /// What to send next in a segment with room for `max` bytes; the same answer until [`Sender::sent`].
@@ -225,6 +229,7 @@ impl<F: Frame> Sender<F> {
                 self.timed = None;
             }
         } else {
+            self.congestion.on_sent(self.pipe(), now);
             self.nxt = slice.end();
             self.probing = self.nxt.after(self.edge()) && slice.seq == self.una;
             self.probe = false;
@@ -241,7 +246,7 @@ impl<F: Frame> Sender<F> {
     /// Before new data follows a pause.
     pub(super) fn check_idle(&mut self, now: Instant) {
         if self.flight() == 0 && now.since(self.last_sent) > self.rto.current() {
-            self.congestion.on_idle();
+            self.congestion.on_idle(now);
         }
     }
 

@@ -87,7 +87,7 @@ impl<F: Frame> Sender<F> {
     }
 
     /// What an ACK says of the probe that was sent.
-    pub(super) fn judge_tail(&mut self, header: &Header, flight: u32) {
+    pub(super) fn judge_tail(&mut self, header: &Header, flight: u32, now: Instant) {
         if self.tail == Tail::Due {
             // The ACK came before the probe could leave.
             self.tail = Tail::Idle;
@@ -106,7 +106,7 @@ impl<F: Frame> Sender<F> {
         // The probe has itself repaired a loss, which tells of congestion all the same; a D-SACK (RFC 2883) says that it
         // was not needed.
         if again && !duplicate && self.phase == Phase::Open {
-            self.congestion.on_loss(flight);
+            self.congestion.on_loss(flight, now);
         }
     }
 }

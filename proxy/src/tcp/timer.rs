@@ -1,4 +1,4 @@
-//! The timers of an endpoint: four deadlines, and which comes first.
+//! The timers of an endpoint: the deadlines, and which comes first.
 
 use pnat_shared::time::Instant;
 
@@ -11,8 +11,10 @@ pub(super) struct Timers {
     pub(super) started: Instant,
     /// Sends a delayed ACK.
     pub(super) ack: Instant,
-    /// Ends an open that got no answer, or TIME-WAIT.
+    /// Ends an open that got no answer, a connection whose peer keeps its window shut, or TIME-WAIT.
     pub(super) life: Instant,
+    /// Asks a silent peer whether it is still there.
+    pub(super) keepalive: Instant,
     /// Gives memory back that an idle connection does not need.
     pub(super) trim: Instant,
 }
@@ -20,11 +22,11 @@ pub(super) struct Timers {
 impl Timers {
     pub(super) const fn new() -> Self {
         let far = Instant::FAR;
-        Self { retransmit: far, started: Instant::ZERO, ack: far, life: far, trim: far }
+        Self { retransmit: far, started: Instant::ZERO, ack: far, life: far, keepalive: far, trim: far }
     }
 
     pub(super) fn earliest(&self) -> Instant {
-        self.retransmit.min(self.ack).min(self.life).min(self.trim)
+        self.retransmit.min(self.ack).min(self.life).min(self.keepalive).min(self.trim)
     }
 }
 

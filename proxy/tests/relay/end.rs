@@ -48,6 +48,8 @@ const fn settings(task: &Task) -> Settings {
         open_timeout: Duration::from_secs(120),
         user_timeout: Duration::from_secs(300),
         time_wait: Duration::from_secs(5),
+        keepalive: Duration::ZERO,
+        patience: Duration::from_secs(300),
     }
 }
 

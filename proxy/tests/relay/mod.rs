@@ -133,6 +133,7 @@ impl World {
             connect_timeout: Duration::from_secs(60),
             half_open_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(600),
+            keepalive: Duration::from_secs(30),
             udp_timeout: Duration::from_secs(60),
             window: WINDOW,
             ring: 1024,

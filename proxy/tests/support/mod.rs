@@ -29,6 +29,7 @@ pub fn settings() -> Proxy {
         connect_timeout: Duration::from_secs(30),
         half_open_timeout: Duration::from_secs(10),
         idle_timeout: Duration::from_secs(3600),
+        keepalive: Duration::ZERO,
         udp_timeout: Duration::from_secs(60),
         window: WINDOW,
         ring: 1024,

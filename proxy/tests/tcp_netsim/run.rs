@@ -162,6 +162,8 @@ impl Run {
             user_timeout: Duration::from_secs(300),
             // Longer than any retransmission of the last FIN.
             time_wait: Duration::from_secs(240),
+            keepalive: Duration::from_secs(60),
+            patience: Duration::from_secs(600),
         };
         let iss = Seq(self.iss[side]);
         let peer: Box<dyn Peer> = match (self.other, side) {

@@ -7,3 +7,4 @@ mod loss;
 mod close;
 mod early;
 mod hostile;
+mod liveness;

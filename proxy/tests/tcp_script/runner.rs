@@ -10,6 +10,7 @@
 //! << @1.5 PF. 101+10 ack 301                       the same, sent at 1.5 s
 //! @2.5                                             time goes on to 2.5 s; timers fire on the way
 //! drop paws                                        the last `>>` was not used, for this reason
+//! window N | keepalive N | patience N              settings, times in seconds, before the endpoint opens
 //! send N | shutdown | abort | read | downstream N | mtu SEQ SIZE | pool N
 //! state S | error E | got N | queued N | over
 //! ```
@@ -82,6 +83,8 @@ pub(crate) fn play(script: &str) {
             open_timeout: Duration::from_secs(20),
             user_timeout: Duration::from_secs(60),
             time_wait: Duration::from_secs(10),
+            keepalive: Duration::ZERO,
+            patience: Duration::from_secs(3600),
         },
         now: Instant::from_secs(100),
         endpoint: None,
@@ -259,6 +262,8 @@ impl Bench {
                 self.endpoint = Some(Endpoint::accepted(self.settings, LOCAL, PEER, &handshake, self.now));
             }
             "window" => self.settings.window = number(&mut words)?,
+            "keepalive" => self.settings.keepalive = Duration::from_secs(number(&mut words)?.into()),
+            "patience" => self.settings.patience = Duration::from_secs(number(&mut words)?.into()),
             "send" => {
                 let len = number(&mut words)? as usize;
                 let bytes = text(self.send_at, len);

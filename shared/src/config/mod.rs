@@ -132,8 +132,10 @@ pub struct Proxy {
     pub connect_timeout: Duration,
     /// How long a client may take to complete a handshake that the server accepted.
     pub half_open_timeout: Duration,
-    /// How long an established pair may be silent.
+    /// How long an established pair may be silent, and how long a side may keep its window shut.
     pub idle_timeout: Duration,
+    /// After how long a silence each side is asked whether it is still there; zero: never. What it answers is no silence.
+    pub keepalive: Duration,
     /// How long a UDP pair may be silent.
     pub udp_timeout: Duration,
     /// Largest receive window of a socket, in bytes; also bounds what a stream may have in flight inside the pair.

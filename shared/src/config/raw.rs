@@ -93,6 +93,7 @@ pub(super) struct RawProxy {
     pub connect_timeout: Option<Spanned<String>>,
     pub half_open_timeout: Option<Spanned<String>>,
     pub idle_timeout: Option<Spanned<String>>,
+    pub keepalive: Option<Spanned<String>>,
     pub udp_timeout: Option<Spanned<String>>,
     pub window: Option<Spanned<Scalar>>,
     pub ring: Option<Spanned<i64>>,

@@ -325,6 +325,13 @@ fn proxy(raw: &RawProxy, findings: &mut Findings<'_>) -> Proxy {
     let half_open_timeout = time(raw.half_open_timeout.as_ref(), "proxy.half_open_timeout", 30);
     let idle_timeout = time(raw.idle_timeout.as_ref(), "proxy.idle_timeout", 2 * 3600 + 4 * 60);
     let udp_timeout = time(raw.udp_timeout.as_ref(), "proxy.udp_timeout", 5 * 60);
+    // RFC 9293 section 3.8.4: no less than two hours unless an operator says so.
+    let keepalive = findings.duration_or_off(
+        raw.keepalive.as_ref(),
+        "proxy.keepalive",
+        Duration::from_secs(1)..=LONGEST,
+        Duration::from_secs(2 * 3600),
+    );
     // RFC 7323 section 2.3: a window scaled by 14 at most.
     let window =
         raw.window.as_ref().and_then(|window| findings.bytes(window, "proxy.window", 4_096..=0xffff << 14));
@@ -333,6 +340,7 @@ fn proxy(raw: &RawProxy, findings: &mut Findings<'_>) -> Proxy {
         connect_timeout,
         half_open_timeout,
         idle_timeout,
+        keepalive,
         udp_timeout,
         window: window.and_then(|bytes| u32::try_from(bytes).ok()).unwrap_or(1 << 20),
         ring: findings.integer_or(raw.ring.as_ref(), "proxy.ring", 64..=65_536, 4_096),

@@ -139,6 +139,7 @@ pairs = 1000
 connect_timeout = "10s"
 half_open_timeout = "5s"
 idle_timeout = "1h 30m"
+keepalive = "0"
 udp_timeout = "1m"
 window = "256KiB"
 ring = 1024
@@ -201,6 +202,7 @@ level = "warn,pnat_proxy=debug"
         connect_timeout: seconds(10),
         half_open_timeout: seconds(5),
         idle_timeout: seconds(5400),
+        keepalive: seconds(0),
         udp_timeout: seconds(60),
         window: 256 << 10,
         ring: 1024,

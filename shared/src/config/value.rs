@@ -108,17 +108,40 @@ impl<'a> Findings<'a> {
         default: Duration,
     ) -> Duration {
         let Some(value) = value else { return default };
-        let text = value.get_ref();
-        match humantime::parse_duration(text) {
-            Ok(duration) if allowed.contains(&duration) => duration,
-            _ => {
-                let [low, high] =
-                    [allowed.start(), allowed.end()].map(|limit| humantime::format_duration(*limit));
-                let allowed = format!("a time from {low} to {high}, as in \"90s\" or \"2h 4m\"");
-                self.not_allowed(value, key, format!("\"{text}\""), allowed);
-                default
-            }
+        self.duration(value, key, &allowed, "").unwrap_or(default)
+    }
+
+    /// As [`Findings::duration_or`]; "0" stands for never and answers zero.
+    pub(super) fn duration_or_off(
+        &mut self,
+        value: Option<&Spanned<String>>,
+        key: &str,
+        allowed: RangeInclusive<Duration>,
+        default: Duration,
+    ) -> Duration {
+        match value {
+            None => default,
+            Some(value) if value.get_ref() == "0" => Duration::ZERO,
+            Some(value) => self.duration(value, key, &allowed, "\"0\" for never, or ").unwrap_or(default),
         }
+    }
+
+    fn duration(
+        &mut self,
+        value: &Spanned<String>,
+        key: &str,
+        allowed: &RangeInclusive<Duration>,
+        or: &str,
+    ) -> Option<Duration> {
+        let text = value.get_ref();
+        let duration = humantime::parse_duration(text).ok().filter(|duration| allowed.contains(duration));
+        if duration.is_none() {
+            let [low, high] =
+                [allowed.start(), allowed.end()].map(|limit| humantime::format_duration(*limit));
+            let allowed = format!("{or}a time from {low} to {high}, as in \"90s\" or \"2h 4m\"");
+            self.not_allowed(value, key, format!("\"{text}\""), allowed);
+        }
+        duration
     }
 
     /// A count of bytes: an integer, or a string with a unit.

@@ -90,20 +90,24 @@ impl Header {
     }
 
     /// Writes a header of [`MIN_LEN`] bytes, checksum included; `header_len` is not looked at.
+    ///
+    /// # Panics
+    /// Where `packet` is shorter.
     #[inline]
     pub fn write(&self, packet: &mut [u8]) {
-        packet[0] = 0x45;
-        packet[1] = self.tos;
-        packet[2..4].copy_from_slice(&(self.total_len as u16).to_be_bytes());
-        packet[4..6].copy_from_slice(&self.id.to_be_bytes());
-        packet[6..8].copy_from_slice(&self.fragment.to_be_bytes());
-        packet[8] = self.ttl;
-        packet[9] = self.protocol;
-        packet[10..12].copy_from_slice(&[0, 0]);
-        packet[12..16].copy_from_slice(&self.src.octets());
-        packet[16..20].copy_from_slice(&self.dst.octets());
-        let checksum = Sum::ZERO.bytes(&packet[..MIN_LEN]).finish();
-        packet[10..12].copy_from_slice(&checksum.to_be_bytes());
+        let header = packet.first_chunk_mut::<MIN_LEN>().expect("invariant: the caller has sized the packet");
+        let words = [
+            0x4500_0000 | u32::from(self.tos) << 16 | u32::from(self.total_len as u16),
+            u32::from(self.id) << 16 | u32::from(self.fragment),
+            u32::from(self.ttl) << 24 | u32::from(self.protocol) << 16,
+            self.src.to_bits(),
+            self.dst.to_bits(),
+        ];
+        let checksum = words.into_iter().fold(Sum::ZERO, Sum::words).finish();
+        for (place, word) in header.as_chunks_mut::<4>().0.iter_mut().zip(words) {
+            *place = word.to_be_bytes();
+        }
+        header[10..12].copy_from_slice(&checksum.to_be_bytes());
     }
 }
 

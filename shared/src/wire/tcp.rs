@@ -329,23 +329,59 @@ impl Header {
         self.write_with_payload_sum(bytes, src, dst, payload);
     }
 
-    /// As [`Header::write`], where the payload's sum is known already (folded into the copy).
+    /// As [`Header::write`], where the payload's sum is known already: it came with the payload's first checksum
+    /// ([`payload_sum`]), or was folded into the copy.
+    ///
+    /// # Panics
+    /// Where `bytes` is shorter than the header.
     #[inline]
     pub fn write_with_payload_sum(&self, bytes: &mut [u8], src: Ipv4Addr, dst: Ipv4Addr, payload: Sum) {
-        let len = self.len();
-        bytes[0..2].copy_from_slice(&self.src_port.to_be_bytes());
-        bytes[2..4].copy_from_slice(&self.dst_port.to_be_bytes());
-        bytes[4..8].copy_from_slice(&self.seq.0.to_be_bytes());
-        bytes[8..12].copy_from_slice(&self.ack.0.to_be_bytes());
-        bytes[12] = (len as u8 / 4) << 4;
-        bytes[13] = self.flags.0;
-        bytes[14..16].copy_from_slice(&self.window.to_be_bytes());
-        bytes[16..18].copy_from_slice(&[0, 0]);
-        bytes[18..20].copy_from_slice(&self.urgent.to_be_bytes());
-        self.options.write(&mut bytes[MIN_LEN..len]);
-        let checksum = payload.and(Sum::pseudo(src, dst, 6, bytes.len())).bytes(&bytes[..len]).finish();
-        bytes[16..18].copy_from_slice(&checksum.to_be_bytes());
+        let (len, total) = (self.len(), bytes.len());
+        let (header, rest) =
+            bytes.split_first_chunk_mut::<MIN_LEN>().expect("invariant: the caller has sized the segment");
+        let words = [
+            u32::from(self.src_port) << 16 | u32::from(self.dst_port),
+            self.seq.0,
+            self.ack.0,
+            (len as u32 / 4) << 28 | u32::from(self.flags.0) << 16 | u32::from(self.window),
+            u32::from(self.urgent),
+        ];
+        let options = &mut rest[..len - MIN_LEN];
+        let sum = match (self.options.timestamps, <&mut [u8; STAMPS_LEN]>::try_from(&mut *options)) {
+            // What nearly every segment carries.
+            (Some((value, echo)), Ok(place)) => {
+                let first = if self.options.sack_permitted { SACK_AND_STAMPS } else { STAMPS };
+                put(place, [first, value, echo])
+            }
+            _ => {
+                self.options.write(options);
+                Sum::ZERO.bytes(options)
+            }
+        };
+        let sum = sum.and(put(header, words)).and(payload).and(Sum::pseudo(src, dst, 6, total));
+        header[CHECKSUM_AT..CHECKSUM_AT + 2].copy_from_slice(&sum.finish().to_be_bytes());
     }
+}
+
+/// Bytes of the timestamps option with its padding, and the first four of them: NOP, NOP (or SACK-permitted), 8, 10.
+const STAMPS_LEN: usize = 12;
+const STAMPS: u32 = 0x0101_080a;
+const SACK_AND_STAMPS: u32 = 0x0402_080a;
+
+/// Writes words, and answers their sum.
+#[inline]
+fn put<const N: usize>(bytes: &mut [u8], words: [u32; N]) -> Sum {
+    for (place, word) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(words) {
+        *place = word.to_be_bytes();
+    }
+    words.into_iter().fold(Sum::ZERO, Sum::words)
+}
+
+/// The sum of the payload behind `header` in an intact segment of `len` bytes altogether: whatever makes the whole
+/// of it sum up right. The payload itself is not read.
+#[inline]
+pub fn payload_sum(header: &[u8], len: usize, src: Ipv4Addr, dst: Ipv4Addr) -> Sum {
+    Sum::ZERO.word(Sum::pseudo(src, dst, 6, len).bytes(header).finish())
 }
 
 /// Whether a segment's checksum is right.
@@ -375,6 +411,25 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_payload_keeps_its_sum_from_one_segment_to_another(
+            ports: u32, words: u64, first in options(), second in options(),
+            payload in prop::collection::vec(any::<u8>(), 0..50),
+        ) {
+            let (src, dst) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::from_bits(ports));
+            let header = |options| Header {
+                src_port: ports as u16, seq: Seq(words as u32), window: (words >> 32) as u16, options, ..Header::default()
+            };
+            let mut bytes = vec![0; header(first).len()];
+            bytes.extend_from_slice(&payload);
+            header(first).write(&mut bytes, src, dst);
+            let sum = payload_sum(&bytes[..header(first).len()], bytes.len(), src, dst);
+            let mut bytes = vec![0; header(second).len()];
+            bytes.extend_from_slice(&payload);
+            header(second).write_with_payload_sum(&mut bytes, dst, src, sum);
+            prop_assert!(is_intact(&bytes, dst, src));
+        }
+
         #[test]
         fn what_is_written_is_read(
             seq: u32, ack: u32, flags: u8, window: u16, options in options(),

@@ -1,0 +1,153 @@
+//! Linux's TCP on both ends of the gateway, in all its moods: a matrix of rows, each run by `proxy` and by `nat`.
+//!
+//! A row sets up both hosts (`setting`), lets them exchange something over new connections ([`Way`]), and says what each
+//! must see. In every row the kernel is the client of one leg and the server of the other, and bytes go up and down, so
+//! the gateway plays both roles in both directions. Rows of one test share a gateway, whose counters tell by which way a
+//! row went. To add a case is to add a row.
+
+mod ending;
+
+mod options;
+mod setting;
+mod talk;
+
+use std::fmt;
+use std::panic::{self, AssertUnwindSafe};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::fixture::{Lab, wait_until};
+use crate::hosts::{CLIENT, SERVER};
+use crate::policy;
+use setting::Setting;
+
+/// A way through the gateway, chosen by the server's port.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    Proxy,
+    Nat,
+}
+
+impl Way {
+    pub(crate) const BOTH: [Self; 2] = [Self::Proxy, Self::Nat];
+
+    pub(crate) const fn port(self) -> u16 {
+        match self {
+            Self::Proxy => 7000,
+            Self::Nat => 7100,
+        }
+    }
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Proxy => "proxy",
+            Self::Nat => "nat",
+        })
+    }
+}
+
+/// One case: how the hosts are set up, and what they do then. What they must see, `exchange` asserts.
+pub(crate) struct Row {
+    name: String,
+    client: Vec<Setting>,
+    server: Vec<Setting>,
+    exchange: Box<dyn Fn(Way)>,
+}
+
+impl Row {
+    pub(crate) fn new(name: impl Into<String>, exchange: impl Fn(Way) + 'static) -> Self {
+        Self { name: name.into(), client: Vec::new(), server: Vec::new(), exchange: Box::new(exchange) }
+    }
+
+    pub(crate) fn client(mut self, settings: impl IntoIterator<Item = Setting>) -> Self {
+        self.client.extend(settings);
+        self
+    }
+
+    pub(crate) fn server(mut self, settings: impl IntoIterator<Item = Setting>) -> Self {
+        self.server.extend(settings);
+        self
+    }
+
+    /// The same settings on both hosts.
+    pub(crate) fn both(self, settings: impl IntoIterator<Item = Setting> + Clone) -> Self {
+        self.client(settings.clone()).server(settings)
+    }
+}
+
+/// A lab whose gateway sends the ports from [`Way::port`] of `Nat` on through the packet path, and all others by the proxy
+/// and a passing chain.
+pub(crate) fn lab() -> Lab {
+    ready(Lab::start(&policy()))
+}
+
+pub(crate) fn policy() -> String {
+    let nat = Way::Nat.port();
+    format!(
+        r#"
+        [[rule]]
+        name = "translated"
+        match = {{ proto = "tcp", dst_port = ["{nat}-{}"] }}
+        action = "nat"
+        {}
+        "#,
+        nat + 99,
+        policy::proxied()
+    )
+}
+
+/// Hosts learn nothing from one row for the next.
+pub(crate) fn ready(lab: Lab) -> Lab {
+    for host in [CLIENT, SERVER] {
+        setting::sysctl("tcp_no_metrics_save", "1").apply(host).keep();
+    }
+    lab
+}
+
+/// Runs every row by both ways, goes on where one fails, and says in the end which did.
+pub(crate) fn run(lab: &Lab, rows: impl IntoIterator<Item = Row>) {
+    run_by(&Way::BOTH, lab, rows);
+}
+
+/// The same by these ways only.
+pub(crate) fn run_by(ways: &[Way], lab: &Lab, rows: impl IntoIterator<Item = Row>) {
+    let mut failed = Vec::new();
+    for row in rows {
+        let client: Vec<_> = row.client.iter().map(|setting| setting.apply(CLIENT)).collect();
+        let server: Vec<_> = row.server.iter().map(|setting| setting.apply(SERVER)).collect();
+        for &way in ways {
+            let before = pairs_opened(lab);
+            let outcome = panic::catch_unwind(AssertUnwindSafe(|| (row.exchange)(way)));
+            let opened = pairs_opened(lab) - before;
+            if let Err(cause) = outcome {
+                failed.push(format!("{} by {way}: {}", row.name, words(cause.as_ref())));
+            } else if (opened > 0) != (way == Way::Proxy) {
+                failed.push(format!("{} by {way}: {opened} pairs were opened", row.name));
+            }
+        }
+        drop((client, server));
+    }
+    assert!(failed.is_empty(), "{} rows failed:\n{}", failed.len(), failed.join("\n"));
+    settles(lab);
+}
+
+/// When all is said, nothing is left of it: no pair, no panic, and no packet that the hosts or the gateway got wrong.
+fn settles(lab: &Lab) {
+    wait_until(Duration::from_secs(20), "every pair has ended", || {
+        lab.stat("/totals/proxy/pairs_tcp") == 0 && lab.stat("/totals/proxy/kept") == 0
+    });
+    assert_eq!(lab.stat("/totals/proxy/panics"), 0);
+}
+
+pub(crate) fn pairs_opened(lab: &Lab) -> u64 {
+    lab.stat("/totals/proxy/pairs_tcp_opened")
+}
+
+/// What a panic said.
+fn words(cause: &(dyn std::any::Any + Send)) -> &str {
+    let owned = cause.downcast_ref::<String>().map(String::as_str);
+    owned.or_else(|| cause.downcast_ref::<&str>().copied()).unwrap_or("a panic without words")
+}

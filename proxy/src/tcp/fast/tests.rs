@@ -1,0 +1,122 @@
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use pnat_shared::testkit::{Random, VecFrame, VecPool};
+use pnat_shared::time::Duration;
+use pnat_shared::wire::tcp::{Options, Seq};
+
+use super::*;
+use crate::tcp::{Offer, Settings};
+
+const LOCAL: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 1), 1);
+const PEER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(240, 0, 0, 1), 7);
+const WINDOW: u16 = 500;
+
+fn header(seq: u32, ack: u32, flags: Flags, stamp: Option<u32>) -> Header {
+    let options = Options { timestamps: stamp.map(|value| (value, 1)), ..Options::default() };
+    Header {
+        src_port: 7,
+        dst_port: 1,
+        seq: Seq(seq),
+        ack: Seq(ack),
+        flags,
+        window: WINDOW,
+        urgent: 0,
+        options,
+    }
+}
+
+/// An open connection: the next byte from the peer is 101, the next to it 901.
+fn endpoint(stamps: bool, now: Instant) -> Endpoint<VecFrame> {
+    let settings = Settings {
+        window: 8192,
+        mtu: 1500,
+        open_timeout: Duration::from_secs(60),
+        user_timeout: Duration::from_secs(60),
+        time_wait: Duration::from_secs(2),
+        keepalive: Duration::ZERO,
+        patience: Duration::from_secs(3600),
+    };
+    let stamp = stamps.then_some(5);
+    let mut syn = header(100, 0, Flags::SYN, stamp);
+    syn.options.mss = Some(1000);
+    syn.options.sack_permitted = true;
+    let mut endpoint = Endpoint::accept(settings, LOCAL, PEER, &syn, now);
+    endpoint.answer(Seq(900), Offer { mss: 1000, window_scale: None, sack: true, timestamp: stamp }, now);
+    transmit(&mut endpoint, now);
+    let ack = header(101, 901, Flags::ACK, stamp);
+    endpoint.on_segment(&ack, Chunk::from_vec(Vec::new()), now).unwrap();
+    assert_eq!(endpoint.state(), State::Established);
+    endpoint
+}
+
+fn transmit(endpoint: &mut Endpoint<VecFrame>, now: Instant) -> Vec<VecFrame> {
+    let mut out = Vec::new();
+    endpoint.transmit(&mut VecPool::endless(), now, 64, &mut out);
+    out
+}
+
+/// What a peer may say at this point, most of it expected.
+fn segment(random: &mut Random, stamps: bool, nxt: u32, una: u32, sent: u32) -> (Header, Vec<u8>) {
+    let mut often = |usual: u32, other: u32| if random.chance(0.9) { usual } else { other };
+    let seq = often(nxt, nxt.wrapping_add(700)).wrapping_sub(often(0, 300));
+    let ack = often(una, sent).wrapping_add(often(0, 1));
+    let flags = Flags(often(u32::from(Flags::ACK.0), u32::from(Flags::ACK.with(Flags::FIN).0)) as u8);
+    let stamp = often(6, 3);
+    let mut header = header(seq, ack, flags, stamps.then_some(stamp));
+    header.window = often(u32::from(WINDOW), 0) as u16;
+    if random.chance(0.05) {
+        header.options.sack.push(Seq(una + 1), Seq(sent));
+    }
+    if random.chance(0.05) {
+        header.options.timestamps = None;
+    }
+    let len = if random.chance(0.8) { 1 + random.below(1000) } else { 0 };
+    (header, vec![7; len as usize])
+}
+
+#[test]
+fn what_is_predicted_is_what_the_whole_check_would_do() {
+    let mut predicted = 0;
+    for seed in 0..400 {
+        let mut random = Random::new(seed);
+        let stamps = random.chance(0.5);
+        let mut now = Instant::from_secs(1);
+        let (mut ours, mut oracle) = (endpoint(stamps, now), endpoint(stamps, now));
+        for _ in 0..40 {
+            now += Duration::from_micros(random.below(30_000));
+            let (nxt, una, sent) = (ours.recv.nxt.0, ours.send.una.0, ours.send.nxt.0);
+            let (header, payload) = segment(&mut random, stamps, nxt, una, sent);
+            let is_predicted = ours.is_predicted(&header, payload.len());
+            predicted += u32::from(is_predicted);
+            let chunk = || Chunk::from_vec(payload.clone());
+            let answer = ours.on_segment(&header, chunk(), now);
+            let expected = match oracle.state() {
+                State::Closed => oracle.on_segment_closed(&header, payload.len()),
+                _ => oracle.on_segment_synchronized(&header, chunk(), now),
+            };
+            assert_eq!(answer, expected, "seed {seed}: {header:?}");
+            for endpoint in [&mut ours, &mut oracle] {
+                if endpoint.deadline() <= now {
+                    endpoint.on_timer(now);
+                }
+            }
+            if random.chance(0.3) {
+                ours.send(Chunk::from_vec(vec![1; 400]));
+                oracle.send(Chunk::from_vec(vec![1; 400]));
+            }
+            if random.chance(0.5) {
+                assert_eq!(
+                    ours.receive().map(|chunk| chunk.len()),
+                    oracle.receive().map(|chunk| chunk.len())
+                );
+            }
+            if random.chance(0.5) {
+                assert_eq!(transmit(&mut ours, now), transmit(&mut oracle, now), "seed {seed}");
+            }
+            // Too long to be shown.
+            let same = format!("{ours:?}") == format!("{oracle:?}");
+            assert!(same, "seed {seed}: {header:?}, predicted: {is_predicted}");
+        }
+    }
+    assert!(predicted > 1000, "the prediction is hardly tested: {predicted}");
+}
