@@ -102,6 +102,7 @@ mod tests {
             matching: Match::default(),
             action: Action::Proxy,
             accept: Accept::Early,
+            congestion: [None; 2],
             filters: Vec::new(),
         };
         let policy = Policy { rules: vec![rule], default_action: Action::Nat, filters: Vec::new() };

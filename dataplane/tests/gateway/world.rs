@@ -10,7 +10,7 @@ use pnat_dataplane::route::PortInfo;
 use pnat_dataplane::worker::{Outputs, Setup, SynCookies, Worker, WorkerStats};
 use pnat_proxy::filter::{Chains, Services};
 use pnat_proxy::reactor::{self, Reactor};
-use pnat_shared::config::{self, Accept, Action, Match, Policy, Rule};
+use pnat_shared::config::{self, Accept, Action, Match, Policy, Rule, Transport};
 use pnat_shared::flow::WorkerId;
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::loopback::{FromProxy, ToProxy};
@@ -84,6 +84,7 @@ impl World {
             matching: Match::default(),
             action: run.action,
             accept: run.accept,
+            congestion: [None; 2],
             filters: Vec::new(),
         };
         let policy = Policy { rules: vec![rule], default_action: Action::Nat, filters: Vec::new() };
@@ -402,5 +403,6 @@ fn proxy() -> config::Proxy {
         window: WINDOW,
         ring: 4096,
         syn_cookies_above: 1024,
+        transport: Transport::default(),
     }
 }

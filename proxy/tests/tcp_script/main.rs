@@ -8,3 +8,4 @@ mod close;
 mod early;
 mod hostile;
 mod liveness;
+mod path;
