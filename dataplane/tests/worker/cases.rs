@@ -278,7 +278,6 @@ fn set_up(lines: &[&str]) -> (World, Vec<std::net::Ipv4Addr>, bool) {
                 action: Action::Proxy,
                 accept: Accept::Early,
                 congestion: [None; 2],
-                congestion: [None; 2],
                 filters: Vec::new(),
             }),
             ["pool", n] => world.pool = n.parse().unwrap(),
