@@ -90,28 +90,28 @@ impl<F: Frame> Conversation<F> {
     pub(super) fn deliver<P: FramePool<F>>(
         &mut self,
         side: Side,
-        body: Body,
+        body: &Body,
         frame: F,
         visit: &mut Visit<'_, F, P>,
     ) -> Result<(), DropReason> {
         match (self, body) {
             (Self::Tcp(pair), Body::Segment { header, payload, sum }) => {
                 visit.stats.packets[side as usize].add(1);
-                let payload = Chunk::from_frame(frame, payload.start, payload.end).with_sum(sum);
+                let payload = Chunk::from_frame(frame, payload.start, payload.end).with_sum(*sum);
                 if visit.is_full && !payload.is_empty() && pair.chunks() >= FAIR_SHARE {
-                    return pair.on_unwelcome_text(side, header, payload, visit);
+                    return pair.on_unwelcome_text(side, *header, payload, visit);
                 }
                 let payload = if visit.is_thrifty { payload.out_of_frame() } else { payload };
-                pair.on_segment(side, &header, payload, visit)
+                pair.on_segment(side, header, payload, visit)
             }
             (Self::Udp(association), Body::Datagram { payload }) => {
                 visit.stats.packets[side as usize].add(1);
-                association.on_datagram(side, frame, payload, visit)
+                association.on_datagram(side, frame, payload.clone(), visit)
             }
             (conversation, Body::Icmp(complaint)) => {
                 let of_use = match conversation {
-                    Self::Tcp(pair) => pair.on_complaint(side, &complaint, visit),
-                    Self::Udp(association) => association.on_complaint(side, &complaint, visit),
+                    Self::Tcp(pair) => pair.on_complaint(side, complaint, visit),
+                    Self::Udp(association) => association.on_complaint(side, complaint, visit),
                 };
                 visit.stats.icmp_soft.add(u64::from(!of_use));
                 Ok(())

@@ -30,10 +30,7 @@ impl<F: Frame> Endpoint<F> {
         budget: usize,
         out: &mut Vec<F>,
     ) -> bool {
-        if self.is_quiet() {
-            return true;
-        }
-        if self.is_open() {
+        if self.is_open() && !self.send.is_quiet() {
             self.send.check_idle(now);
         }
         let sent_before = self.send.nxt;
@@ -56,20 +53,6 @@ impl<F: Frame> Endpoint<F> {
         complete
     }
 
-    /// Whether there is nothing to send, as most visits find one of a pair's sockets: for the price of a few comparisons.
-    fn is_quiet(&mut self) -> bool {
-        let quiet = self.is_open()
-            && self.reset.is_none()
-            && !self.syn_due
-            && self.send.is_quiet()
-            && self.recv.owed != Owed::Now
-            && !self.recv.is_update_due();
-        if quiet {
-            self.send.limited = false;
-        }
-        quiet
-    }
-
     fn next(&mut self) -> Option<Next> {
         if let Some(reset) = self.reset {
             return Some(Next::Reset(reset));
@@ -80,10 +63,14 @@ impl<F: Frame> Endpoint<F> {
         if !self.is_open() {
             return None;
         }
-        let options = self.options();
-        let max = usize::from(self.send.mss).saturating_sub(options).max(1);
-        if let Some(slice) = self.send.next(max as u32) {
-            return Some(Next::Data(slice));
+        if self.send.is_quiet() {
+            self.send.limited = false;
+            debug_assert_eq!(self.send.next(u32::from(self.send.mss)), None, "quiet");
+        } else {
+            let max = usize::from(self.send.mss).saturating_sub(self.options()).max(1);
+            if let Some(slice) = self.send.next(max as u32) {
+                return Some(Next::Data(slice));
+            }
         }
         if self.keepalive_due {
             return Some(Next::KeepAlive);
