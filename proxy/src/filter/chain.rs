@@ -184,7 +184,8 @@ impl StreamChain {
     pub(crate) fn warm(&self) -> u64 {
         let stages = self.stages.iter().fold(0, |sum, stage| {
             let [first, second] = &stage.halves;
-            sum ^ first.held.len() ^ second.held.len() ^ usize::from(first.watching) ^ stage.name.len()
+            let wakes = usize::from(first.wake.is_some()) ^ usize::from(second.wake.is_some());
+            sum ^ first.held.len() ^ second.held.len() ^ usize::from(first.watching) ^ wakes
         });
         (stages ^ self.limit ^ self.output.len()) as u64
     }

@@ -27,14 +27,14 @@ impl<F: Frame> Pair<F> {
     pub(super) fn carry<P: FramePool<F>>(&mut self, stream: Stream, visit: &mut Visit<'_, F, P>) -> bool {
         let window = self.limits.window as usize;
         let (mut bytes, mut chunks) = (0, 0);
-        loop {
+        while chunks < CHUNKS && self.socket(stream.enters()).is_ready() {
             let room = window.saturating_sub(self.downstream(stream));
             let taken = self.carry_run(stream, room, CHUNKS - chunks, visit);
-            bytes += taken.bytes;
-            chunks += taken.chunks;
             if taken.chunks == 0 {
                 break;
             }
+            bytes += taken.bytes;
+            chunks += taken.chunks;
         }
         if bytes > 0 {
             self.tally.received(stream, bytes);
@@ -47,9 +47,19 @@ impl<F: Frame> Pair<F> {
                 self.pass(visit);
             }
         }
-        let waiting = self.downstream(stream);
-        self.socket(stream.enters()).set_downstream(waiting);
+        self.bound(stream, visit.share.bytes);
         chunks == CHUNKS
+    }
+
+    /// Tells the socket by which a stream enters how much of it waits, and may wait, inside the pair: as much as the other
+    /// socket has a use for. What filters hold they hold for what follows, which must be let in.
+    fn bound(&mut self, stream: Stream, most: usize) {
+        let held = self.chain.as_ref().map_or(0, |chain| chain.held(stream));
+        let leaving = self.socket(!stream.enters());
+        let (waiting, useful) = (held + leaving.queued(), held + leaving.appetite());
+        let entering = self.socket(stream.enters());
+        entering.set_downstream(waiting);
+        entering.limit_downstream(useful, most);
     }
 
     /// Takes what came in order out of a socket, some chunks at most and until there are enough bytes for the `room` that

@@ -43,7 +43,7 @@ impl<F: Frame> Reactor<F> {
             return self.stats.drops.add(DropReason::StaleHandle, 1);
         };
         let slot = &mut self.slots[key];
-        let visit = &mut self.bench.visit(round);
+        let visit = &mut self.bench.visit(&slot.account, round);
         let delivered = contain(|| slot.conversation.deliver(arrival.side, &arrival.body, frame, visit));
         slot.cause = Some(Cause { at, taken: round.now });
         match delivered {
@@ -67,10 +67,15 @@ impl<F: Frame> Reactor<F> {
         }
     }
 
-    /// Notes a pair whose timer has fired.
-    pub(super) fn fire(&mut self, key: u32) {
-        if let Some(slot) = self.slots.get_mut(key) {
-            slot.armed = Instant::FAR;
+    /// A pair's timer has fired: notes the pair, or winds the timer up again where what it was for has moved on meanwhile.
+    pub(super) fn fire(&mut self, key: u32, now: Instant) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        slot.armed = Instant::FAR;
+        let deadline = slot.conversation.deadline();
+        if deadline > now && deadline != Instant::FAR && !slot.dry {
+            slot.armed = deadline;
+            self.wheel.arm(key, deadline);
+        } else {
             self.touch(key);
         }
     }
@@ -93,7 +98,7 @@ impl<F: Frame> Reactor<F> {
         slot.touched = false;
         // An armed timer lies no later than what it is for; where it has fired, or was never armed, the pair knows.
         let may_be_due = slot.armed <= round.now || slot.armed == Instant::FAR;
-        let visit = &mut self.bench.visit(round);
+        let visit = &mut self.bench.visit(&slot.account, round);
         let Some(progress) = contain(|| {
             if may_be_due && slot.conversation.deadline() <= visit.now {
                 slot.conversation.on_timer(visit);
@@ -112,11 +117,12 @@ impl<F: Frame> Reactor<F> {
             self.latency.record(Stage::Connect, took, 1);
         }
         let slot = &mut self.slots[key];
-        self.bench.keep(&mut slot.kept, slot.conversation.kept());
+        self.bench.keep(&mut slot.account, slot.conversation.kept());
         if let Some(reason) = slot.conversation.over() {
             return self.remove(key, reason, round.out);
         }
         let mut deadline = slot.conversation.deadline();
+        slot.dry = progress.dry;
         if progress.dry {
             deadline = deadline.min(round.now + DRY_RETRY);
         }
@@ -150,7 +156,7 @@ impl<F: Frame> Reactor<F> {
         round: &mut Round<'_, F, P>,
     ) {
         let Some(slot) = self.slots.get_mut(key) else { return };
-        let visit = &mut self.bench.visit(round);
+        let visit = &mut self.bench.visit(&slot.account, round);
         let Some(progress) = contain(|| {
             slot.conversation.close(reason, visit);
             slot.conversation.pump(visit)
@@ -166,7 +172,7 @@ impl<F: Frame> Reactor<F> {
         self.stats.panics.add(1);
         let slot = &mut self.slots[key];
         tracing::error!(handle = ?slot.handle, flow = ?slot.conversation.flow(), "a pair panicked and was reset");
-        let visit = &mut self.bench.visit(round);
+        let visit = &mut self.bench.visit(&slot.account, round);
         let _ = contain(|| {
             slot.conversation.close(CloseReason::Internal, visit);
             let _ = slot.conversation.pump(visit);
@@ -178,8 +184,7 @@ impl<F: Frame> Reactor<F> {
 
     /// Forgets a pair that has ended, and tells its worker.
     pub(super) fn remove(&mut self, key: u32, reason: CloseReason, out: &mut Outputs<F>) {
-        let Some(mut slot) = self.slots.remove(key) else { return };
-        self.bench.keep(&mut slot.kept, 0);
+        let Some(slot) = self.slots.remove(key) else { return };
         self.index.remove(slot.handle);
         self.wheel.cancel(key);
         self.policies.release(slot.policy);
@@ -191,6 +196,7 @@ impl<F: Frame> Reactor<F> {
         );
         self.stats.closes.add(reason, 1);
         out.closed(slot.handle, reason);
-        let _ = contain(|| drop(slot));
+        self.bench.forget(slot.account);
+        let _ = contain(|| drop(slot.conversation));
     }
 }

@@ -9,10 +9,11 @@
 //!    |                                                                            ^
 //!  open (handshake)                                               output, segment (headers, frames)
 //!  fast (what was expected)
-//!  input (acceptability, RST, ACK) --> recovery, tail (loss) --> send (what goes next)
-//!    '--> recv (order, window, ACKs)   scoreboard, ranges        queue (bytes)
-//!           reassembly                 rto                       timer, clock, liveness
-//!                                      congestion (cubic, hystart, newreno)
+//!  input (acceptability, RST, ACK) --> recovery, loss --> send (what goes next)
+//!    '--> recv (order, window, ACKs)   rack, tail, undo     queue (bytes)
+//!           reassembly, ranges         scoreboard, records  path (MTU), timer, clock, liveness
+//!           sizing                     rate, prr, rto
+//!                                      congestion (cubic, hystart, newreno, bbr), pacing
 //! ```
 
 mod endpoint;
@@ -21,21 +22,32 @@ mod fast;
 mod input;
 mod output;
 mod recv;
+mod sizing;
 mod reassembly;
 mod send;
 mod queue;
 mod recovery;
+mod loss;
+mod rack;
 mod tail;
+mod prr;
+mod undo;
 mod scoreboard;
+mod records;
+mod spans;
+mod rate;
 mod ranges;
 mod congestion;
 mod cubic;
 mod hystart;
 mod newreno;
+mod bbr;
+mod pacing;
 mod rto;
 mod clock;
 mod timer;
 mod liveness;
+mod path;
 mod segment;
 
 pub use endpoint::{Endpoint, Error, Offer, Settings, State};
@@ -47,6 +59,6 @@ mod tests {
     /// Two of them and their pair are to stay below 2 KiB while idle.
     #[test]
     fn an_endpoint_without_queues_is_small() {
-        assert!(size_of::<super::Endpoint<VecFrame>>() <= 800);
+        assert!(size_of::<super::Endpoint<VecFrame>>() <= 832);
     }
 }
