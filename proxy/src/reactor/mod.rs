@@ -174,7 +174,7 @@ impl<F: Frame> Reactor<F> {
         let mut fired = std::mem::take(&mut self.fired);
         self.wheel.expire(now, VISITS, &mut fired);
         for key in fired.drain(..) {
-            self.fire(key);
+            self.fire(key, now);
         }
         self.fired = fired;
         self.visit_ready(round);
