@@ -134,6 +134,6 @@ impl<F: Frame> Reactor<F> {
         };
         let quote = Quote::of(frame).ok_or(refused)?;
         let opening = Opening { new, flow, chain: snapshot.chains.stream(new.rule), segment, quote };
-        Ok(Conversation::Tcp(Box::new(Pair::open(opening, self.limits, now))))
+        Ok(Conversation::Tcp(Box::new(Pair::open(opening, &self.limits, now))))
     }
 }
