@@ -186,6 +186,13 @@ impl<F: Frame> Pair<F> {
         self.expiry().min(self.first.deadline()).min(self.second.deadline()).min(chain)
     }
 
+    /// Reads something of every cache line that a segment will need; what, means nothing.
+    pub(crate) fn warm(&self) -> u64 {
+        let chain = self.chain.as_ref().map_or(0, StreamChain::warm);
+        let rest = self.last_seen.as_nanos() ^ self.flow.opened.as_nanos() ^ self.tally.warm();
+        rest ^ u64::from(self.limits.window) ^ chain ^ self.first.warm() ^ self.second.warm()
+    }
+
     /// Why the pair ended, once there is nothing left for it to do.
     pub(crate) const fn over(&self) -> Option<CloseReason> {
         match self.phase {

@@ -87,6 +87,13 @@ pub(super) fn read(frame: &[u8]) -> Result<Arrival, DropReason> {
     }
 }
 
+/// Whose a frame seems to be, where it is a plain packet of TCP or UDP: nothing is checked.
+#[inline]
+pub(super) fn peek(frame: &[u8]) -> Option<Handle> {
+    let [a, b, c, d, _, _, _, _, e, f] = *frame.get(L2_LEN + 12..)?.first_chunk()?;
+    unmask(Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([e, f]))
+}
+
 /// From a masked address to one of the proxy's sockets.
 fn address(src: (Ipv4Addr, u16), dst: (Ipv4Addr, u16)) -> Result<(Handle, Side), DropReason> {
     let handle = unmask(src.0, src.1).ok_or(DropReason::NoBinding)?;

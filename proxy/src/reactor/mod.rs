@@ -11,6 +11,7 @@
 //!
 //! A pair that panics is taken out, reset and counted; the others never notice.
 
+mod ahead;
 mod demux;
 mod index;
 mod slots;
@@ -76,6 +77,8 @@ pub struct Reactor<F: Frame> {
     bench: Workbench<F>,
     /// Keys of pairs whose timers fired. Empty between calls; kept for its memory.
     fired: Vec<u32>,
+    /// Keys of the pairs that a burst is for. Empty between calls; kept for its memory.
+    ahead: Vec<u32>,
     residence: Residence,
     latency: Latency,
     stats: Arc<ReactorStats>,
@@ -113,6 +116,7 @@ impl<F: Frame> Reactor<F> {
             policies: Policies::default(),
             bench: Workbench::new(services, Arc::clone(&stats), settings.pairs as usize),
             fired: Vec::new(),
+            ahead: Vec::new(),
             residence: Residence::default(),
             latency: Latency::default(),
             stats,
@@ -139,6 +143,7 @@ impl<F: Frame> Reactor<F> {
     ) {
         let round = &mut Round { now, pool, out };
         self.residence.begin(now, &mut self.latency);
+        self.look_ahead(input);
         for message in input.drain(..) {
             match message {
                 ToProxy::Packet { frame, at } => {

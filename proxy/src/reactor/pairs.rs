@@ -150,6 +150,14 @@ impl<F: Frame> Conversation<F> {
         }
     }
 
+    /// Reads something of every cache line that a segment will need; what, means nothing.
+    pub(super) fn warm(&self) -> u64 {
+        match self {
+            Self::Tcp(pair) => pair.warm(),
+            Self::Udp(_) => 0,
+        }
+    }
+
     /// Why it ended, once it has.
     pub(super) fn over(&self) -> Option<CloseReason> {
         match self {

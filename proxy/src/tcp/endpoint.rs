@@ -11,8 +11,8 @@ use pnat_shared::verdict::DropReason;
 use pnat_shared::wire::tcp::{Header, Seq};
 
 use super::clock::Clock;
+use super::path::Path;
 use super::recv::{Owed, Receiver};
-use super::segment::HEADERS;
 use super::send::Sender;
 use super::timer::{Timers, fires};
 use crate::chunk::Chunk;
@@ -156,6 +156,7 @@ pub struct Endpoint<F> {
     pub(super) send: Sender<F>,
     pub(super) recv: Receiver<F>,
     pub(super) timers: Timers,
+    pub(super) path: Path,
     /// A SYN or SYN-ACK is to be sent.
     pub(super) syn_due: bool,
     /// How many were sent.
@@ -239,6 +240,7 @@ impl<F: Frame> Endpoint<F> {
             send: Sender::new(iss),
             recv: Receiver::new(settings.window),
             timers: Timers::new(),
+            path: Path::default(),
             syn_due: false,
             syns: 0,
             reset: None,
@@ -408,12 +410,32 @@ impl<F: Frame> Endpoint<F> {
         self.recv.shift
     }
 
-    /// An ICMP "fragmentation needed" that quotes a segment of ours with this sequence number (RFC 1191; RFC 5927 section 7:
-    /// ignored unless the number is in flight).
+    /// An ICMP "fragmentation needed" that quotes a segment of ours with this sequence number; `mtu` 0: it does not say what
+    /// fits (RFC 1191). Ignored unless the number is in flight; where longer segments have passed, only a timeout makes it
+    /// believed (RFC 5927 section 7).
     pub fn on_mtu(&mut self, seq: Seq, mtu: u16, now: Instant) {
-        if self.is_open() && self.send.shrink_mss(seq, mtu.saturating_sub(HEADERS)) {
+        if self.is_open() && self.on_too_long(seq, mtu, now) {
             self.arm_retransmit(now);
         }
+    }
+
+    /// Reads something of every cache line that a segment will need; what, means nothing.
+    pub(crate) fn warm(&self) -> u64 {
+        let times = [self.timers.retransmit, self.timers.trim, self.heard, self.send.unanswered];
+        let times = times.into_iter().fold(0, |sum, at| sum ^ at.as_nanos());
+        let words = [
+            self.settings.window,
+            self.clock.value(Instant::ZERO),
+            self.send.nxt.0,
+            self.send.queue.len(),
+            u32::from(self.send.is_clean()),
+            self.recv.nxt.0,
+            u32::from(self.recv.is_drained()),
+            u32::from(self.recv.has_blocks()),
+            u32::from(self.offer.is_some()),
+            u32::from(self.peer.is_some()),
+        ];
+        times ^ self.send.rto.warm() ^ words.into_iter().fold(0, |sum, word| sum ^ u64::from(word))
     }
 
     /// Whether everything ended and nothing will be sent any more. Bytes may still wait for [`Endpoint::receive`].
@@ -431,12 +453,25 @@ impl<F: Frame> Endpoint<F> {
         self.schedule_retransmit(now);
     }
 
+    /// An ACK brought news while something is still in flight.
+    pub(super) fn restart_retransmit(&mut self, now: Instant) {
+        self.timers.started = self.send.timer_start(now);
+        self.schedule_retransmit(now);
+    }
+
     /// New data does not start the retransmission timer anew, but puts the tail loss probe off (RFC 8985 section 7.2).
     pub(super) fn schedule_retransmit(&mut self, now: Instant) {
+        let timeout = self.timers.started + self.send.rto.current();
+        self.send.arm_tail(timeout, now);
+        self.set_retransmit(now);
+    }
+
+    /// Whichever comes first: timeout, tail loss probe, reordered segments that become lost, the end of all patience.
+    fn set_retransmit(&mut self, now: Instant) {
         let gives_up = self.send.unanswered + self.settings.user_timeout();
         let timeout = self.timers.started + self.send.rto.current();
-        let due = self.send.arm_tail().map_or(timeout, |wait| timeout.min(now + wait));
-        self.timers.retransmit = due.min(gives_up.max(now));
+        let due = timeout.min(self.send.tail_deadline()).min(self.send.reorder_deadline());
+        self.timers.retransmit = due.min(gives_up).max(now);
     }
 
     fn on_retransmit_timer(&mut self, now: Instant) {
@@ -448,9 +483,15 @@ impl<F: Frame> Endpoint<F> {
             }
             _ if !self.is_open() => {}
             _ if now >= self.send.unanswered + self.settings.user_timeout() => self.fail(Error::Timeout),
+            _ if self.send.on_reorder_timer(now) => self.schedule_retransmit(now),
             _ => {
                 if !self.send.on_tail_timer(now) {
+                    let shorter = self.is_head_full() && self.on_full_timeout(now);
                     self.send.on_timeout(now);
+                    if shorter {
+                        // What became of longer segments says nothing of these.
+                        self.send.rto.restart();
+                    }
                 }
                 self.arm_retransmit(now);
             }

@@ -57,8 +57,8 @@ impl<F: Frame> Sender<F> {
             && self.window > 0
             && u32::from(header.window) << self.shift == self.window
             && !self.probing
-            && matches!(self.tail, Tail::Idle | Tail::Armed)
-            && self.scoreboard.is_clean()
+            && matches!(self.tail, Tail::Idle | Tail::Armed(_))
+            && self.is_clean()
     }
 }
 

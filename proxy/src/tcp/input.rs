@@ -175,13 +175,17 @@ impl<F: Frame> Endpoint<F> {
         }
         let bare = bare && !header.flags.has(Flags::FIN);
         let echo = header.options.timestamps.filter(|_| self.clock.on);
-        let echo = echo.and_then(|(_, echo)| self.clock.elapsed(echo, now));
+        let echoed = echo.and_then(|(_, echo)| self.clock.echoed(echo, now));
         let before = self.send.una;
-        let news = self.send.on_ack(header, bare, echo, now);
+        let answered = self.judge_path_probe(header, now);
+        let news = self.send.on_ack(answered.as_ref().unwrap_or(header), bare, echoed, now);
+        if self.send.una != before {
+            self.on_path_progress(now);
+        }
         if self.send.flight() == 0 {
             self.timers.retransmit = Instant::FAR;
         } else if news {
-            self.arm_retransmit(now);
+            self.restart_retransmit(now);
         }
         self.end_patience();
         if self.send.una != before && self.send.is_fin_acked() {
@@ -224,7 +228,8 @@ impl<F: Frame> Endpoint<F> {
     #[inline]
     pub(super) fn resize_window(&mut self, header: &Header, now: Instant) {
         let echo = header.options.timestamps.filter(|_| self.clock.on);
-        let rtt = echo.and_then(|(_, echo)| self.clock.elapsed(echo, now));
+        let echoed = echo.and_then(|(_, echo)| self.clock.echoed(echo, now));
+        let rtt = echoed.map(|at| now.since(at).max(Duration::from_millis(1)));
         self.recv.resize(rtt, self.send.rtt(), now);
     }
 

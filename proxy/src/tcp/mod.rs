@@ -9,9 +9,10 @@
 //!    |                                                                            ^
 //!  open (handshake)                                               output, segment (headers, frames)
 //!  fast (what was expected)
-//!  input (acceptability, RST, ACK) --> recovery, tail (loss) --> send (what goes next)
-//!    '--> recv (order, window, ACKs)   scoreboard, ranges        queue (bytes)
-//!           reassembly, sizing         rto                       timer, clock, liveness
+//!  input (acceptability, RST, ACK) --> recovery, loss --> send (what goes next)
+//!    '--> recv (order, window, ACKs)   rack, tail, undo     queue (bytes)
+//!           reassembly, ranges         scoreboard, records  path (MTU), timer, clock, liveness
+//!           sizing                     rate, prr, rto
 //!                                      congestion (cubic, hystart, newreno)
 //! ```
 
@@ -26,8 +27,15 @@ mod reassembly;
 mod send;
 mod queue;
 mod recovery;
+mod loss;
+mod rack;
 mod tail;
+mod prr;
+mod undo;
 mod scoreboard;
+mod records;
+mod spans;
+mod rate;
 mod ranges;
 mod congestion;
 mod cubic;
@@ -37,6 +45,7 @@ mod rto;
 mod clock;
 mod timer;
 mod liveness;
+mod path;
 mod segment;
 
 pub use endpoint::{Endpoint, Error, Offer, Settings, State};

@@ -18,8 +18,7 @@ use pnat_shared::wire::tcp::{Flags, Header, Options, Seq};
 use super::clock::Clock;
 use super::endpoint::{Endpoint, Error, Offer, Reset, State};
 use super::recv::Owed;
-use super::segment::HEADERS;
-use super::send::{DEFAULT_MSS, MIN_MSS, Sender};
+use super::send::{DEFAULT_MSS, Sender};
 
 impl Offer {
     fn of(options: &Options) -> Self {
@@ -102,8 +101,7 @@ impl<F: Frame> Endpoint<F> {
         self.send.shift = shifts.map_or(0, |(_, shift)| shift.min(14));
         self.send.sack = ours.sack && theirs.sack;
         self.clock.on = ours.timestamp.is_some() && theirs.timestamp.is_some();
-        let fits = self.settings.mtu.saturating_sub(HEADERS);
-        self.send.mss = theirs.mss.min(fits).max(MIN_MSS);
+        self.send.mss = self.most_mss();
     }
 
     /// The options of our SYN or SYN-ACK.

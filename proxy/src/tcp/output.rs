@@ -18,6 +18,8 @@ enum Next {
     Reset(Reset),
     Syn,
     Data(Slice),
+    /// Bytes that were just sent, in a segment that may be too long for the path.
+    PathProbe(Slice),
     KeepAlive,
     Ack,
 }
@@ -39,7 +41,7 @@ impl<F: Frame> Endpoint<F> {
         let sent_before = self.send.nxt;
         let (mut complete, mut template) = (true, None);
         for _ in 0..budget {
-            let Some(next) = self.next() else { break };
+            let Some(next) = self.next(now) else { break };
             let frame = pool.alloc();
             let written =
                 frame.and_then(|mut frame| self.write(next, &mut frame, &mut template, now).then_some(frame));
@@ -62,16 +64,17 @@ impl<F: Frame> Endpoint<F> {
             && self.reset.is_none()
             && !self.syn_due
             && !self.keepalive_due
+            && !self.path.is_searched()
             && self.send.is_quiet()
             && self.recv.owed != Owed::Now
             && !self.recv.is_update_due();
         if quiet {
-            self.send.limited = false;
+            self.send.rest();
         }
         quiet
     }
 
-    fn next(&mut self) -> Option<Next> {
+    fn next(&mut self, now: Instant) -> Option<Next> {
         if let Some(reset) = self.reset {
             return Some(Next::Reset(reset));
         }
@@ -85,6 +88,11 @@ impl<F: Frame> Endpoint<F> {
         let max = usize::from(self.send.mss).saturating_sub(options).max(1);
         if let Some(slice) = self.send.next(max as u32) {
             return Some(Next::Data(slice));
+        }
+        if !self.recv.has_blocks()
+            && let Some(slice) = self.path_probe(now)
+        {
+            return Some(Next::PathProbe(slice));
         }
         if self.keepalive_due {
             return Some(Next::KeepAlive);
@@ -120,6 +128,7 @@ impl<F: Frame> Endpoint<F> {
             }
             Next::Syn => self.write_syn(frame, now),
             Next::Data(slice) => self.write_data(slice, frame, template, now),
+            Next::PathProbe(slice) => self.write_path_probe(slice, frame, now),
             Next::KeepAlive => {
                 // A number that the peer has acknowledged: whoever is there answers it (RFC 9293 section 3.8.4).
                 let header = self.acking(self.send.nxt - 1, Flags::ACK, now);
@@ -215,10 +224,25 @@ impl<F: Frame> Endpoint<F> {
             return false;
         }
         self.send.sent(slice, now);
+        self.on_slice_sent(&slice, header.options.len());
         if self.timers.retransmit == Instant::FAR {
             self.arm_retransmit(now);
         }
         true
+    }
+
+    fn write_path_probe(&mut self, slice: Slice, frame: &mut F, now: Instant) -> bool {
+        // Its size counts, so it carries the options of every segment and no others.
+        let options = Options { timestamps: self.clock.stamp(now), ..Options::default() };
+        let window = self.recv.advertise(false);
+        self.timers.ack = Instant::FAR;
+        let header = Header { ack: self.recv.nxt, window, ..self.header(slice.seq, Flags::ACK, options) };
+        let queue = &mut self.send.queue;
+        let len = slice.len as usize;
+        let written =
+            segment::write(frame, self.local, self.remote, &header, len, |out| queue.copy(slice.seq, out));
+        self.on_probe_sent(&slice, now);
+        written
     }
 
     /// Where the peer's window keeps us from sending at all, the timer will probe it (RFC 9293 section 3.8.6.1).

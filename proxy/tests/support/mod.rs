@@ -12,7 +12,7 @@ use std::sync::Arc;
 use pnat_proxy::filter::{Chains, Factory, Named, Services};
 use pnat_proxy::reactor::{Outputs, Reactor, Snapshot};
 use pnat_shared::config::{Accept, Action, Filter, FilterKind, Match, Policy, Proxy, Rule};
-use pnat_shared::flow::{Handle, NewFlow, Protocol, WorkerId};
+use pnat_shared::flow::{Accepted, Handle, NewFlow, Protocol, WorkerId};
 use pnat_shared::loopback::{FromProxy, ToProxy};
 use pnat_shared::testkit::{VecFrame, VecPool};
 use pnat_shared::time::{Duration, Instant};
@@ -84,6 +84,8 @@ pub struct Rig {
     pub pool: VecPool,
     pub out: Outputs<VecFrame>,
     pub now: Instant,
+    /// What flows that open from now on were accepted with, where it was early.
+    pub accepted: Option<Accepted>,
     input: Vec<ToProxy<VecFrame>>,
 }
 
@@ -96,12 +98,20 @@ impl Rig {
         let now = Instant::from_secs(1);
         let mut reactor = Reactor::new(settings, 1, Services::default(), Arc::default(), now);
         reactor.set_policy(policy(filters), 1);
-        Self { reactor, pool: VecPool::endless(), out: Outputs::new(1), now, input: Vec::new() }
+        Self {
+            reactor,
+            pool: VecPool::endless(),
+            out: Outputs::new(1),
+            now,
+            accepted: None,
+            input: Vec::new(),
+        }
     }
 
     /// Puts a flow's first packet into the ring.
     pub fn open(&mut self, handle: Handle, protocol: Protocol, frame: VecFrame) {
-        let flow = new_flow(handle, protocol, self.now);
+        let mut flow = new_flow(handle, protocol, self.now);
+        flow.accepted = self.accepted;
         self.input.push(ToProxy::Open { frame, at: self.now, flow });
     }
 

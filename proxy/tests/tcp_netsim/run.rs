@@ -1,7 +1,7 @@
 //! The simulation: two peers, two links, readers and writers, and a clock that jumps from event to event.
 
 use pnat_proxy::tcp::{Offer, Settings};
-use pnat_shared::frame::Frame;
+use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::testkit::{Link, LinkSpec, Pcap, Random, VecFrame};
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::tcp::Seq;
@@ -34,6 +34,8 @@ pub(crate) struct Run {
     pub(crate) name: &'static str,
     pub(crate) seeds: u64,
     pub(crate) link: LinkSpec,
+    /// Longest IP packet that the links carry; longer ones vanish without a word.
+    pub(crate) carries: usize,
     /// What each end sends.
     pub(crate) bytes: [usize; 2],
     pub(crate) close: Close,
@@ -67,6 +69,7 @@ impl Run {
             name,
             seeds: 3,
             link: LinkSpec::default(),
+            carries: usize::MAX,
             bytes: [200_000, 300_000],
             close: Close::Together,
             window: 256 * 1024,
@@ -120,7 +123,9 @@ impl Run {
                 end.peer.transmit(now, &mut out)?;
                 for frame in out.drain(..) {
                     pcap.record(frame.data(), now);
-                    links[side].send(frame, now);
+                    if frame.data().len() - L2_LEN <= self.carries {
+                        links[side].send(frame, now);
+                    }
                 }
             }
             if arrived.is_none() && (0..2).all(|side| ends[side].got.len() == self.bytes[1 - side]) {

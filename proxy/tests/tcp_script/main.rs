@@ -5,5 +5,7 @@ mod open;
 mod transfer;
 mod loss;
 mod close;
+mod early;
 mod hostile;
 mod liveness;
+mod path;

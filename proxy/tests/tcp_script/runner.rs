@@ -3,6 +3,8 @@
 //! ```text
 //! connect iss 100 mss 1460 ws 7 sackok ts 1000     an endpoint opens actively with this offer
 //! answer iss 300 mss 1460                          answers the SYN that a `>>` line before has opened the endpoint with
+//! accepted iss 300 mss 1460 ws 7 sackok ts 1000 win 65535 from iss 100 mss 1400 ws 3 sackok ts 77
+//!                                                  takes over what a SYN-ACK with this offer (and window) has accepted
 //! >> S. 300 ack 101 win 65535 mss 1460             a segment comes; 300+10 is one with ten bytes
 //! << . 101 ack 301                                 exactly this segment must have been sent by now, next in order
 //! << @1.5 PF. 101+10 ack 301                       the same, sent at 1.5 s
@@ -22,6 +24,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use pnat_proxy::chunk::Chunk;
 use pnat_proxy::tcp::{Endpoint, Offer, Settings};
+use pnat_shared::flow::Accepted;
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::testkit::{VecFrame, VecPool};
 use pnat_shared::time::{Duration, Instant};
@@ -196,6 +199,17 @@ fn offer(words: &mut VecDeque<&str>) -> Result<(Seq, Offer), String> {
     Ok((Seq(iss), offer))
 }
 
+/// An offer as a SYN carries it.
+fn syn_options(offer: &Offer) -> Options {
+    Options {
+        mss: Some(offer.mss),
+        window_scale: offer.window_scale,
+        sack_permitted: offer.sack,
+        timestamps: offer.timestamp.map(|value| (value, 0)),
+        ..Options::default()
+    }
+}
+
 impl Bench {
     fn step(&mut self, line: &str) -> Result<(), String> {
         let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
@@ -229,6 +243,23 @@ impl Bench {
                 self.send_at = iss + 1;
                 let now = self.now;
                 self.endpoint()?.answer(iss, offer, now);
+            }
+            "accepted" => {
+                let (ours, theirs) = rest.split_once(" from ").ok_or("what the peer said is missing")?;
+                let mut window = 0xffff;
+                let ours = match ours.split_once(" win ") {
+                    Some((ours, told)) => {
+                        window = told.parse().map_err(|_| "no window")?;
+                        ours
+                    }
+                    None => ours,
+                };
+                let said = |words: &str| offer(&mut words.split_whitespace().collect());
+                let ((iss, ours), (irs, theirs)) = (said(ours)?, said(theirs)?);
+                let (ours, theirs) = (syn_options(&ours), syn_options(&theirs));
+                (self.send_at, self.read_at) = (iss + 1, irs + 1);
+                let handshake = Accepted { iss, irs, ours, theirs, window };
+                self.endpoint = Some(Endpoint::accepted(self.settings, LOCAL, PEER, &handshake, self.now));
             }
             "window" => self.settings.window = number(&mut words)?,
             "keepalive" => self.settings.keepalive = Duration::from_secs(number(&mut words)?.into()),

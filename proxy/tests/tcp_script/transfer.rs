@@ -340,24 +340,6 @@ fn rfc7323_4_3_the_echo_is_that_of_the_segment_that_moved_the_window() {
 }
 
 #[test]
-fn rfc1191_smaller_packets_follow_an_icmp_message_that_quotes_what_is_in_flight() {
-    play_open(
-        "
-        send 2000
-        << . 101+1000 ack 301
-        << P. 1101+1000 ack 301
-        mtu 99 600                                # not in flight: forged
-        << -
-        mtu 101 600
-        << . 101+560 ack 301
-        << . 661+560 ack 301
-        << . 1221+560 ack 301
-        << P. 1781+320 ack 301
-        ",
-    );
-}
-
-#[test]
 fn urgent_data_stays_in_the_stream() {
     play_open(
         "
