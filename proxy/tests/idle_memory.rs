@@ -31,7 +31,7 @@ fn usual_filters() -> Snapshot {
     };
     let policy = policy_of([FilterKind::Log(log), FilterKind::Block(block)]);
     let chains = Chains::compile(&policy, 1 << 20).expect("these filters compile");
-    Snapshot { generation: POLICY, rules: vec![Arc::from("rule")], chains: Arc::new(chains) }
+    Snapshot { generation: POLICY, rules: vec!["rule".into()], chains: Arc::new(chains) }
 }
 
 struct World {

@@ -4,6 +4,7 @@
 
 use std::net::SocketAddrV4;
 
+use pnat_shared::config::CongestionControl;
 use pnat_shared::flow::Accepted;
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::time::{Duration, Instant};
@@ -47,6 +48,7 @@ pub struct Settings {
     pub keepalive: Duration,
     /// How long the peer may keep its window shut while something waits for it, even where it answers every probe.
     pub patience: Duration,
+    pub congestion: CongestionControl,
 }
 
 /// [`Settings`] as an endpoint keeps them: times in milliseconds, up to 49 days.
@@ -54,6 +56,7 @@ pub struct Settings {
 pub(super) struct Kept {
     pub(super) window: u32,
     pub(super) mtu: u16,
+    pub(super) congestion: CongestionControl,
     open_timeout: u32,
     user_timeout: u32,
     time_wait: u32,
@@ -67,6 +70,7 @@ impl Kept {
         Self {
             window: settings.window,
             mtu: settings.mtu,
+            congestion: settings.congestion,
             open_timeout: millis(settings.open_timeout),
             user_timeout: millis(settings.user_timeout),
             time_wait: millis(settings.time_wait),
@@ -271,6 +275,9 @@ impl<F: Frame> Endpoint<F> {
 
     /// Does what is due at `now`: retransmission, delayed ACK, probes, timeouts.
     pub fn on_timer(&mut self, now: Instant) {
+        if self.send.release_at() <= now {
+            self.send.release_held();
+        }
         if fires(&mut self.timers.ack, now) {
             self.recv.owed = Owed::Now;
         }
@@ -300,7 +307,7 @@ impl<F: Frame> Endpoint<F> {
 
     /// When [`Endpoint::on_timer`] is to be called next; [`Instant::FAR`] for never.
     pub fn deadline(&self) -> Instant {
-        self.timers.earliest()
+        self.timers.earliest().min(self.send.release_at())
     }
 
     /// Appends the segments that may be sent now, at most `budget`, each a whole frame with an IPv4 header behind

@@ -13,7 +13,7 @@
 //!    '--> recv (order, window, ACKs)   rack, tail, undo     queue (bytes)
 //!           reassembly, ranges         scoreboard, records  path (MTU), timer, clock, liveness
 //!           sizing                     rate, prr, rto
-//!                                      congestion (cubic, hystart, newreno)
+//!                                      congestion (cubic, hystart, newreno, bbr), pacing
 //! ```
 
 mod endpoint;
@@ -41,6 +41,8 @@ mod congestion;
 mod cubic;
 mod hystart;
 mod newreno;
+mod bbr;
+mod pacing;
 mod rto;
 mod clock;
 mod timer;
