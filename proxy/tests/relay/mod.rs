@@ -6,6 +6,8 @@
 //!           <--link--         <--link--
 //! ```
 
+#![allow(dead_code, reason = "every test binary uses its own part of this")]
+
 mod end;
 mod frames;
 

@@ -11,7 +11,7 @@
 //! @2.5                                             time goes on to 2.5 s; timers fire on the way
 //! drop paws                                        the last `>>` was not used, for this reason
 //! window N | keepalive N | patience N              settings, times in seconds, before the endpoint opens
-//! send N | shutdown | abort | read | downstream N | mtu SEQ SIZE | pool N
+//! send N | shutdown | abort | read | downstream N | limit USEFUL MOST | mtu SEQ SIZE | pool N
 //! state S | error E | got N | queued N | over
 //! ```
 //!
@@ -278,6 +278,10 @@ impl Bench {
             "downstream" => {
                 let bytes = number(&mut words)? as usize;
                 self.endpoint()?.set_downstream(bytes);
+            }
+            "limit" => {
+                let (useful, most) = (number(&mut words)? as usize, number(&mut words)? as usize);
+                self.endpoint()?.limit_downstream(useful, most);
             }
             "mtu" => {
                 let (seq, mtu) = (number(&mut words)?, number(&mut words)?);
