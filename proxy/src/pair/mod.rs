@@ -30,6 +30,7 @@ mod close;
 pub(crate) use open::{Opening, is_completing, is_opening};
 
 use std::net::SocketAddrV4;
+use std::sync::Arc;
 
 use pnat_shared::flow::{Side, Stream};
 use pnat_shared::frame::{Frame, FramePool};
@@ -64,7 +65,7 @@ pub(crate) struct Limits {
 pub(crate) struct Pair<F> {
     flow: Flow,
     masked: SocketAddrV4,
-    limits: Limits,
+    limits: Arc<Limits>,
     phase: Phase,
     /// The client's side and the server's.
     first: Endpoint<F>,

@@ -3,6 +3,7 @@
 mod runner;
 mod open;
 mod transfer;
+mod window;
 mod loss;
 mod close;
 mod congestion;
