@@ -86,30 +86,34 @@ fn segments_behind_gaps_that_are_never_filled_cannot_keep_the_frames_of_all() {
         }
     }
     assert!(burden.pool.living() <= KEEP, "{} frames", burden.pool.living());
-    assert!(burden.reactor.stats().kept.value() >= 20 * 40, "the bytes are kept all the same");
+    assert!(burden.reactor.stats().kept.value() >= 4 * KEEP as u64, "bytes are kept all the same");
 }
 
 #[test]
-fn memory_is_bounded_and_those_who_took_little_of_it_are_still_served() {
+fn what_was_promised_and_does_not_fit_is_dropped_and_those_who_keep_little_are_still_served() {
     let mut burden = Burden::new(policy(vec![]));
     let (most, greedy) = (8 * KEEP as u64, 2 * FLOWS);
+    // All of them are promised a window while there is memory for it, and use it at once.
     for slot in 0..greedy {
         burden.connect(slot);
+    }
+    for slot in 0..greedy {
         for n in 0..40 {
             burden.segment(slot, Side::First, &format!("ACK seq={} ack=901 fill=1400", 101 + n * 1400));
         }
     }
     let kept = burden.reactor.stats().kept.value();
-    assert!((most..most + 32 * u64::from(greedy)).contains(&kept), "{kept} chunks");
+    assert!((most..=most + most / 8).contains(&kept), "{kept} chunks");
     assert!(burden.reactor.stats().drops.value(DropReason::NoBuffer) > 0);
+    assert_eq!(burden.reactor.len(), greedy as usize, "nobody is killed for it");
+
+    burden.segment(0, Side::Second, "ACK seq=901 ack=7101");
+    assert!(burden.reactor.stats().kept.value() < kept, "what the server takes is free again");
 
     let before = burden.reactor.stats().bytes[0].value();
     burden.connect(greedy);
     burden.segment(greedy, Side::First, "ACK seq=101 ack=901 fill=1400");
     assert_eq!(burden.reactor.stats().bytes[0].value(), before + 1400, "a modest flow goes on");
-
-    burden.segment(0, Side::Second, "ACK seq=901 ack=7101");
-    assert!(burden.reactor.stats().kept.value() < kept, "what the server takes is free again");
 }
 
 #[test]
@@ -130,7 +134,7 @@ fn servers_that_never_read_cannot_keep_the_frames_of_all_however_short_the_segme
 fn datagrams_that_a_filter_delays_keep_no_frames() {
     let limit = LimitFilter { bytes_per_second: 1000, burst: 1000, by: LimitBy::Flow };
     let chains = Chains::compile(&policy_of([FilterKind::Limit(limit)]), WINDOW).unwrap();
-    let rules = vec![Arc::from("rule")];
+    let rules = vec!["rule".into()];
     let mut burden = Burden::new(Snapshot { generation: POLICY, rules, chains: Arc::new(chains) });
     for slot in 0..FLOWS {
         let datagram = packet::datagram(Side::First, handle(slot), &[7; 900]);

@@ -4,13 +4,14 @@ use std::net::SocketAddrV4;
 
 use pnat_proxy::chunk::Chunk;
 use pnat_proxy::tcp::{Endpoint, Offer, Settings, State};
+use pnat_shared::config::CongestionControl;
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::testkit::{Random, VecFrame, VecPool};
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::ip;
 use pnat_shared::wire::tcp::{self, Flags, Header, Seq};
 
-const OFFER: Offer = Offer { mss: 1460, window_scale: Some(7), sack: true, timestamp: Some(77) };
+const OFFER: Offer = Offer { mss: 1460, window_scale: Some(7), sack: true, timestamp: Some(77), ecn: false };
 const SETTINGS: Settings = Settings {
     window: 256 * 1024,
     mtu: 1500,
@@ -19,6 +20,7 @@ const SETTINGS: Settings = Settings {
     time_wait: Duration::from_secs(3),
     keepalive: Duration::ZERO,
     patience: Duration::from_secs(300),
+    congestion: CongestionControl::Cubic,
 };
 
 /// What an application says.

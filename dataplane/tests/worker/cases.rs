@@ -3,9 +3,11 @@
 //! ```text
 //!   == name of the case
 //!   policy nat|proxy|deny-reset|deny-icmp|deny-silent [proto]     default nat; with a protocol: a rule before the default
-//!   ports A-B, flows N, client-flows N, mtu INSIDE OUTSIDE, pool N, no-gateway, dead ADDRESS, show arp
+//!   early                                                         a rule before the default: TCP by proxy, accepted early
+//!   syn-cookies-above N, ports A-B, flows N, client-flows N, mtu INSIDE OUTSIDE, pool N, no-gateway, dead ADDRESS, show arp
 //!   in inside|outside|proxy PACKET [* N]     as crate::text builds it, N times; `in proxy closed MASKED REASON`
-//!   out inside|outside|proxy PACKET [* N]    every word must be in what came out; `$x` at a word's end binds or compares
+//!   out inside|outside|proxy PACKET [* N]    every word must be in what came out; `$x` at a word's end binds or compares,
+//!                                            and a word behind `!` begins none; what goes in may say `$x+1`
 //!   drop REASON [N]
 //!   after SECONDS
 //! ```
@@ -39,7 +41,7 @@ macro_rules! cases {
     };
 }
 
-cases! { nat proxy icmp arp refusals hostile limits }
+cases! { nat proxy early icmp arp refusals hostile limits }
 
 /// Reasons that rows cannot bring about: rings and transmit queues are the driver's, draining is control's word, the rest
 /// are other cores'.
@@ -181,7 +183,9 @@ impl<'a> Case<'a> {
         let fixed =
             pattern.iter().position(|word| *word == ">").map_or_else(|| pattern.len().min(3), |at| at + 2);
         let is_match = pattern.iter().enumerate().all(|(at, word)| {
-            if at < fixed {
+            if let Some(absent) = word.strip_prefix('!') {
+                !told.iter().any(|told| told.starts_with(absent))
+            } else if at < fixed {
                 told.get(at).is_some_and(|told| word_matches(word, told, &mut names))
             } else {
                 told.iter().skip(fixed).any(|told| word_matches(word, told, &mut names))
@@ -197,7 +201,14 @@ impl<'a> Case<'a> {
 
     fn fill(&self, line: &str) -> String {
         let words = line.split(' ').map(|word| match word.split_once('$') {
-            Some((prefix, name)) => format!("{prefix}{}", self.names[name]),
+            Some((prefix, sum)) => match sum.split_once('+') {
+                Some((name, more)) => {
+                    let (number, more): (u32, u32) =
+                        (self.names[name].parse().unwrap(), more.parse().unwrap());
+                    format!("{prefix}{}", number.wrapping_add(more))
+                }
+                None => format!("{prefix}{}", self.names[sum]),
+            },
             None => word.to_owned(),
         });
         words.collect::<Vec<_>>().join(" ")
@@ -249,7 +260,8 @@ fn set_up(lines: &[&str]) -> (World, Vec<std::net::Ipv4Addr>, bool) {
                 name: protocol.into(),
                 matching: Match { protocol: Some(parse_protocol(protocol)), ..Match::default() },
                 action: parse_action(action),
-                accept: Accept::default(),
+                accept: Accept::Late,
+                congestion: [None; 2],
                 filters: Vec::new(),
             }),
             ["ports", range] => {
@@ -259,6 +271,15 @@ fn set_up(lines: &[&str]) -> (World, Vec<std::net::Ipv4Addr>, bool) {
             ["flows", n] => world.flows = n.parse().unwrap(),
             ["client-flows", n] => world.flows_per_client = n.parse().unwrap(),
             ["mtu", inside, outside] => world.mtus = [inside.parse().unwrap(), outside.parse().unwrap()],
+            ["syn-cookies-above", n] => world.syn_cookies_above = n.parse().unwrap(),
+            ["early"] => world.policy.rules.push(Rule {
+                name: "early".into(),
+                matching: Match { protocol: Some(Protocol::Tcp), ..Match::default() },
+                action: Action::Proxy,
+                accept: Accept::Early,
+                congestion: [None; 2],
+                filters: Vec::new(),
+            }),
             ["pool", n] => world.pool = n.parse().unwrap(),
             ["no-gateway"] => world.gateway = false,
             ["dead", addr] => dead.push(addr.parse().unwrap()),

@@ -15,12 +15,44 @@ use crate::world::{Gateway, INSIDE, MACS, OUTSIDE, ROUTER, World};
 
 #[derive(Clone, Debug)]
 enum Event {
-    Client { last: u8, port: u16, server: u8, dst_port: u16, what: usize },
-    Server { server: u8, src_port: u16, public: usize, what: usize },
-    Pair { flow: usize, second: bool, what: usize },
-    Closed { flow: usize },
-    Raw { inside: bool, bytes: Vec<u8> },
-    Bent { inside: bool, what: usize, at: usize, to: u8, cut: usize },
+    Client {
+        last: u8,
+        port: u16,
+        server: u8,
+        dst_port: u16,
+        what: usize,
+    },
+    Server {
+        server: u8,
+        src_port: u16,
+        public: usize,
+        what: usize,
+    },
+    Pair {
+        flow: usize,
+        second: bool,
+        what: usize,
+    },
+    Closed {
+        flow: usize,
+    },
+    /// A client acknowledges a SYN-ACK that it was sent, or nearly.
+    Acknowledge {
+        nth: usize,
+        off: u32,
+        len: usize,
+    },
+    Raw {
+        inside: bool,
+        bytes: Vec<u8>,
+    },
+    Bent {
+        inside: bool,
+        what: usize,
+        at: usize,
+        to: u8,
+        cut: usize,
+    },
     Pass(u64),
 }
 
@@ -33,6 +65,8 @@ fn event() -> impl Strategy<Value = Event> {
         4 => (any::<usize>(), any::<bool>(), any::<usize>())
             .prop_map(|(flow, second, what)| Event::Pair { flow, second, what }),
         1 => any::<usize>().prop_map(|flow| Event::Closed { flow }),
+        3 => (any::<usize>(), prop_oneof![4 => Just(0), 1 => any::<u32>()], 0usize..50)
+            .prop_map(|(nth, off, len)| Event::Acknowledge { nth, off, len }),
         2 => (any::<bool>(), prop::collection::vec(any::<u8>(), 0..120))
             .prop_map(|(inside, bytes)| Event::Raw { inside, bytes }),
         6 => (any::<bool>(), any::<usize>(), 0usize..80, any::<u8>(), 0usize..120)
@@ -66,6 +100,8 @@ fn packet(src: &str, dst: &str, what: usize) -> String {
 struct Run {
     gateway: Gateway,
     flows: Vec<Handle>,
+    /// Server, client and number of the SYN-ACKs that clients were sent.
+    greetings: Vec<(String, String, u32)>,
     /// Whether a packet whose transport checksum may be wrong waits somewhere, and may leave so or be quoted.
     is_bent: bool,
 }
@@ -116,6 +152,16 @@ impl Run {
                 let handle = self.handle(flow);
                 self.gateway.receive_from_proxy(FromProxy::Closed { handle, reason: CloseReason::Finished })
             }
+            Event::Acknowledge { nth, off, len } => {
+                if self.greetings.is_empty() {
+                    return;
+                }
+                let (server, client, seq) = &self.greetings[nth % self.greetings.len()];
+                let ack = seq.wrapping_add(1).wrapping_add(off);
+                let text = format!("tcp {client} > {server} A seq=2 ack={ack} len={len}");
+                let addr = client.split(':').next().unwrap().parse().unwrap();
+                self.gateway.receive(INSIDE, &text::build(&text, text::mac_of(addr), MACS[0]))
+            }
             Event::Raw { inside, bytes } => {
                 self.gateway.receive(if inside { INSIDE } else { OUTSIDE }, &bytes)
             }
@@ -142,6 +188,11 @@ impl Run {
         for out in outs.iter().filter(|_| !self.is_bent) {
             let told = out.tell();
             assert!(!told.contains("badsum"), "{told}");
+            let words: Vec<&str> = told.split_whitespace().collect();
+            if let ["inside", "tcp", server, ">", client, "SA", seq, ..] = words[..] {
+                let seq = seq.strip_prefix("seq=").unwrap().parse().unwrap();
+                self.greetings.push((server.to_owned(), client.to_owned(), seq));
+            }
         }
         let handles = self.gateway.worker.bindings().map(|view| view.handle);
         self.flows.extend(handles.collect::<Vec<_>>());
@@ -168,16 +219,23 @@ impl Run {
         prop_assert_eq!(into, out + self.gateway.worker.waiting() as u64);
         let open = self.gateway.worker.bindings().count() as u64;
         prop_assert_eq!(stats.active.value(), open);
+        let owing = self.gateway.worker.bindings().filter(|view| view.binding.proof.is_owed());
+        prop_assert_eq!(stats.half_open.value(), owing.count() as u64);
         let closed: u64 = CloseReason::ALL.iter().map(|reason| stats.closes.value(*reason)).sum();
         prop_assert_eq!(stats.opened.value(), open + closed);
         Ok(())
     }
 }
 
-fn world(action: Action) -> World {
-    let mut world = World { ports: 2000..=2011, flows: 12, flows_per_client: 8, ..World::default() };
+fn world(action: Action, syn_cookies_above: u32) -> World {
+    let mut world =
+        World { ports: 2000..=2011, flows: 12, flows_per_client: 8, syn_cookies_above, ..World::default() };
     world.policy.default_action = action;
     world
+}
+
+fn run(world: &World) -> Run {
+    Run { gateway: Gateway::new(world), flows: Vec::new(), greetings: Vec::new(), is_bent: false }
 }
 
 proptest! {
@@ -185,9 +243,10 @@ proptest! {
     fn every_frame_is_sent_queued_or_counted_and_every_checksum_is_right(
         events in prop::collection::vec(event(), 1..150),
         action in prop_oneof![Just(Action::Nat), Just(Action::Proxy), Just(Action::Deny(Denial::Reset))],
+        cookies_above in 0u32..12,
         dead: bool,
     ) {
-        let mut run = Run { gateway: Gateway::new(&world(action)), flows: Vec::new(), is_bent: false };
+        let mut run = run(&world(action, cookies_above));
         if dead {
             run.gateway.dead = vec![ROUTER];
         }
@@ -198,10 +257,11 @@ proptest! {
     }
 
     #[test]
-    fn when_all_is_silent_all_is_given_back(events in prop::collection::vec(event(), 1..100), proxied: bool) {
+    fn when_all_is_silent_all_is_given_back(
+        events in prop::collection::vec(event(), 1..100), proxied: bool, cookies_above in 0u32..12,
+    ) {
         let action = if proxied { Action::Proxy } else { Action::Nat };
-        let world = world(action);
-        let mut run = Run { gateway: Gateway::new(&world), flows: Vec::new(), is_bent: false };
+        let mut run = run(&world(action, cookies_above));
         for event in events {
             run.step(event);
         }

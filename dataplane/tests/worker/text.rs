@@ -1,14 +1,14 @@
 //! Packets as text: what case files say, built into frames, and frames told in the same words.
 //!
 //! ```text
-//!   tcp 10.77.1.2:4000 > 203.0.113.80:80 SA seq=1 ack=2 len=10
+//!   tcp 10.77.1.2:4000 > 203.0.113.80:80 SA seq=1 ack=2 len=10 mss=1460 ws=7 sackok tsval=5 tsecr=0
 //!   udp 10.77.1.2:4000 > 203.0.113.53:53 len=30
 //!   icmp 10.77.1.2 > 203.0.113.80 echo id=7 seq=1           (or: reply, unreachable/1, time-exceeded/0, type/13)
 //!   icmp 192.0.2.1 > 198.18.0.1 unreachable/1 about tcp 198.18.0.1:4000 > 203.0.113.80:80
 //!   arp who-has 10.77.1.1 tell 10.77.1.2                    arp 10.77.1.1 is-at 02:00:00:00:00:01
 //! ```
 //!
-//! Any packet may carry `ttl=`, `tos=`, `df`, and what makes it wrong: `badip`, `badsum`, `nosum`, `options`, `frag`,
+//! Any packet may carry `ttl=`, `tos=`, `df`, and what makes it wrong: `badip`, `badsum`, `badopt`, `nosum`, `options`, `frag`,
 //! `version=6`, `proto=47`, `cut=N` (bytes left of the frame), `pad=N` (bytes behind it), `to=MAC`, `from=MAC`.
 
 use core::net::{Ipv4Addr, SocketAddrV4};
@@ -162,6 +162,7 @@ fn build_tcp(words: &Words<'_>, src: SocketAddrV4, dst: SocketAddrV4, payload: &
             _ => panic!("no such flag: {letter}"),
         })
     });
+    let stamps = words.number("tsval").map(|value| (value, words.number("tsecr").unwrap_or(0)));
     let header = tcp::Header {
         src_port: src.port(),
         dst_port: dst.port(),
@@ -169,11 +170,22 @@ fn build_tcp(words: &Words<'_>, src: SocketAddrV4, dst: SocketAddrV4, payload: &
         ack: Seq(words.number("ack").unwrap_or(0)),
         flags,
         window: 1000,
-        ..tcp::Header::default()
+        urgent: 0,
+        options: tcp::Options {
+            mss: words.number("mss").or(words.has("badopt").then_some(1460)),
+            window_scale: words.number("ws"),
+            sack_permitted: words.has("sackok"),
+            timestamps: stamps,
+            ..tcp::Options::default()
+        },
     };
-    let mut body = vec![0; tcp::MIN_LEN];
+    let mut body = vec![0; header.len()];
     body.extend(payload);
     header.write(&mut body, *src.ip(), *dst.ip());
+    if words.has("badopt") {
+        // An MSS of one byte; the checksum stays right.
+        (body[tcp::MIN_LEN + 1], body[tcp::MIN_LEN + 3]) = (3, body[tcp::MIN_LEN + 3] + 1);
+    }
     if let Some(offset) = words.number::<u8>("offset") {
         body[12] = offset << 4;
     }
@@ -261,7 +273,8 @@ pub(crate) fn tell_ip(packet: &[u8], whole: bool) -> String {
                 let bad = if tcp::is_intact(body, src, dst) { "" } else { " badsum" };
                 let (header, len) = tcp::Header::read(body).unwrap();
                 told += &format!(" {} seq={:?} ack={:?}", letters(header.flags), header.seq, header.ack);
-                told += &format!(" len={}{bad}", body.len() - len);
+                told += &format!(" win={} len={}{bad}", header.window, body.len() - len);
+                told += &tell_options(&header.options, "");
             }
             told
         }
@@ -279,6 +292,19 @@ pub(crate) fn tell_ip(packet: &[u8], whole: bool) -> String {
         other => panic!("protocol {other} left the gateway"),
     };
     if whole { told + &format!(" ttl={}", header.ttl) } else { told }
+}
+
+/// The options of a segment, each word behind a prefix.
+pub(crate) fn tell_options(options: &tcp::Options, prefix: &str) -> String {
+    let stamps = options.timestamps;
+    let words = [
+        options.mss.map(|mss| format!("mss={mss}")),
+        options.window_scale.map(|shift| format!("ws={shift}")),
+        options.sack_permitted.then(|| "sackok".to_owned()),
+        stamps.map(|(value, _)| format!("tsval={value}")),
+        stamps.map(|(_, echo)| format!("tsecr={echo}")),
+    ];
+    words.into_iter().flatten().map(|word| format!(" {prefix}{word}")).collect()
 }
 
 fn tell_icmp(body: &[u8], src: Ipv4Addr, dst: Ipv4Addr, whole: bool) -> String {

@@ -9,7 +9,7 @@ use pnat_dataplane::nat::policy::Snapshot;
 use pnat_dataplane::route::PortInfo;
 use pnat_dataplane::worker::{Outputs, Setup, SynCookies, Worker, WorkerStats};
 use pnat_shared::config::{self, Action, Policy};
-use pnat_shared::flow::{NewFlow, WorkerId};
+use pnat_shared::flow::{Accepted, NewFlow, WorkerId};
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::loopback::{FromProxy, ToProxy};
 use pnat_shared::testkit::{VecFrame, VecPool};
@@ -113,16 +113,23 @@ impl Out {
                 format!("{} {}", ["inside", "outside"][usize::from(*port)], text::tell(frame.data()))
             }
             Self::Open(frame, flow) => format!(
-                "proxy open {} client={} server={} public={}",
+                "proxy open {} client={} server={} public={}{}",
                 masked(frame),
                 flow.client,
                 flow.server,
-                flow.public
+                flow.public,
+                flow.accepted.as_ref().map_or_else(String::new, tell_accepted),
             ),
             Self::ToProxy(frame) => format!("proxy {}", masked(frame)),
             Self::Gone(told) => format!("proxy gone {told}"),
         }
     }
+}
+
+fn tell_accepted(handshake: &Accepted) -> String {
+    let Accepted { iss, irs, ours, theirs, window } = handshake;
+    let (ours, theirs) = (text::tell_options(ours, "ours:"), text::tell_options(theirs, "theirs:"));
+    format!(" iss={iss:?} irs={irs:?} window={window}{ours}{theirs}")
 }
 
 /// One worker in its world, and a clock.

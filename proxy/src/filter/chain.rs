@@ -168,6 +168,15 @@ impl StreamChain {
         wakes.min().unwrap_or(Instant::FAR)
     }
 
+    /// Reads something of every cache line that a chunk will need; what, means nothing.
+    pub(crate) fn warm(&self) -> u64 {
+        let stages = self.stages.iter().fold(0, |sum, stage| {
+            let [first, second] = &stage.halves;
+            sum ^ first.held.len() ^ second.held.len() ^ usize::from(first.watching) ^ stage.name.len()
+        });
+        (stages ^ self.limit ^ self.output.len()) as u64
+    }
+
     /// Bytes of a stream that are held: they count against the sender's receive window.
     pub fn held(&self, stream: Stream) -> usize {
         self.stages.iter().map(|stage| stage.half(stream).held.len()).sum()

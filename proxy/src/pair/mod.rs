@@ -137,6 +137,11 @@ impl<F: Frame> Pair<F> {
         taken
     }
 
+    /// The segment of which a socket was last told had come marked (CE).
+    pub(crate) fn on_mark(&mut self, side: Side) {
+        self.socket(side).on_mark();
+    }
+
     /// Does what is due by time; [`Pair::pump`] is to follow.
     pub(crate) fn on_timer<P: FramePool<F>>(&mut self, visit: &mut Visit<'_, F, P>) {
         for side in [Side::First, Side::Second] {
@@ -183,6 +188,13 @@ impl<F: Frame> Pair<F> {
     pub(crate) fn deadline(&self) -> Instant {
         let chain = self.chain.as_ref().map_or(Instant::FAR, StreamChain::deadline);
         self.expiry().min(self.first.deadline()).min(self.second.deadline()).min(chain)
+    }
+
+    /// Reads something of every cache line that a segment will need; what, means nothing.
+    pub(crate) fn warm(&self) -> u64 {
+        let chain = self.chain.as_ref().map_or(0, StreamChain::warm);
+        let rest = self.last_seen.as_nanos() ^ self.flow.opened.as_nanos() ^ self.tally.warm();
+        rest ^ u64::from(self.limits.window) ^ chain ^ self.first.warm() ^ self.second.warm()
     }
 
     /// Why the pair ended, once there is nothing left for it to do.

@@ -47,9 +47,19 @@ impl<F: Frame> Pair<F> {
                 self.pass(visit);
             }
         }
-        let waiting = self.downstream(stream);
-        self.socket(stream.enters()).set_downstream(waiting);
+        self.bound(stream, visit.share.bytes);
         chunks == CHUNKS
+    }
+
+    /// Tells the socket by which a stream enters how much of it waits, and may wait, inside the pair: as much as the other
+    /// socket has a use for. What filters hold they hold for what follows, which must be let in.
+    fn bound(&mut self, stream: Stream, most: usize) {
+        let held = self.chain.as_ref().map_or(0, |chain| chain.held(stream));
+        let leaving = self.socket(!stream.enters());
+        let (waiting, useful) = (held + leaving.queued(), held + leaving.appetite());
+        let entering = self.socket(stream.enters());
+        entering.set_downstream(waiting);
+        entering.limit_downstream(useful, most);
     }
 
     /// Takes what came in order out of a socket, some chunks at most and until there are enough bytes for the `room` that

@@ -43,7 +43,7 @@ impl<F: Frame> Reactor<F> {
             return self.stats.drops.add(DropReason::StaleHandle, 1);
         };
         let slot = &mut self.slots[key];
-        let visit = &mut self.bench.visit(round);
+        let visit = &mut self.bench.visit(&slot.account, round);
         let delivered = contain(|| slot.conversation.deliver(arrival.side, arrival.body, frame, visit));
         slot.cause = Some(Cause { at, taken: round.now });
         match delivered {
@@ -87,7 +87,7 @@ impl<F: Frame> Reactor<F> {
     fn visit<P: FramePool<F>>(&mut self, key: u32, round: &mut Round<'_, F, P>) {
         let Some(slot) = self.slots.get_mut(key) else { return };
         slot.touched = false;
-        let visit = &mut self.bench.visit(round);
+        let visit = &mut self.bench.visit(&slot.account, round);
         let Some(progress) = contain(|| {
             if slot.conversation.deadline() <= visit.now {
                 slot.conversation.on_timer(visit);
@@ -106,7 +106,7 @@ impl<F: Frame> Reactor<F> {
             self.latency.record(Stage::Connect, took, 1);
         }
         let slot = &mut self.slots[key];
-        self.bench.keep(&mut slot.kept, slot.conversation.kept());
+        self.bench.keep(&mut slot.account, slot.conversation.kept());
         if let Some(reason) = slot.conversation.over() {
             return self.remove(key, reason, round.out);
         }
@@ -144,7 +144,7 @@ impl<F: Frame> Reactor<F> {
         round: &mut Round<'_, F, P>,
     ) {
         let Some(slot) = self.slots.get_mut(key) else { return };
-        let visit = &mut self.bench.visit(round);
+        let visit = &mut self.bench.visit(&slot.account, round);
         let Some(progress) = contain(|| {
             slot.conversation.close(reason, visit);
             slot.conversation.pump(visit)
@@ -160,7 +160,7 @@ impl<F: Frame> Reactor<F> {
         self.stats.panics.add(1);
         let slot = &mut self.slots[key];
         tracing::error!(handle = ?slot.handle, flow = ?slot.conversation.flow(), "a pair panicked and was reset");
-        let visit = &mut self.bench.visit(round);
+        let visit = &mut self.bench.visit(&slot.account, round);
         let _ = contain(|| {
             slot.conversation.close(CloseReason::Internal, visit);
             let _ = slot.conversation.pump(visit);
@@ -172,8 +172,7 @@ impl<F: Frame> Reactor<F> {
 
     /// Forgets a pair that has ended, and tells its worker.
     pub(super) fn remove(&mut self, key: u32, reason: CloseReason, out: &mut Outputs<F>) {
-        let Some(mut slot) = self.slots.remove(key) else { return };
-        self.bench.keep(&mut slot.kept, 0);
+        let Some(slot) = self.slots.remove(key) else { return };
         self.index.remove(slot.handle);
         self.wheel.cancel(key);
         self.policies.release(slot.policy);
@@ -185,6 +184,7 @@ impl<F: Frame> Reactor<F> {
         );
         self.stats.closes.add(reason, 1);
         out.closed(slot.handle, reason);
-        let _ = contain(|| drop(slot));
+        self.bench.forget(slot.account);
+        let _ = contain(|| drop(slot.conversation));
     }
 }

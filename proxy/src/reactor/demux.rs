@@ -23,11 +23,12 @@ pub(super) struct Arrival {
 /// Ranges count from the frame's first byte.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Body {
-    /// `sum` is the payload's for an Internet checksum.
+    /// `sum` is the payload's for an Internet checksum; `marked`: a router has seen congestion (CE, RFC 3168).
     Segment {
         header: tcp::Header,
         payload: Range<usize>,
         sum: u16,
+        marked: bool,
     },
     Datagram {
         payload: Range<usize>,
@@ -67,7 +68,8 @@ pub(super) fn read(frame: &[u8]) -> Result<Arrival, DropReason> {
                 return Err(DropReason::TcpFlags);
             }
             let sum = tcp::payload_sum(&bytes[..len], bytes.len(), header.src, header.dst).folded();
-            let body = Body::Segment { header: segment, payload: start + len..end, sum };
+            let marked = header.is_marked();
+            let body = Body::Segment { header: segment, payload: start + len..end, sum, marked };
             Ok(Arrival { handle, side, body })
         }
         Some(Protocol::Udp) => {
@@ -85,6 +87,13 @@ pub(super) fn read(frame: &[u8]) -> Result<Arrival, DropReason> {
         Some(Protocol::Icmp) => complaint(bytes),
         None => Err(DropReason::Protocol),
     }
+}
+
+/// Whose a frame seems to be, where it is a plain packet of TCP or UDP: nothing is checked.
+#[inline]
+pub(super) fn peek(frame: &[u8]) -> Option<Handle> {
+    let [a, b, c, d, _, _, _, _, e, f] = *frame.get(L2_LEN + 12..)?.first_chunk()?;
+    unmask(Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([e, f]))
 }
 
 /// From a masked address to one of the proxy's sockets.

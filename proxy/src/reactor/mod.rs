@@ -11,6 +11,7 @@
 //!
 //! A pair that panics is taken out, reset and counted; the others never notice.
 
+mod ahead;
 mod demux;
 mod index;
 mod slots;
@@ -18,6 +19,7 @@ mod open;
 mod deliver;
 mod pairs;
 mod visit;
+mod memory;
 mod output;
 mod residence;
 mod policy;
@@ -25,7 +27,7 @@ mod stats;
 
 pub use output::Outputs;
 pub use pairs::PairView;
-pub use policy::Snapshot;
+pub use policy::{Rule, Snapshot};
 pub use stats::ReactorStats;
 
 pub(crate) use demux::Complaint;
@@ -34,7 +36,7 @@ pub(crate) use visit::{Progress, Visit};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use pnat_shared::config::Proxy;
+use pnat_shared::config::{Proxy, Transport};
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::loopback::ToProxy;
 use pnat_shared::stats::Latency;
@@ -60,6 +62,7 @@ const VISITS: usize = 256;
 #[derive(Debug)]
 pub struct Reactor<F: Frame> {
     limits: Limits,
+    transport: Transport,
     udp_timeout: Duration,
     max_pairs: usize,
     /// Slots of the ring to a worker: pairs wait with what would not fit.
@@ -75,6 +78,8 @@ pub struct Reactor<F: Frame> {
     bench: Workbench<F>,
     /// Keys of pairs whose timers fired. Empty between calls; kept for its memory.
     fired: Vec<u32>,
+    /// Keys of the pairs that a burst is for. Empty between calls; kept for its memory.
+    ahead: Vec<u32>,
     residence: Residence,
     latency: Latency,
     stats: Arc<ReactorStats>,
@@ -102,6 +107,7 @@ impl<F: Frame> Reactor<F> {
                 keepalive: settings.keepalive,
                 window: settings.window,
             },
+            transport: settings.transport,
             udp_timeout: settings.udp_timeout,
             max_pairs: settings.pairs as usize,
             ring: settings.ring as usize,
@@ -110,8 +116,9 @@ impl<F: Frame> Reactor<F> {
             wheel: Wheel::new(TICK, now),
             ready: VecDeque::new(),
             policies: Policies::default(),
-            bench: Workbench::new(services, Arc::clone(&stats)),
+            bench: Workbench::new(services, Arc::clone(&stats), settings.pairs as usize),
             fired: Vec::new(),
+            ahead: Vec::new(),
             residence: Residence::default(),
             latency: Latency::default(),
             stats,
@@ -138,6 +145,7 @@ impl<F: Frame> Reactor<F> {
     ) {
         let round = &mut Round { now, pool, out };
         self.residence.begin(now, &mut self.latency);
+        self.look_ahead(input);
         for message in input.drain(..) {
             match message {
                 ToProxy::Packet { frame, at } => {
@@ -177,10 +185,10 @@ impl<F: Frame> Reactor<F> {
 
     /// How many received frames pairs may keep: out of order or not acknowledged; no bound to begin with. Beyond it
     /// what arrives is copied out of its frame, so that no number of slow readers, and no gap that is never filled, can
-    /// exhaust the pool on which every port's reception lives. Beyond eight times as much, pairs that keep more than their
-    /// fair share get no more text, and their senders have to repeat it.
+    /// exhaust the pool on which every port's reception lives. Memory for eight times as much is shared fairly: the less is
+    /// left of it, the smaller the windows of pairs and clients that keep much.
     pub const fn keep_frames(&mut self, most: usize) {
-        self.bench.most_frames = most;
+        self.bench.memory.limit(most);
     }
 
     /// What the last call put out has been handed to the rings at `now`: ends its residence.

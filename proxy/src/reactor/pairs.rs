@@ -8,6 +8,7 @@ use pnat_shared::time::{Duration, Instant};
 use pnat_shared::verdict::{CloseReason, DropReason};
 
 use super::demux::Body;
+use super::memory::Account;
 use super::residence::Cause;
 use super::visit::{Progress, Visit};
 use crate::chunk::Chunk;
@@ -15,10 +16,6 @@ use crate::filter::Flow;
 use crate::pair::Pair;
 use crate::tcp::State;
 use crate::udp::Association;
-
-/// Chunks that a pair may keep even when all pairs together keep too many: some tens of kilobytes, so that a few greedy
-/// hosts slow themselves down and nobody else.
-const FAIR_SHARE: usize = 32;
 
 /// One pair and what the reactor knows about it.
 #[derive(Debug)]
@@ -31,8 +28,8 @@ pub(super) struct Slot<F> {
     pub(super) armed: Instant,
     /// Whether its key waits for a visit.
     pub(super) touched: bool,
-    /// [`Conversation::kept`] as of its last visit.
-    pub(super) kept: usize,
+    /// Holds [`Conversation::kept`] as of its last visit.
+    pub(super) account: Account,
     /// The packet that the next frames are due to; `None` where time is.
     pub(super) cause: Option<Cause>,
 }
@@ -95,14 +92,22 @@ impl<F: Frame> Conversation<F> {
         visit: &mut Visit<'_, F, P>,
     ) -> Result<(), DropReason> {
         match (self, body) {
-            (Self::Tcp(pair), Body::Segment { header, payload, sum }) => {
+            (Self::Tcp(pair), Body::Segment { header, payload, sum, marked }) => {
                 visit.stats.packets[side as usize].add(1);
                 let payload = Chunk::from_frame(frame, payload.start, payload.end).with_sum(sum);
-                if visit.is_full && !payload.is_empty() && pair.chunks() >= FAIR_SHARE {
+                if !payload.is_empty()
+                    && visit.share.chunks != usize::MAX
+                    && pair.chunks() >= visit.share.chunks
+                {
                     return pair.on_unwelcome_text(side, header, payload, visit);
                 }
                 let payload = if visit.is_thrifty { payload.out_of_frame() } else { payload };
-                pair.on_segment(side, &header, payload, visit)
+                let is_mark = marked && !payload.is_empty();
+                pair.on_segment(side, &header, payload, visit)?;
+                if is_mark {
+                    pair.on_mark(side);
+                }
+                Ok(())
             }
             (Self::Udp(association), Body::Datagram { payload }) => {
                 visit.stats.packets[side as usize].add(1);
@@ -147,6 +152,14 @@ impl<F: Frame> Conversation<F> {
         match self {
             Self::Tcp(pair) => pair.deadline(),
             Self::Udp(association) => association.deadline(),
+        }
+    }
+
+    /// Reads something of every cache line that a segment will need; what, means nothing.
+    pub(super) fn warm(&self) -> u64 {
+        match self {
+            Self::Tcp(pair) => pair.warm(),
+            Self::Udp(_) => 0,
         }
     }
 

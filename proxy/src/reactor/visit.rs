@@ -5,6 +5,7 @@ use std::sync::Arc;
 use pnat_shared::frame::FramePool;
 use pnat_shared::time::{Duration, Instant};
 
+use super::memory::{Account, Memory, Share};
 use super::{Outputs, ReactorStats};
 use crate::filter::{Datagrams, Flow, Output, Services, Turn};
 
@@ -25,9 +26,7 @@ pub(super) struct Workbench<F> {
     passed: Output<F>,
     datagrams: Datagrams<F>,
     pub(super) frames: Vec<F>,
-    /// Chunks that all pairs keep, and how many of them may be in frames.
-    kept: usize,
-    pub(super) most_frames: usize,
+    pub(super) memory: Memory,
 }
 
 /// The workbench in one pair's hands.
@@ -45,8 +44,8 @@ pub(crate) struct Visit<'a, F, P> {
     pub(crate) frames: &'a mut Vec<F>,
     /// Frames are scarce: bytes that may wait are to be copied out of theirs.
     pub(crate) is_thrifty: bool,
-    /// Memory is scarce: a pair that keeps more than its fair share gets no more.
-    pub(crate) is_full: bool,
+    /// What the pair may keep.
+    pub(crate) share: Share,
 }
 
 /// What one visit did.
@@ -60,23 +59,24 @@ pub(crate) struct Progress {
     pub(crate) connected: Option<Duration>,
 }
 
-/// How many times as many chunks as may be in frames all pairs may keep: the proxy core's bound on memory.
-const FULL: usize = 8;
-
 impl<F> Workbench<F> {
-    pub(super) fn new(services: Services, stats: Arc<ReactorStats>) -> Self {
+    /// A workbench for at most `pairs` pairs.
+    pub(super) fn new(services: Services, stats: Arc<ReactorStats>, pairs: usize) -> Self {
         Self {
             services,
             stats,
             passed: Output::default(),
             datagrams: Datagrams::default(),
             frames: Vec::new(),
-            kept: 0,
-            most_frames: usize::MAX,
+            memory: Memory::new(pairs),
         }
     }
 
-    pub(super) fn visit<'a, P>(&'a mut self, round: &'a mut Round<'_, F, P>) -> Visit<'a, F, P> {
+    pub(super) fn visit<'a, P>(
+        &'a mut self,
+        account: &Account,
+        round: &'a mut Round<'_, F, P>,
+    ) -> Visit<'a, F, P> {
         Visit {
             now: round.now,
             pool: round.pool,
@@ -85,8 +85,8 @@ impl<F> Workbench<F> {
             passed: &mut self.passed,
             datagrams: &mut self.datagrams,
             frames: &mut self.frames,
-            is_thrifty: self.kept >= self.most_frames,
-            is_full: self.kept / FULL >= self.most_frames,
+            is_thrifty: self.memory.is_thrifty(),
+            share: self.memory.share(account),
         }
     }
 
@@ -97,11 +97,16 @@ impl<F> Workbench<F> {
         self.frames.clear();
     }
 
-    /// Takes note of how many chunks a pair keeps now; `noted` is what was noted before.
-    pub(super) fn keep(&mut self, noted: &mut usize, now: usize) {
-        self.kept = self.kept.saturating_sub(*noted) + now;
-        *noted = now;
-        self.stats.kept.set(self.kept as u64);
+    /// Takes note of how many chunks a pair keeps now.
+    pub(super) fn keep(&mut self, account: &mut Account, now: usize) {
+        self.memory.keep(account, now);
+        self.stats.kept.set(self.memory.kept() as u64);
+    }
+
+    /// Closes the account of a pair that has ended.
+    pub(super) fn forget(&mut self, account: Account) {
+        self.memory.close(account);
+        self.stats.kept.set(self.memory.kept() as u64);
     }
 }
 

@@ -6,6 +6,9 @@ use pnat_shared::wire::tcp::Seq;
 /// After this long without a segment the peer's clock may have gone half way round (RFC 7323 section 5.5).
 const STALE: Duration = Duration::from_secs(24 * 24 * 3600);
 
+/// How long TSval stays the same.
+const TICK: Duration = Duration::from_millis(1);
+
 /// The timestamp option of one connection. TSval counts milliseconds from the value that the SYN's offer carried, so the
 /// clocks of a pair's two legs run alike.
 #[derive(Debug)]
@@ -58,10 +61,12 @@ impl Clock {
         }
     }
 
-    /// Round-trip time by the echo; `None` where it names a time that has not come or is long past.
-    pub(super) fn elapsed(&self, echo: u32, now: Instant) -> Option<Duration> {
-        let millis = Seq(self.value(now)).distance(Seq(echo));
-        u64::try_from(millis).ok().filter(|ms| *ms <= 60_000).map(|ms| Duration::from_millis(ms.max(1)))
+    /// The last moment at which the echoed value can have been written; `None` where that has not come or is long past.
+    pub(super) fn echoed(&self, echo: u32, now: Instant) -> Option<Instant> {
+        let age = u64::try_from(Seq(self.value(now)).distance(Seq(echo))).ok().filter(|ms| *ms <= 60_000)?;
+        let shown = now.since(self.epoch).as_millis() as u64;
+        let at = self.epoch + Duration::from_millis(shown.checked_sub(age)?);
+        Some(at + (TICK - Duration::from_nanos(1)))
     }
 }
 
@@ -93,7 +98,7 @@ mod tests {
     fn an_echo_from_the_future_measures_nothing() {
         let clock = Clock::new(Some(100), ZERO);
         let now = Instant::from_millis(50);
-        assert_eq!(clock.elapsed(130, now), Some(Duration::from_millis(20)));
-        assert_eq!(clock.elapsed(151, now), None);
+        assert_eq!(clock.echoed(130, now), Some(Instant::from_nanos(30_999_999)));
+        assert_eq!(clock.echoed(151, now), None);
     }
 }

@@ -4,6 +4,7 @@
 
 use std::net::SocketAddrV4;
 
+use pnat_shared::config::CongestionControl;
 use pnat_shared::flow::Accepted;
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::time::{Duration, Instant};
@@ -11,8 +12,8 @@ use pnat_shared::verdict::DropReason;
 use pnat_shared::wire::tcp::{Header, Seq};
 
 use super::clock::Clock;
+use super::path::Path;
 use super::recv::{Owed, Receiver};
-use super::segment::HEADERS;
 use super::send::Sender;
 use super::timer::{Timers, fires};
 use crate::chunk::Chunk;
@@ -28,6 +29,8 @@ pub struct Offer {
     pub sack: bool,
     /// TSval of the SYN, where it carried timestamps.
     pub timestamp: Option<u32>,
+    /// Explicit congestion notification is asked for (RFC 3168 section 6.1.1).
+    pub ecn: bool,
 }
 
 /// What an endpoint may use and how long it waits.
@@ -47,6 +50,7 @@ pub struct Settings {
     pub keepalive: Duration,
     /// How long the peer may keep its window shut while something waits for it, even where it answers every probe.
     pub patience: Duration,
+    pub congestion: CongestionControl,
 }
 
 /// [`Settings`] as an endpoint keeps them: times in milliseconds, up to 49 days.
@@ -54,6 +58,7 @@ pub struct Settings {
 pub(super) struct Kept {
     pub(super) window: u32,
     pub(super) mtu: u16,
+    pub(super) congestion: CongestionControl,
     open_timeout: u32,
     user_timeout: u32,
     time_wait: u32,
@@ -67,6 +72,7 @@ impl Kept {
         Self {
             window: settings.window,
             mtu: settings.mtu,
+            congestion: settings.congestion,
             open_timeout: millis(settings.open_timeout),
             user_timeout: millis(settings.user_timeout),
             time_wait: millis(settings.time_wait),
@@ -156,6 +162,7 @@ pub struct Endpoint<F> {
     pub(super) send: Sender<F>,
     pub(super) recv: Receiver<F>,
     pub(super) timers: Timers,
+    pub(super) path: Path,
     /// A SYN or SYN-ACK is to be sent.
     pub(super) syn_due: bool,
     /// How many were sent.
@@ -239,6 +246,7 @@ impl<F: Frame> Endpoint<F> {
             send: Sender::new(iss),
             recv: Receiver::new(settings.window),
             timers: Timers::new(),
+            path: Path::default(),
             syn_due: false,
             syns: 0,
             reset: None,
@@ -269,6 +277,9 @@ impl<F: Frame> Endpoint<F> {
 
     /// Does what is due at `now`: retransmission, delayed ACK, probes, timeouts.
     pub fn on_timer(&mut self, now: Instant) {
+        if self.send.release_at() <= now {
+            self.send.release_held();
+        }
         if fires(&mut self.timers.ack, now) {
             self.recv.owed = Owed::Now;
         }
@@ -298,7 +309,7 @@ impl<F: Frame> Endpoint<F> {
 
     /// When [`Endpoint::on_timer`] is to be called next; [`Instant::FAR`] for never.
     pub fn deadline(&self) -> Instant {
-        self.timers.earliest()
+        self.timers.earliest().min(self.send.release_at())
     }
 
     /// Appends the segments that may be sent now, at most `budget`, each a whole frame with an IPv4 header behind
@@ -328,6 +339,18 @@ impl<F: Frame> Endpoint<F> {
     /// window, so back-pressure reaches the peer.
     pub fn set_downstream(&mut self, bytes: usize) {
         self.recv.set_downstream(bytes);
+    }
+
+    /// How many bytes of this leg may wait further down to good purpose (more only delay each other), and how many of them
+    /// the pair may keep at all as memory is now. What was granted to the peer before stays granted (RFC 9293 section 3.8.6).
+    pub fn limit_downstream(&mut self, useful: usize, most: usize) {
+        self.recv.limit_downstream(useful, most);
+    }
+
+    /// How many bytes it is of use to have in the send queue: twice what may be in flight, so that there is something to send
+    /// when an ACK comes, and what a sender needs to find its pace.
+    pub fn appetite(&self) -> usize {
+        self.send.appetite() as usize
     }
 
     /// Appends bytes to the send queue; while a SYN is held and after [`Endpoint::shutdown`], drops them. There is no limit
@@ -396,12 +419,32 @@ impl<F: Frame> Endpoint<F> {
         self.recv.shift
     }
 
-    /// An ICMP "fragmentation needed" that quotes a segment of ours with this sequence number (RFC 1191; RFC 5927 section 7:
-    /// ignored unless the number is in flight).
+    /// An ICMP "fragmentation needed" that quotes a segment of ours with this sequence number; `mtu` 0: it does not say what
+    /// fits (RFC 1191). Ignored unless the number is in flight; where longer segments have passed, only a timeout makes it
+    /// believed (RFC 5927 section 7).
     pub fn on_mtu(&mut self, seq: Seq, mtu: u16, now: Instant) {
-        if self.is_open() && self.send.shrink_mss(seq, mtu.saturating_sub(HEADERS)) {
+        if self.is_open() && self.on_too_long(seq, mtu, now) {
             self.arm_retransmit(now);
         }
+    }
+
+    /// Reads something of every cache line that a segment will need; what, means nothing.
+    pub(crate) fn warm(&self) -> u64 {
+        let times = [self.timers.retransmit, self.timers.trim, self.heard, self.send.unanswered];
+        let times = times.into_iter().fold(0, |sum, at| sum ^ at.as_nanos());
+        let words = [
+            self.settings.window,
+            self.clock.value(Instant::ZERO),
+            self.send.nxt.0,
+            self.send.queue.len(),
+            u32::from(self.send.is_clean()),
+            self.recv.nxt.0,
+            u32::from(self.recv.is_drained()),
+            u32::from(self.recv.has_blocks()),
+            u32::from(self.offer.is_some()),
+            u32::from(self.peer.is_some()),
+        ];
+        times ^ self.send.rto.warm() ^ words.into_iter().fold(0, |sum, word| sum ^ u64::from(word))
     }
 
     /// Whether everything ended and nothing will be sent any more. Bytes may still wait for [`Endpoint::receive`].
@@ -419,12 +462,20 @@ impl<F: Frame> Endpoint<F> {
         self.schedule_retransmit(now);
     }
 
+    /// An ACK brought news while something is still in flight.
+    pub(super) fn restart_retransmit(&mut self, now: Instant) {
+        self.timers.started = self.send.timer_start(now);
+        self.schedule_retransmit(now);
+    }
+
     /// New data does not start the retransmission timer anew, but puts the tail loss probe off (RFC 8985 section 7.2).
+    /// Segments that are late are lost before that, and at last all patience ends.
     pub(super) fn schedule_retransmit(&mut self, now: Instant) {
         let gives_up = self.send.unanswered + self.settings.user_timeout();
         let timeout = self.timers.started + self.send.rto.current();
-        let due = self.send.arm_tail().map_or(timeout, |wait| timeout.min(now + wait));
-        self.timers.retransmit = due.min(gives_up.max(now));
+        self.send.arm_tail(timeout, now);
+        let due = timeout.min(self.send.tail_deadline()).min(self.send.reorder_deadline());
+        self.timers.retransmit = due.min(gives_up).max(now);
     }
 
     fn on_retransmit_timer(&mut self, now: Instant) {
@@ -436,9 +487,15 @@ impl<F: Frame> Endpoint<F> {
             }
             _ if !self.is_open() => {}
             _ if now >= self.send.unanswered + self.settings.user_timeout() => self.fail(Error::Timeout),
+            _ if self.send.on_reorder_timer(now) => self.schedule_retransmit(now),
             _ => {
                 if !self.send.on_tail_timer(now) {
+                    let shorter = self.is_head_full() && self.on_full_timeout(now);
                     self.send.on_timeout(now);
+                    if shorter {
+                        // What became of longer segments says nothing of these.
+                        self.send.rto.restart();
+                    }
                 }
                 self.arm_retransmit(now);
             }

@@ -43,6 +43,7 @@ impl<F: Frame> Endpoint<F> {
             self.send.wl1 = header.seq;
             self.send.wl2 = header.ack;
         }
+        self.resize_window(header, now);
         self.recv.append(payload);
         self.timers.ack = self.recv.ack_deadline(now, self.timers.ack);
     }
@@ -56,8 +57,8 @@ impl<F: Frame> Sender<F> {
             && self.window > 0
             && u32::from(header.window) << self.shift == self.window
             && !self.probing
-            && matches!(self.tail, Tail::Idle | Tail::Armed)
-            && self.scoreboard.is_clean()
+            && matches!(self.tail, Tail::Idle | Tail::Armed(_))
+            && self.is_clean()
     }
 }
 

@@ -64,6 +64,7 @@ impl<F: Frame> Endpoint<F> {
             self.establish(now);
         }
         self.touch(now);
+        self.heed_reduction(header);
         self.on_ack(header, payload.is_empty(), now)?;
         if self.state == State::Closed {
             return Ok(());
@@ -175,13 +176,17 @@ impl<F: Frame> Endpoint<F> {
         }
         let bare = bare && !header.flags.has(Flags::FIN);
         let echo = header.options.timestamps.filter(|_| self.clock.on);
-        let echo = echo.and_then(|(_, echo)| self.clock.elapsed(echo, now));
+        let echoed = echo.and_then(|(_, echo)| self.clock.echoed(echo, now));
         let before = self.send.una;
-        let news = self.send.on_ack(header, bare, echo, now);
+        let answered = self.judge_path_probe(header, now);
+        let news = self.send.on_ack(answered.as_ref().unwrap_or(header), bare, echoed, now);
+        if self.send.una != before {
+            self.on_path_progress(now);
+        }
         if self.send.flight() == 0 {
             self.timers.retransmit = Instant::FAR;
         } else if news {
-            self.arm_retransmit(now);
+            self.restart_retransmit(now);
         }
         self.end_patience();
         if self.send.una != before && self.send.is_fin_acked() {
@@ -210,11 +215,23 @@ impl<F: Frame> Endpoint<F> {
             self.recv.owed = Owed::Now;
             return Err(DropReason::Unacceptable);
         }
+        if !payload.is_empty() {
+            self.resize_window(header, now);
+        }
         if self.recv.take(header.seq, payload, fin)? {
             self.on_fin(now);
         }
         self.timers.ack = self.recv.ack_deadline(now, self.timers.ack);
         Ok(())
+    }
+
+    /// Text has come: the window's size may be due to change.
+    #[inline]
+    pub(super) fn resize_window(&mut self, header: &Header, now: Instant) {
+        let echo = header.options.timestamps.filter(|_| self.clock.on);
+        let echoed = echo.and_then(|(_, echo)| self.clock.echoed(echo, now));
+        let rtt = echoed.map(|at| now.since(at).max(Duration::from_millis(1)));
+        self.recv.resize(rtt, self.send.rtt(), now);
     }
 
     fn on_fin(&mut self, now: Instant) {

@@ -9,10 +9,11 @@
 //!    |                                                                            ^
 //!  open (handshake)                                               output, segment (headers, frames)
 //!  fast (what was expected)
-//!  input (acceptability, RST, ACK) --> recovery, tail (loss) --> send (what goes next)
-//!    '--> recv (order, window, ACKs)   scoreboard, ranges        queue (bytes)
-//!           reassembly                 rto                       timer, clock, liveness
-//!                                      congestion (cubic, hystart, newreno)
+//!  input (acceptability, RST, ACK) --> recovery (news, loss) --> send (what goes next), pacing (when)
+//!    '--> recv (order, window, ACKs)   rack, tail, undo, prr       queue (bytes)
+//!           reassembly, ranges         scoreboard, records, spans  path (MTU), timer, clock, liveness
+//!           sizing                     rate, rto, ecn
+//!                                      congestion: cubic (hystart), newreno, bbr
 //! ```
 
 mod endpoint;
@@ -21,21 +22,34 @@ mod fast;
 mod input;
 mod output;
 mod recv;
+mod sizing;
 mod reassembly;
 mod send;
 mod queue;
 mod recovery;
+mod news;
+mod loss;
+mod rack;
 mod tail;
+mod prr;
+mod undo;
 mod scoreboard;
+mod records;
+mod spans;
+mod rate;
 mod ranges;
 mod congestion;
 mod cubic;
 mod hystart;
 mod newreno;
+mod bbr;
+mod pacing;
+mod ecn;
 mod rto;
 mod clock;
 mod timer;
 mod liveness;
+mod path;
 mod segment;
 
 pub use endpoint::{Endpoint, Error, Offer, Settings, State};
@@ -47,6 +61,6 @@ mod tests {
     /// Two of them and their pair are to stay below 2 KiB while idle.
     #[test]
     fn an_endpoint_without_queues_is_small() {
-        assert!(size_of::<super::Endpoint<VecFrame>>() <= 800);
+        assert!(size_of::<super::Endpoint<VecFrame>>() <= 832);
     }
 }

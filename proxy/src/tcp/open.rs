@@ -16,18 +16,23 @@ use pnat_shared::verdict::DropReason;
 use pnat_shared::wire::tcp::{Flags, Header, Options, Seq};
 
 use super::clock::Clock;
+use super::ecn;
 use super::endpoint::{Endpoint, Error, Offer, Reset, State};
 use super::recv::Owed;
-use super::segment::HEADERS;
-use super::send::{DEFAULT_MSS, MIN_MSS, Sender};
+use super::send::{DEFAULT_MSS, Sender};
 
 impl Offer {
+    fn of_syn(syn: &Header) -> Self {
+        Self { ecn: ecn::is_asked_for(syn), ..Self::of(&syn.options) }
+    }
+
     fn of(options: &Options) -> Self {
         Self {
             mss: options.mss.unwrap_or(DEFAULT_MSS),
             window_scale: options.window_scale,
             sack: options.sack_permitted,
             timestamp: options.timestamps.map(|(value, _)| value),
+            ecn: false,
         }
     }
 }
@@ -35,7 +40,7 @@ impl Offer {
 impl<F: Frame> Endpoint<F> {
     /// Notes what the peer's SYN or SYN-ACK says.
     pub(super) fn meet(&mut self, syn: &Header, now: Instant) {
-        let offer = Offer::of(&syn.options);
+        let offer = Offer::of_syn(syn);
         self.peer = Some((syn.seq, offer));
         self.recv.start(syn.seq);
         self.clock.start(offer.timestamp.unwrap_or(0), now);
@@ -53,6 +58,7 @@ impl<F: Frame> Endpoint<F> {
             window_scale: offer.window_scale.filter(|_| theirs.window_scale.is_some()),
             sack: offer.sack && theirs.sack,
             timestamp: offer.timestamp.filter(|_| theirs.timestamp.is_some()),
+            ecn: offer.ecn && theirs.ecn,
         };
         let window = self.send.window;
         self.send = Sender::new(iss);
@@ -102,8 +108,8 @@ impl<F: Frame> Endpoint<F> {
         self.send.shift = shifts.map_or(0, |(_, shift)| shift.min(14));
         self.send.sack = ours.sack && theirs.sack;
         self.clock.on = ours.timestamp.is_some() && theirs.timestamp.is_some();
-        let fits = self.settings.mtu.saturating_sub(HEADERS);
-        self.send.mss = theirs.mss.min(fits).max(MIN_MSS);
+        self.send.ecn.agree(ours.ecn && theirs.ecn);
+        self.send.mss = self.most_mss();
     }
 
     /// The options of our SYN or SYN-ACK.
@@ -181,7 +187,7 @@ impl<F: Frame> Endpoint<F> {
         self.timers.life = Instant::FAR;
         self.timers.retransmit = Instant::FAR;
         self.syn_due = false;
-        self.send.start(now, self.syns);
+        self.send.start(self.settings.congestion, now, self.syns);
         self.state = if self.send.fin { State::FinWait1 } else { State::Established };
         self.touch(now);
         self.start_keepalive(now);

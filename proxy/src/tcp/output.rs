@@ -7,9 +7,10 @@ use pnat_shared::time::Instant;
 use pnat_shared::wire::checksum::Sum;
 use pnat_shared::wire::tcp::{Flags, Header, Options, Seq};
 
+use super::ecn;
 use super::endpoint::{Endpoint, Reset, State};
 use super::recv::Owed;
-use super::segment;
+use super::segment::{self, ECT_0, NOT_ECT};
 use super::send::Slice;
 
 /// What to send next.
@@ -18,6 +19,8 @@ enum Next {
     Reset(Reset),
     Syn,
     Data(Slice),
+    /// Bytes that were just sent, in a segment that may be too long for the path.
+    PathProbe(Slice),
     KeepAlive,
     Ack,
 }
@@ -39,7 +42,7 @@ impl<F: Frame> Endpoint<F> {
         let sent_before = self.send.nxt;
         let (mut complete, mut template) = (true, None);
         for _ in 0..budget {
-            let Some(next) = self.next() else { break };
+            let Some(next) = self.next(now) else { break };
             let frame = pool.alloc();
             let written =
                 frame.and_then(|mut frame| self.write(next, &mut frame, &mut template, now).then_some(frame));
@@ -61,16 +64,18 @@ impl<F: Frame> Endpoint<F> {
         let quiet = self.is_open()
             && self.reset.is_none()
             && !self.syn_due
+            && !self.keepalive_due
+            && !self.path.is_searched()
             && self.send.is_quiet()
             && self.recv.owed != Owed::Now
             && !self.recv.is_update_due();
         if quiet {
-            self.send.limited = false;
+            self.send.rest();
         }
         quiet
     }
 
-    fn next(&mut self) -> Option<Next> {
+    fn next(&mut self, now: Instant) -> Option<Next> {
         if let Some(reset) = self.reset {
             return Some(Next::Reset(reset));
         }
@@ -82,8 +87,14 @@ impl<F: Frame> Endpoint<F> {
         }
         let options = self.options();
         let max = usize::from(self.send.mss).saturating_sub(options).max(1);
-        if let Some(slice) = self.send.next(max as u32) {
+        let slice = self.send.next(max as u32);
+        if let Some(slice) = self.send.pace(slice, now) {
             return Some(Next::Data(slice));
+        }
+        if !self.recv.has_blocks()
+            && let Some(slice) = self.path_probe(now)
+        {
+            return Some(Next::PathProbe(slice));
         }
         if self.keepalive_due {
             return Some(Next::KeepAlive);
@@ -111,7 +122,8 @@ impl<F: Frame> Endpoint<F> {
                     ack: reset.ack.unwrap_or(Seq(0)),
                     ..self.header(reset.seq, flags, Options::default())
                 };
-                let written = segment::write(frame, self.local, self.remote, &header, 0, |_| Sum::ZERO);
+                let written =
+                    segment::write(frame, self.local, self.remote, NOT_ECT, &header, 0, |_| Sum::ZERO);
                 if written {
                     self.reset = None;
                 }
@@ -119,16 +131,18 @@ impl<F: Frame> Endpoint<F> {
             }
             Next::Syn => self.write_syn(frame, now),
             Next::Data(slice) => self.write_data(slice, frame, template, now),
+            Next::PathProbe(slice) => self.write_path_probe(slice, frame, now),
             Next::KeepAlive => {
                 // A number that the peer has acknowledged: whoever is there answers it (RFC 9293 section 3.8.4).
                 let header = self.acking(self.send.nxt - 1, Flags::ACK, now);
-                let written = segment::write(frame, self.local, self.remote, &header, 0, |_| Sum::ZERO);
+                let written =
+                    segment::write(frame, self.local, self.remote, NOT_ECT, &header, 0, |_| Sum::ZERO);
                 self.keepalive_due &= !written;
                 written
             }
             Next::Ack => {
                 let header = self.acking(self.send.nxt, Flags::ACK, now);
-                segment::write(frame, self.local, self.remote, &header, 0, |_| Sum::ZERO)
+                segment::write(frame, self.local, self.remote, NOT_ECT, &header, 0, |_| Sum::ZERO)
             }
         }
     }
@@ -154,19 +168,30 @@ impl<F: Frame> Endpoint<F> {
         }
         self.timers.ack = Instant::FAR;
         let window = self.recv.advertise(false);
+        let flags = flags.with(self.send.ecn.echo());
         Header { ack: self.recv.nxt, window, ..self.header(seq, flags, options) }
     }
 
     fn write_syn(&mut self, frame: &mut F, now: Instant) -> bool {
         let options = self.syn_options(now);
         let answers = self.state == State::SynReceived;
-        let flags = if answers { Flags::SYN.with(Flags::ACK) } else { Flags::SYN };
+        let mut flags = if answers { Flags::SYN.with(Flags::ACK) } else { Flags::SYN };
+        if !answers
+            && self.syns > 0
+            && let Some(offer) = &mut self.offer
+        {
+            // Something on the path may drop what it does not know (RFC 3168 section 6.1.1.1).
+            offer.ecn = false;
+        }
+        if self.offer.is_some_and(|offer| offer.ecn) {
+            flags = flags.with(ecn::request(answers));
+        }
         let header = Header {
             ack: if answers { self.recv.nxt } else { Seq(0) },
             window: self.recv.advertise(true),
             ..self.header(self.send.una, flags, options)
         };
-        if !segment::write(frame, self.local, self.remote, &header, 0, |_| Sum::ZERO) {
+        if !segment::write(frame, self.local, self.remote, NOT_ECT, &header, 0, |_| Sum::ZERO) {
             return false;
         }
         self.syn_due = false;
@@ -199,7 +224,14 @@ impl<F: Frame> Endpoint<F> {
                 return false;
             }
         }
-        let mut flags = Flags::ACK;
+        let mut flags = Flags::ACK.with(self.send.ecn.echo());
+        let mut codepoint = NOT_ECT;
+        if self.send.may_be_marked(&slice)
+            && let Some(says) = self.send.ecn.stamp()
+        {
+            flags = flags.with(says);
+            codepoint = ECT_0;
+        }
         if slice.fin {
             flags = flags.with(Flags::FIN);
         }
@@ -210,14 +242,32 @@ impl<F: Frame> Endpoint<F> {
         let header = Header { seq: slice.seq, flags, ..header };
         let queue = &mut self.send.queue;
         let len = slice.len as usize;
-        if !segment::write(frame, self.local, self.remote, &header, len, |out| queue.copy(slice.seq, out)) {
+        let (local, remote) = (self.local, self.remote);
+        if !segment::write(frame, local, remote, codepoint, &header, len, |out| queue.copy(slice.seq, out)) {
             return false;
         }
         self.send.sent(slice, now);
+        self.on_slice_sent(&slice, header.options.len());
         if self.timers.retransmit == Instant::FAR {
             self.arm_retransmit(now);
         }
         true
+    }
+
+    fn write_path_probe(&mut self, slice: Slice, frame: &mut F, now: Instant) -> bool {
+        // Its size counts, so it carries the options of every segment and no others.
+        let options = Options { timestamps: self.clock.stamp(now), ..Options::default() };
+        let window = self.recv.advertise(false);
+        self.timers.ack = Instant::FAR;
+        let flags = Flags::ACK.with(self.send.ecn.echo());
+        let header = Header { ack: self.recv.nxt, window, ..self.header(slice.seq, flags, options) };
+        let queue = &mut self.send.queue;
+        let len = slice.len as usize;
+        let written = segment::write(frame, self.local, self.remote, NOT_ECT, &header, len, |out| {
+            queue.copy(slice.seq, out)
+        });
+        self.on_probe_sent(&slice, now);
+        written
     }
 
     /// Where the peer's window keeps us from sending at all, the timer will probe it (RFC 9293 section 3.8.6.1).

@@ -10,6 +10,7 @@ use pnat_shared::verdict::DropReason;
 use pnat_shared::wire::tcp::{SackBlocks, Seq};
 
 use super::reassembly::Reassembly;
+use super::sizing::Sizing;
 use crate::chunk::Chunk;
 
 /// How long an ACK may wait for company: what Linux does at least; RFC 9293 section 3.8.6.3 allows 500 ms.
@@ -34,6 +35,16 @@ pub(super) enum Fit {
     Beyond,
 }
 
+/// Bytes of this leg that wait further down: in the chain, and in the other socket's queue.
+#[derive(Copy, Clone, Debug)]
+struct Downstream {
+    waiting: u32,
+    /// How many may wait there to good purpose: more only delay each other. `None`: nobody said.
+    useful: Option<u32>,
+    /// How many may wait in the whole pair, as memory is now.
+    most: u32,
+}
+
 #[derive(Debug)]
 pub(super) struct Receiver<F> {
     /// RCV.NXT.
@@ -44,14 +55,13 @@ pub(super) struct Receiver<F> {
     told: Seq,
     /// RCV.NXT as the last segment sent said it ("Last.ACK.sent" of RFC 7323).
     pub(super) told_nxt: Seq,
-    /// Largest window, in bytes.
-    capacity: u32,
+    sizing: Sizing,
     pub(super) shift: u8,
     /// The MSS that we advertised.
     mss: u32,
     ready: VecDeque<Chunk<F>>,
     ready_bytes: usize,
-    downstream: usize,
+    downstream: Downstream,
     reassembly: Reassembly<F>,
     /// Where the peer's FIN stands, once it was seen.
     fin: Option<Seq>,
@@ -73,12 +83,12 @@ impl<F: Frame> Receiver<F> {
             right: Seq(0),
             told: Seq(0),
             told_nxt: Seq(0),
-            capacity: window,
+            sizing: Sizing::new(window),
             shift: 0,
             mss: 536,
             ready: VecDeque::new(),
             ready_bytes: 0,
-            downstream: 0,
+            downstream: Downstream { waiting: 0, useful: None, most: u32::MAX },
             reassembly: Reassembly::new(),
             fin: None,
             finished: false,
@@ -101,7 +111,7 @@ impl<F: Frame> Receiver<F> {
         self.shift = shift;
         self.mss = u32::from(mss);
         let unit = 1 << shift;
-        self.capacity = window.min(0xffff << shift).max(unit) / unit * unit;
+        self.sizing = Sizing::new(window.min(0xffff << shift).max(unit) / unit * unit);
     }
 
     /// A SYN-ACK that was sent in our name told this window.
@@ -132,25 +142,42 @@ impl<F: Frame> Receiver<F> {
         window as u16
     }
 
-    /// The right edge that free memory allows.
+    /// Most bytes between the peer's window and the other socket's queue. Under shortage of memory it shrinks, and with it
+    /// the window, but only by what is not granted anew.
+    fn capacity(&self) -> u32 {
+        let Downstream { waiting, useful, most } = self.downstream;
+        let size = match useful {
+            Some(useful) if waiting > useful => useful,
+            Some(useful) => useful.max(self.sizing.size()),
+            None => self.sizing.size(),
+        };
+        size.min(self.sizing.most()).min(most)
+    }
+
+    /// Bytes in order that have not moved on.
+    fn held(&self) -> u32 {
+        u32::try_from(self.ready_bytes).unwrap_or(u32::MAX).saturating_add(self.downstream.waiting)
+    }
+
+    /// The right edge that need and free memory allow.
     fn candidate(&self) -> Seq {
-        let held = u32::try_from(self.ready_bytes + self.downstream).unwrap_or(u32::MAX);
         // Bytes out of order lie inside the window and need no place of their own.
-        self.nxt + self.capacity.saturating_sub(held)
+        self.nxt + self.capacity().saturating_sub(self.held())
     }
 
     /// The smallest step of the right edge: no silly windows (RFC 9293 section 3.8.6.2.2).
     fn worthwhile(&self) -> u32 {
-        self.mss.min(self.capacity / 2).max(1)
+        self.mss.min(self.sizing.size() / 2).max(1)
     }
 
     /// Whether the window has opened so far that the peer should hear of it without asking.
     pub(super) fn is_update_due(&self) -> bool {
         let step = self.candidate().distance(self.told).max(0) as u32;
         let left = self.told.distance(self.nxt).max(0) as u32;
-        let enough = if left == 0 { self.worthwhile() } else { (2 * self.mss).min(self.capacity / 2).max(1) };
+        let size = self.sizing.size();
+        let enough = if left == 0 { self.worthwhile() } else { (2 * self.mss).min(size / 2).max(1) };
         // A peer that has plenty left needs no news; the next ACK will tell.
-        let needed = left <= self.capacity / 4 || step >= self.capacity / 4;
+        let needed = left <= size / 4 || step >= size / 4;
         // The first scaled window, larger than the SYN could say, is no news before the peer has used the first.
         step >= enough && needed && self.begun && !self.finished
     }
@@ -255,7 +282,7 @@ impl<F: Frame> Receiver<F> {
 
     /// Most pieces out of order: four times what full segments would need, so small segments cost a bounded multiple.
     fn piece_limit(&self) -> usize {
-        64 + 4 * self.capacity as usize / self.mss.max(512) as usize
+        64 + 4 * self.sizing.most() as usize / self.mss.max(512) as usize
     }
 
     pub(super) fn next(&mut self) -> Option<Chunk<F>> {
@@ -269,7 +296,21 @@ impl<F: Frame> Receiver<F> {
     }
 
     pub(super) fn set_downstream(&mut self, bytes: usize) {
-        self.downstream = bytes;
+        self.downstream.waiting = u32::try_from(bytes).unwrap_or(u32::MAX);
+    }
+
+    pub(super) fn limit_downstream(&mut self, useful: usize, most: usize) {
+        self.downstream.useful = Some(u32::try_from(useful).unwrap_or(u32::MAX));
+        self.downstream.most = u32::try_from(most).unwrap_or(u32::MAX);
+    }
+
+    /// Text has come: sees to the window's size. `rtt` is what the segment's timestamps measured, `known` the round-trip
+    /// time as the sending half knows it.
+    pub(super) fn resize(&mut self, rtt: Option<Duration>, known: Option<Duration>, now: Instant) {
+        let moved = Seq(self.nxt.0.wrapping_sub(self.held()));
+        let Downstream { waiting, useful, .. } = self.downstream;
+        let crowded = useful.is_some_and(|useful| waiting > useful);
+        self.sizing.on_text(moved, self.mss, rtt, known, crowded, now);
     }
 
     /// Text came at `seq`: what of it lies before the next expected byte is a duplicate.

@@ -6,59 +6,91 @@ use pnat_shared::time::Duration;
 pub(super) const INITIAL: Duration = Duration::from_secs(1);
 /// Where data follows a handshake whose SYN was retransmitted (RFC 6298 section 5.7).
 const AFTER_LOST_SYN: Duration = Duration::from_secs(3);
-/// RFC 6298 section 2.4 asks for one second, which costs short flows a second per tail loss; like Linux, we wait 200 ms:
-/// still five times the delayed ACK that most receivers use.
-const MIN: Duration = Duration::from_millis(200);
+/// RFC 6298 section 2.4 asks for one second, which costs short flows a second per tail loss; like Linux, we wait a round
+/// trip and 200 ms: longer than nearly all receivers delay an ACK.
+const MIN_SPREAD: Duration = Duration::from_millis(200);
+/// Most doublings that outlast progress. Karn's rule keeps the back-off until something that was sent once is acknowledged,
+/// which at heavy loss may never come to be; but where ACKs advance, this much is enough for any round trip.
+const MAX_BACKOFF_AT_PROGRESS: u8 = 3;
 const MAX: Duration = Duration::from_secs(60);
 
-/// The estimator and its exponential back-off.
+/// In place of a time that was never measured.
+const NEVER: u64 = u64::MAX;
+
+/// The estimator and its exponential back-off. Times are nanoseconds.
 #[derive(Debug)]
 pub(super) struct Rto {
-    /// Zero before the first measurement.
-    smoothed: Duration,
-    variance: Duration,
+    smoothed: u64,
+    variance: u64,
     /// The shortest ever measured: about what the path takes when its queues are empty.
-    shortest: Duration,
-    timeout: Duration,
+    shortest: u64,
+    timeout: u64,
     /// How often the timeout has been doubled since the last measurement (Karn: only a fresh one undoes it).
     backoff: u8,
 }
 
+const fn nanos(time: Duration) -> u64 {
+    // All times here lie below a minute.
+    time.as_nanos() as u64
+}
+
 impl Rto {
     pub(super) const fn new() -> Self {
-        Self {
-            smoothed: Duration::ZERO,
-            variance: Duration::ZERO,
-            shortest: MAX,
-            timeout: INITIAL,
-            backoff: 0,
-        }
+        Self { smoothed: NEVER, variance: 0, shortest: NEVER, timeout: nanos(INITIAL), backoff: 0 }
     }
 
     /// Takes in a measurement of data that was sent once only, or that a timestamp tells apart (RFC 6298 section 3).
     pub(super) fn sample(&mut self, rtt: Duration) {
-        // A zero would look like "never measured".
-        let rtt = rtt.clamp(Duration::from_nanos(1), MAX);
-        self.shortest = self.shortest.min(rtt);
-        if self.smoothed.is_zero() {
-            self.smoothed = rtt;
+        self.on_round_trip(rtt);
+        let rtt = nanos(rtt.min(MAX));
+        if self.smoothed == NEVER {
             self.variance = rtt / 2;
+            self.set(rtt);
         } else {
-            self.variance = self.variance * 3 / 4 + self.smoothed.abs_diff(rtt) / 4;
-            self.smoothed = self.smoothed * 7 / 8 + rtt / 8;
+            self.variance = self.variance / 4 * 3 + self.smoothed.abs_diff(rtt) / 4;
+            self.set(self.smoothed / 8 * 7 + rtt / 8);
         }
-        // The clock's granularity G is one millisecond where timestamps measure.
-        let spread = (self.variance * 4).max(Duration::from_millis(1));
-        self.timeout = (self.smoothed + spread).clamp(MIN, MAX);
+    }
+
+    fn set(&mut self, smoothed: u64) {
+        self.smoothed = smoothed;
+        self.timeout = smoothed + (self.variance * 4).max(nanos(MIN_SPREAD));
         self.backoff = 0;
+    }
+
+    /// A round trip was measured that may be one of many: not all of them go into the averages.
+    pub(super) fn on_round_trip(&mut self, rtt: Duration) {
+        self.shortest = self.shortest.min(nanos(rtt.min(MAX)));
+    }
+
+    /// The timeout was spurious, and its segment in truth took `rtt` (RFC 4015 section 3.3).
+    pub(super) fn on_spurious(&mut self, rtt: Duration) {
+        let rtt = nanos(rtt.min(MAX));
+        self.variance = self.variance.max(rtt / 2);
+        self.set(if self.smoothed == NEVER { rtt } else { self.smoothed.max(rtt) });
+    }
+
+    /// New data is acknowledged.
+    pub(super) fn on_progress(&mut self) {
+        self.backoff = self.backoff.min(MAX_BACKOFF_AT_PROGRESS);
+    }
+
+    /// Whether a measurement would end a back-off.
+    pub(super) const fn is_backed_off(&self) -> bool {
+        self.backoff > 0
     }
 
     /// The handshake is over, and its SYN had to be sent again.
     pub(super) fn after_lost_syn(&mut self) {
-        if self.smoothed.is_zero() {
-            self.timeout = AFTER_LOST_SYN;
+        if self.smoothed == NEVER {
+            self.timeout = nanos(AFTER_LOST_SYN);
             self.backoff = 0;
         }
+    }
+
+    /// What is sent next has not been sent in vain before.
+    pub(super) fn restart(&mut self) {
+        self.backoff = 0;
     }
 
     /// The timer has run out: wait twice as long next time.
@@ -70,17 +102,22 @@ impl Rto {
 
     /// How long to wait for an answer now, back-off included.
     pub(super) fn current(&self) -> Duration {
-        self.timeout.saturating_mul(1 << self.backoff.min(16)).min(MAX)
+        Duration::from_nanos(self.timeout.saturating_mul(1 << self.backoff.min(16))).min(MAX)
     }
 
-    /// The shortest round trip measured; zero before the first measurement.
-    pub(super) fn shortest(&self) -> Duration {
-        self.shortest.min(self.smoothed)
+    /// Reads something of every cache line; what, means nothing.
+    pub(super) const fn warm(&self) -> u64 {
+        self.smoothed ^ self.timeout
+    }
+
+    /// The shortest round trip measured; zero before the first one.
+    pub(super) const fn shortest(&self) -> Duration {
+        Duration::from_nanos(if self.shortest == NEVER { 0 } else { self.shortest })
     }
 
     /// Smoothed round-trip time; `None` before the first measurement.
     pub(super) fn smoothed(&self) -> Option<Duration> {
-        (!self.smoothed.is_zero()).then_some(self.smoothed)
+        (self.smoothed != NEVER).then_some(Duration::from_nanos(self.smoothed))
     }
 }
 
@@ -98,17 +135,17 @@ mod tests {
         assert_eq!(rto.current(), ms(1000));
         rto.sample(ms(100));
         assert_eq!(rto.current(), ms(300));
-        rto.sample(ms(100));
-        assert_eq!(rto.current(), ms(250));
+        rto.sample(ms(180));
+        assert_eq!(rto.current(), ms(110) + Duration::from_micros(4 * 57_500));
     }
 
     #[test]
-    fn a_steady_path_waits_no_less_than_the_minimum() {
+    fn a_steady_path_waits_long_enough_for_a_delayed_ack() {
         let mut rto = Rto::new();
         for _ in 0..100 {
             rto.sample(ms(3));
         }
-        assert_eq!(rto.current(), MIN);
+        assert_eq!(rto.current(), ms(203));
     }
 
     #[test]
@@ -123,7 +160,7 @@ mod tests {
             .collect();
         assert_eq!(waits, [600, 1200, 2400, 4800, 9600, 19200, 38400, 60000, 60000, 60000]);
         rto.sample(ms(100));
-        assert!(rto.current() < ms(300));
+        assert_eq!(rto.current(), ms(300));
     }
 
     #[test]

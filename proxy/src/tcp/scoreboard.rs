@@ -1,357 +1,355 @@
-//! What the sender knows of the bytes in flight: SACKed, lost, retransmitted (RFC 6675).
+//! What has become of the bytes in flight: SACKed, lost, sent again (RFC 6675).
 //!
-//! Runs on: proxy cores. Allocates: when more holes are open than ever before. Blocks: never.
-//!
-//! A byte with enough SACKed data above it is lost, so the lost bytes are all those below one number that are not SACKed;
-//! no mark per segment is needed.
+//! Runs on: proxy cores. Allocates: with the number of holes. Blocks: never.
 //!
 //! ```text
-//!        una                  lost_below                    nxt
-//!         |---lost---[SACKed]--lost--|--in flight--[SACKed]---|
-//!              ^ some of them sent again: `resent`
+//!       una                     trusted                           nxt
+//!        |--[lost]--[SACKed]--[resent]--in flight--[SACKed]--in flight--|
 //! ```
+//!
+//! A byte is in at most one of three sets; one that is in none is in flight since it was first sent. First transmissions
+//! are sent in order, so those that RACK finds late lie below those that it does not: each is judged once. An ACK costs
+//! O(log n) and what it takes off the sets, whatever it says.
+
+use std::collections::VecDeque;
 
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::tcp::Seq;
 
-use super::ranges::Ranges;
+use super::news::{Arrival, News};
+use super::records::{Records, Transmission};
+use super::spans::Spans;
 
-/// Most separate ranges kept: a peer that reports more is lying or beyond help, and forgetting SACKs is harmless.
-const MAX_RANGES: usize = 1024;
-
-/// Bytes sent again and not yet acknowledged or found lost again.
-#[derive(Copy, Clone, Debug)]
-struct Resent {
-    left: Seq,
-    right: Seq,
-    /// SND.NXT at that time: SACKs beyond it prove that a later transmission arrived.
-    nxt: Seq,
-    at: Instant,
-}
-
-impl Resent {
-    const fn len(&self) -> u32 {
-        self.right.0.wrapping_sub(self.left.0)
-    }
-}
+/// SACKed ranges that are kept however little is in flight.
+const MIN_RANGES: usize = 64;
 
 #[derive(Debug, Default)]
 pub(super) struct Scoreboard {
-    sacked: Ranges,
-    /// Sorted by sequence number.
-    resent: Vec<Resent>,
-    resent_bytes: u32,
-    lost_below: Seq,
-    lost_bytes: u32,
-    /// Every lost byte before it is in `resent`.
-    cursor: Seq,
-    /// When the latest of the retransmissions that have arrived was sent.
-    delivered: Instant,
+    sacked: Spans<()>,
+    /// Believed lost and not sent again since; whether they had been sent again before.
+    lost: Spans<bool>,
+    /// In flight again, by their last transmission.
+    resent: Spans<Transmission>,
+    /// Those transmissions by time. An entry outlives what it tells until it comes to the front.
+    order: VecDeque<(Instant, Seq, Seq)>,
+    /// No byte before it is in flight since it was first sent.
+    trusted: Seq,
 }
 
 impl Scoreboard {
+    /// Nothing is in flight.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
     /// Whether nothing is known but that everything is in flight.
     pub(super) fn is_clean(&self) -> bool {
-        self.sacked.is_empty() && self.resent.is_empty() && self.lost_bytes == 0
+        self.sacked.is_empty() && self.resent.is_empty() && self.lost.is_empty()
     }
 
-    /// Everything before `una` is acknowledged.
-    /// What was sent again after `answerable` cannot have been answered yet: then the first transmission was.
-    pub(super) fn advance(&mut self, una: Seq, answerable: Instant) {
+    /// Bytes that have left the network: SACKed, or lost and not sent again.
+    pub(super) const fn absent(&self) -> u32 {
+        self.sacked.bytes() + self.lost.bytes()
+    }
+
+    /// Bytes in flight again.
+    pub(super) const fn resent_bytes(&self) -> u32 {
+        self.resent.bytes()
+    }
+
+    pub(super) fn has_lost(&self) -> bool {
+        !self.lost.is_empty()
+    }
+
+    /// When the first byte in flight was last sent; `None` where it is not on its way.
+    pub(super) fn oldest(&self, records: &Records) -> Option<Instant> {
+        let una = records.base();
+        if self.lost.containing(una).is_some() {
+            return None;
+        }
+        let resent = self.resent.containing(una).map(|span| span.value.sent);
+        resent.or_else(|| records.oldest())
+    }
+
+    /// The first lost bytes (RFC 6675 section 4, NextSeg rule 1): all that are in a row, or at least `enough`.
+    pub(super) fn next_lost(&self, enough: u32) -> Option<(Seq, Seq)> {
+        let (left, mut right) = self.lost.first().map(|span| (span.left, span.right))?;
+        while right.before(left + enough)
+            && let Some(next) = self.lost.containing(right)
+        {
+            right = next.right;
+        }
+        Some((left, right))
+    }
+
+    /// `[left, right)` was sent again, behind SND.UNA `una`.
+    pub(super) fn on_resent(&mut self, una: Seq, left: Seq, right: Seq, tx: Transmission) {
+        self.wake(una);
+        self.lost.remove(left, right, |_| ());
+        self.resent.remove(left, right, |_| ());
+        // What was SACKed meanwhile has arrived all the same.
+        let mut at = left;
+        while let Some((from, to)) = self.sacked.gap(at, right) {
+            self.resent.insert(from, to, tx);
+            at = to;
+        }
+        self.order.push_back((tx.sent, left, right));
+    }
+
+    /// Everything before `ack` is acknowledged, which lies behind SND.UNA and not behind SND.NXT. `answerable`: what was
+    /// sent again later than that cannot have been answered yet.
+    pub(super) fn advance(&mut self, records: &mut Records, ack: Seq, answerable: Instant, news: &mut News) {
+        let una = records.base();
+        news.answerable = answerable;
+        self.arrive(records, una, ack, news);
+        self.sacked.remove(una, ack, |_| ());
+        records.release(ack);
+        self.trusted = self.trusted.max(ack);
         if self.is_clean() {
-            self.lost_below = una;
-            self.cursor = una;
+            self.order.clear();
+        }
+    }
+
+    /// The peer has `[left, right)`, all of it in flight. `mss` bounds how many separate ranges are believed: hardly more
+    /// than there can be segments. To forget one is harmless.
+    pub(super) fn sack(
+        &mut self,
+        records: &Records,
+        (left, right): (Seq, Seq),
+        mss: u32,
+        answerable: Instant,
+        news: &mut News,
+    ) {
+        let most = MIN_RANGES + (records.flight() / mss) as usize;
+        let separate = self.sacked.overlap(left - 1, right + 1).is_none();
+        if separate && self.sacked.len() >= most {
             return;
         }
-        self.sacked.remove_below(una);
-        self.on_delivered(None, una, answerable);
-        self.lost_below = self.lost_below.max(una);
-        self.cursor = self.cursor.max(una);
-        self.count_lost(una);
+        self.wake(records.base());
+        news.answerable = answerable;
+        let before = news.bytes;
+        self.arrive(records, left, right, news);
+        if news.bytes > before {
+            self.sacked.remove(left, right, |_| ());
+            self.sacked.insert(left, right, ());
+        }
     }
 
-    /// The peer has `[left, right)`, all of it in flight; answers how many bytes are news. `answerable` as in
-    /// [`Scoreboard::advance`].
-    pub(super) fn sack(&mut self, left: Seq, right: Seq, answerable: Instant) -> u32 {
-        if self.sacked.as_slice().len() >= MAX_RANGES {
-            return 0;
+    /// What was known before is long past if nothing is now.
+    fn wake(&mut self, una: Seq) {
+        if self.is_clean() {
+            self.trusted = una;
         }
-        let gained = self.sacked.insert(left, right);
-        if gained > 0 && !self.resent.is_empty() {
-            self.on_delivered(Some(left), right, answerable);
-        }
-        gained
     }
 
-    /// Draws the conclusions from new SACKs: a byte is lost once `threshold` separate ranges, or more than
-    /// `threshold` - 1 segments, are SACKed above it (RFC 6675 section 4, IsLost). Retransmissions are judged by time, with
-    /// `reorder` to spare.
-    pub(super) fn detect(&mut self, una: Seq, mss: u32, threshold: u32, reorder: Duration) {
-        let (mut bytes, mut ranges) = (0, 0);
-        for (left, right) in self.sacked.as_slice().iter().rev() {
-            bytes += right.0.wrapping_sub(left.0);
-            ranges += 1;
-            if ranges >= threshold || bytes > (threshold - 1) * mss {
-                self.lost_below = self.lost_below.max(*left);
-                break;
+    /// Whatever of `[left, right)` was not SACKed before has arrived.
+    fn arrive(&mut self, records: &Records, left: Seq, right: Seq, news: &mut News) {
+        news.highest = self.sacked.last().map_or_else(|| records.base(), |span| span.right);
+        let mut at = left;
+        while let Some((from, to)) = self.sacked.gap(at, right) {
+            news.bytes += to.0.wrapping_sub(from.0);
+            self.arrive_together(records, from, to, news);
+            at = to;
+        }
+    }
+
+    fn arrive_together(&mut self, records: &Records, left: Seq, right: Seq, news: &mut News) {
+        if let Some(end) = self.last_original(left, right)
+            && let Some(part) = records.part(end - 1, end)
+        {
+            news.note(Arrival { tx: part.tx, end, again: false });
+            news.reordered |= end.before(news.highest);
+            let first = self.first_original(left, end);
+            news.original = Some(news.original.map_or(first, |original| original.min(first)));
+        }
+        self.lost.remove(left, right, |_| news.unrepaired = true);
+        self.resent.remove(left, right, |span| {
+            if span.value.sent <= news.answerable {
+                news.note(Arrival { tx: span.value, end: span.right, again: true });
             }
-        }
-        self.detect_lost_again(mss, reorder);
-        self.count_lost(una);
-    }
-
-    /// A retransmission is lost, too, where what was sent well after it has arrived. RFC 6675 would wait for the timer;
-    /// this is the part of RACK (RFC 8985) that it lacks most.
-    fn detect_lost_again(&mut self, mss: u32, reorder: Duration) {
-        let highest = self.sacked.as_slice().last().map(|range| range.1);
-        let delivered = self.delivered;
-        self.lose_again(|resent| {
-            let overtaken = highest.is_some_and(|seq| seq.distance(resent.nxt) > 2 * mss as i32);
-            overtaken || resent.at + reorder < delivered
         });
     }
 
-    /// Nothing was heard for so long that what was sent again at least `age` ago must be lost.
-    pub(super) fn give_up_resent(&mut self, now: Instant, age: Duration) {
-        self.lose_again(|resent| now.since(resent.at) >= age);
-    }
-
-    fn lose_again(&mut self, is_lost: impl Fn(&Resent) -> bool) {
-        let (cursor, bytes) = (&mut self.cursor, &mut self.resent_bytes);
-        self.resent.retain(|resent| {
-            let lost = is_lost(resent);
-            if lost {
-                *cursor = cursor.min(resent.left);
-                *bytes -= resent.len();
-            }
-            !lost
-        });
-    }
-
-    /// Without SACK: what three duplicate ACKs or a partial ACK say about the first segment (RFC 6582).
-    pub(super) fn mark_lost(&mut self, una: Seq, below: Seq) {
-        self.lost_below = self.lost_below.max(below);
-        self.count_lost(una);
-    }
-
-    /// The timer has run out: everything that is not SACKed is to be sent again. A receiver that has SACKed the very
-    /// first byte without acknowledging it has dropped it since, and is believed no longer (RFC 2018 section 8).
-    pub(super) fn mark_all_lost(&mut self, una: Seq, nxt: Seq) {
-        if self.sacked.containing(una).is_some() {
-            self.sacked.clear();
-        }
-        self.resent.clear();
-        self.resent_bytes = 0;
-        self.lost_below = nxt;
-        self.cursor = una;
-        self.count_lost(una);
-    }
-
-    fn count_lost(&mut self, una: Seq) {
-        let below = self.lost_below.0.wrapping_sub(una.0);
-        self.lost_bytes = below - self.sacked.bytes_below(self.lost_below);
-    }
-
-    /// Bytes believed to be in the network (RFC 6675 section 4, SetPipe).
-    pub(super) const fn pipe(&self, flight: u32) -> u32 {
-        (flight + self.resent_bytes).saturating_sub(self.sacked.bytes() + self.lost_bytes)
-    }
-
-    pub(super) const fn sacked_bytes(&self) -> u32 {
-        self.sacked.bytes()
-    }
-
-    pub(super) const fn lost_bytes(&self) -> u32 {
-        self.lost_bytes
-    }
-
-    pub(super) fn is_sacked(&self, seq: Seq) -> bool {
-        self.sacked.containing(seq).is_some()
-    }
-
-    pub(super) const fn has_lost(&self) -> bool {
-        self.lost_bytes > 0
-    }
-
-    /// The first lost bytes that are not on their way again (RFC 6675 section 4, NextSeg rule 1).
-    pub(super) fn next_lost(&self) -> Option<(Seq, Seq)> {
-        if self.lost_bytes == 0 { None } else { self.next_hole(self.lost_below) }
-    }
-
-    /// The first bytes below the highest SACK that are not on their way again, lost or not (NextSeg rule 3).
-    pub(super) fn next_doubtful(&self) -> Option<(Seq, Seq)> {
-        self.next_hole(self.sacked.as_slice().last()?.0)
-    }
-
-    fn next_hole(&self, limit: Seq) -> Option<(Seq, Seq)> {
-        let mut at = self.cursor;
-        while at.before(limit) {
-            let index = self.resent.partition_point(|resent| !resent.right.after(at));
-            let resent = self.resent.get(index);
-            if let Some((_, right)) = self.sacked.containing(at) {
-                at = right;
-            } else if let Some(resent) = resent.filter(|resent| !resent.left.after(at)) {
-                at = resent.right;
-            } else {
-                let end = self.sacked.next_left(at).map_or(limit, |left| left.min(limit));
-                return Some((at, resent.map_or(end, |resent| resent.left.min(end))));
+    /// Behind the last byte of `[left, right)`, none of which is SACKed, that was sent only once.
+    fn last_original(&self, left: Seq, right: Seq) -> Option<Seq> {
+        let mut end = right;
+        while end.after(left) {
+            match self.again(end - 1) {
+                Some((start, _)) => end = start,
+                None => return Some(end),
             }
         }
         None
     }
 
-    /// A hole's first bytes were sent again while SND.NXT was `nxt`.
-    pub(super) fn on_resent(&mut self, left: Seq, right: Seq, nxt: Seq, at: Instant) {
-        let index = self.resent.partition_point(|resent| resent.left.before(left));
-        self.resent.insert(index, Resent { left, right, nxt, at });
-        self.resent_bytes += right.0.wrapping_sub(left.0);
-        // A tail probe leaves out what lies before it, which may turn out to be lost.
-        if self.next_hole(right).is_none() {
-            self.cursor = self.cursor.max(right);
+    /// The first byte from `left` on, none of which is SACKed, that was sent only once; there is one before `end`.
+    fn first_original(&self, mut left: Seq, end: Seq) -> Seq {
+        while let Some((_, right)) = self.again(left).filter(|(_, right)| right.before(end)) {
+            left = right;
+        }
+        left
+    }
+
+    /// The bytes around `seq` that were sent again.
+    fn again(&self, seq: Seq) -> Option<(Seq, Seq)> {
+        let resent = self.resent.containing(seq).map(|span| (span.left, span.right));
+        resent.or_else(|| {
+            self.lost.containing(seq).filter(|span| span.value).map(|span| (span.left, span.right))
+        })
+    }
+
+    /// Finds lost what left before `newest`, which has arrived, and is overdue: `wait` has passed since (RFC 8985 section
+    /// 6.2, RACK_detect_loss). Answers how many bytes that are, and when there may be more.
+    pub(super) fn detect(
+        &mut self,
+        records: &Records,
+        newest: (Instant, Seq),
+        wait: Duration,
+        now: Instant,
+    ) -> (u32, Option<Instant>) {
+        self.wake(records.base());
+        let (sent, end) = newest;
+        let before = self.lost.bytes();
+        let mut late = false;
+        while let Some((left, right)) = self.next_trusted(records) {
+            let limit = if left.before(end) { right.min(end) } else { right };
+            let Some(part) = records.part(left, limit) else { break };
+            if part.tx.sent > sent || (part.tx.sent == sent && !left.before(end)) {
+                break;
+            }
+            if part.tx.sent + wait > now {
+                late = true;
+                break;
+            }
+            self.lost.insert(left, part.end, false);
+            self.trusted = part.end;
+        }
+        while let Some((at, left, right)) = self.order.front().copied() {
+            if self.resent_at(at, left, right).is_some() {
+                if at > sent || (at == sent && !right.before(end)) {
+                    break;
+                }
+                if at + wait > now {
+                    late = true;
+                    break;
+                }
+            }
+            self.order.pop_front();
+            self.lose_resent(at, left, right);
+        }
+        (self.lost.bytes() - before, late.then(|| sent + wait))
+    }
+
+    /// The first bytes that are in flight since they were first sent.
+    fn next_trusted(&mut self, records: &Records) -> Option<(Seq, Seq)> {
+        let nxt = records.end();
+        loop {
+            let at = self.trusted;
+            if !at.before(nxt) {
+                return None;
+            }
+            let sacked = self.sacked.overlap(at, nxt).map(|span| (span.left, span.right));
+            let lost = self.lost.overlap(at, nxt).map(|span| (span.left, span.right));
+            let resent = self.resent.overlap(at, nxt).map(|span| (span.left, span.right));
+            let mut end = nxt;
+            for (left, right) in [sacked, lost, resent].into_iter().flatten() {
+                if !left.after(at) {
+                    self.trusted = right;
+                }
+                end = end.min(left);
+            }
+            if self.trusted == at {
+                return Some((at, end));
+            }
         }
     }
 
-    /// What was sent again of `[left, right)`, or of all below `right`, has arrived. Entries that overlap partly are cut.
-    fn on_delivered(&mut self, left: Option<Seq>, right: Seq, answerable: Instant) {
-        let mut bytes = 0;
-        let delivered = &mut self.delivered;
-        self.resent.retain_mut(|resent| {
-            let before = resent.len();
-            match left.filter(|left| resent.left.before(*left)) {
-                None => resent.left = resent.left.max(right.min(resent.right)),
-                Some(left) => resent.right = resent.right.min(left),
+    /// The first bytes of `[left, right)` that were last sent at this time.
+    fn resent_at(&self, sent: Instant, mut left: Seq, right: Seq) -> Option<(Seq, Seq)> {
+        while let Some(span) = self.resent.overlap(left, right) {
+            if span.value.sent == sent {
+                return Some((span.left.max(left), span.right.min(right)));
             }
-            if resent.len() < before && resent.at <= answerable {
-                *delivered = (*delivered).max(resent.at);
-            }
-            let keep = resent.len() > 0;
-            bytes += resent.len();
-            keep
-        });
-        self.resent_bytes = bytes;
+            left = span.right;
+        }
+        None
     }
 
-    /// Gives unused memory back.
-    pub(super) fn shrink(&mut self) {
-        self.sacked.shrink();
-        self.resent.shrink_to_fit();
+    fn lose_resent(&mut self, sent: Instant, left: Seq, right: Seq) {
+        while let Some((from, to)) = self.resent_at(sent, left, right) {
+            self.resent.remove(from, to, |_| ());
+            self.lost.insert(from, to, true);
+        }
+    }
+
+    /// What left at `until` or earlier is lost, whether or not something later has arrived; and the first `least` bytes in
+    /// any case.
+    pub(super) fn lose_until(&mut self, records: &Records, until: Instant, least: u32) -> u32 {
+        self.wake(records.base());
+        let before = self.lost.bytes();
+        while let Some((left, right)) = self.next_trusted(records) {
+            let Some(part) = records.part(left, right) else { break };
+            if part.tx.sent > until {
+                break;
+            }
+            self.lost.insert(left, part.end, false);
+            self.trusted = part.end;
+        }
+        self.lose_again_until(until);
+        self.lose_first(records, least);
+        self.lost.bytes() - before
+    }
+
+    /// Everything is lost, whatever of it is not SACKed.
+    pub(super) fn lose_all(&mut self, records: &Records) -> u32 {
+        self.lose_first(records, records.flight())
+    }
+
+    /// What was sent again at `until` or earlier is lost.
+    pub(super) fn lose_again_until(&mut self, until: Instant) {
+        while let Some((at, left, right)) = self.order.front().copied().filter(|entry| entry.0 <= until) {
+            self.order.pop_front();
+            self.lose_resent(at, left, right);
+        }
+    }
+
+    /// The first `len` bytes are lost, whatever of them is not SACKed. Answers how many are news.
+    pub(super) fn lose_first(&mut self, records: &Records, len: u32) -> u32 {
+        self.wake(records.base());
+        let before = self.lost.bytes();
+        let una = records.base();
+        let right = una + len.min(records.flight());
+        let lost = &mut self.lost;
+        self.resent.remove(una, right, |span| lost.insert(span.left, span.right, true));
+        while let Some((left, end)) = self.next_trusted(records).filter(|(left, _)| left.before(right)) {
+            let end = end.min(right);
+            self.lost.insert(left, end, false);
+            self.trusted = end;
+        }
+        self.lost.bytes() - before
+    }
+
+    /// What is believed lost is in flight after all.
+    pub(super) fn forgive(&mut self, una: Seq) {
+        self.lost.clear();
+        self.trusted = una;
+    }
+
+    /// A receiver that has SACKed the very first byte without acknowledging it has dropped it since, and is believed no
+    /// longer (RFC 2018 section 8).
+    pub(super) fn check_reneging(&mut self, una: Seq) {
+        if self.sacked.containing(una).is_some() {
+            self.sacked.clear();
+            self.trusted = una;
+        }
+    }
+
+    /// Whether `threshold` separate ranges, or more than `threshold` - 1 segments, are SACKed (RFC 6675 section 4, IsLost,
+    /// for the first byte).
+    pub(super) fn is_sacked_enough(&self, threshold: u32, mss: u32) -> bool {
+        self.sacked.len() >= threshold as usize || self.sacked.bytes() > (threshold - 1) * mss
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MSS: u32 = 100;
-
-    fn board() -> Scoreboard {
-        let mut board = Scoreboard::default();
-        board.advance(Seq(1000), Instant::ZERO);
-        board
-    }
-
-    fn detect(board: &mut Scoreboard) {
-        board.detect(Seq(1000), MSS, 3, Duration::from_millis(5));
-    }
-
-    #[test]
-    fn rfc6675_a_hole_is_lost_below_three_separate_sacks() {
-        let mut board = board();
-        board.sack(Seq(1100), Seq(1150), Instant::FAR);
-        board.sack(Seq(1200), Seq(1250), Instant::FAR);
-        detect(&mut board);
-        assert_eq!((board.next_lost(), board.pipe(1000)), (None, 900));
-        board.sack(Seq(1300), Seq(1350), Instant::FAR);
-        detect(&mut board);
-        assert_eq!(board.next_lost(), Some((Seq(1000), Seq(1100))));
-        assert_eq!(board.pipe(1000), 1000 - 150 - 100);
-    }
-
-    #[test]
-    fn rfc6675_a_hole_is_lost_below_more_than_two_segments() {
-        let mut board = board();
-        board.sack(Seq(1100), Seq(1300), Instant::FAR);
-        detect(&mut board);
-        assert!(!board.has_lost());
-        board.sack(Seq(1300), Seq(1301), Instant::FAR);
-        detect(&mut board);
-        assert!(board.has_lost());
-    }
-
-    #[test]
-    fn retransmissions_count_in_the_pipe_and_are_not_repeated() {
-        let mut board = board();
-        board.sack(Seq(1200), Seq(1600), Instant::FAR);
-        detect(&mut board);
-        assert_eq!(board.pipe(1000), 1000 - 400 - 200);
-        board.on_resent(Seq(1000), Seq(1100), Seq(2000), Instant::ZERO);
-        assert_eq!(board.pipe(1000), 500);
-        assert_eq!(board.next_lost(), Some((Seq(1100), Seq(1200))));
-        board.on_resent(Seq(1100), Seq(1200), Seq(2000), Instant::ZERO);
-        assert_eq!((board.next_lost(), board.pipe(1000)), (None, 600));
-        board.advance(Seq(1600), Instant::ZERO);
-        assert!(board.is_clean());
-    }
-
-    #[test]
-    fn a_retransmission_is_lost_again_once_later_data_is_sacked() {
-        let mut board = board();
-        board.sack(Seq(1100), Seq(1500), Instant::FAR);
-        detect(&mut board);
-        board.on_resent(Seq(1000), Seq(1100), Seq(2000), Instant::ZERO);
-        board.sack(Seq(1500), Seq(2200), Instant::FAR);
-        detect(&mut board);
-        assert_eq!(board.next_lost(), None);
-        board.sack(Seq(2200), Seq(2300), Instant::FAR);
-        detect(&mut board);
-        assert_eq!(board.next_lost(), Some((Seq(1000), Seq(1100))));
-    }
-
-    #[test]
-    fn rfc8985_a_retransmission_is_lost_again_once_a_later_one_arrives() {
-        let mut board = board();
-        board.sack(Seq(1300), Seq(1700), Instant::FAR);
-        detect(&mut board);
-        for n in 0..3 {
-            let left = Seq(1000 + 100 * n);
-            board.on_resent(left, left + MSS, Seq(2000), Instant::from_millis(u64::from(4 * n)));
-        }
-        // The third was sent 8 ms after the first, 4 ms after the second.
-        board.sack(Seq(1200), Seq(1300), Instant::FAR);
-        detect(&mut board);
-        assert_eq!(board.next_lost(), Some((Seq(1000), Seq(1100))));
-        assert_eq!(board.pipe(1000), 1000 - 500 - 200 + 100);
-    }
-
-    #[test]
-    fn an_answer_that_comes_too_soon_is_for_the_first_transmission() {
-        let mut board = board();
-        board.sack(Seq(1200), Seq(1600), Instant::FAR);
-        detect(&mut board);
-        board.on_resent(Seq(1000), Seq(1100), Seq(2000), Instant::from_millis(0));
-        board.on_resent(Seq(1100), Seq(1200), Seq(2000), Instant::from_millis(20));
-        board.sack(Seq(1100), Seq(1200), Instant::from_millis(15));
-        detect(&mut board);
-        assert_eq!(board.next_lost(), None);
-    }
-
-    #[test]
-    fn the_timer_resends_everything_but_what_is_sacked() {
-        let mut board = board();
-        board.sack(Seq(1500), Seq(1600), Instant::FAR);
-        board.mark_all_lost(Seq(1000), Seq(2000));
-        assert_eq!(board.pipe(1000), 0);
-        assert_eq!(board.next_lost(), Some((Seq(1000), Seq(1500))));
-        board.on_resent(Seq(1000), Seq(1500), Seq(2000), Instant::ZERO);
-        assert_eq!(board.next_lost(), Some((Seq(1600), Seq(2000))));
-    }
-
-    #[test]
-    fn rfc2018_a_receiver_that_reneged_is_believed_no_longer() {
-        let mut board = board();
-        board.sack(Seq(1100), Seq(1600), Instant::FAR);
-        board.advance(Seq(1100), Instant::ZERO);
-        board.mark_all_lost(Seq(1100), Seq(2000));
-        assert_eq!(board.next_lost(), Some((Seq(1100), Seq(2000))));
-    }
-}
+mod tests;

@@ -2,16 +2,24 @@
 //!
 //! Runs on: proxy cores. Allocates: when queues are longer than ever before. Blocks: never.
 
+use pnat_shared::config::CongestionControl;
 use pnat_shared::frame::Frame;
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::tcp::Seq;
 
-use super::congestion::{Algorithm, Congestion};
+use super::congestion::{Algorithm, Congestion, Start};
+use super::ecn::Ecn;
+use super::loss::Loss;
+use super::newreno::NewReno;
+use super::pacing::Pacer;
 use super::queue::SendQueue;
+use super::rate::Sampler;
+use super::records::Records;
 use super::recovery::Phase;
 use super::rto::Rto;
-use super::scoreboard::Scoreboard;
+use super::sizing;
 use super::tail::Tail;
+use super::undo::Frto;
 use crate::chunk::Chunk;
 
 /// Smallest MSS believed (Linux's `TCP_MIN_MSS`): with less, a peer could make us send floods of tiny segments, and
@@ -57,22 +65,32 @@ pub(super) struct Sender<F> {
     pub(super) sack: bool,
     /// FIN follows the queue's last byte.
     pub(super) fin: bool,
-    pub(super) scoreboard: Scoreboard,
+    /// How everything between SND.UNA and SND.NXT was sent first.
+    pub(super) records: Records,
+    /// `None` until something is lost, or comes out of order.
+    pub(super) loss: Option<Box<Loss>>,
     pub(super) phase: Phase,
+    /// Without SACK: duplicate ACKs that stand for segments that have arrived.
     pub(super) dup_acks: u32,
-    /// The first retransmission of a recovery goes out whatever the window says.
+    /// The first retransmission after a timeout goes out whatever the window says.
     pub(super) force: bool,
     pub(super) rto: Rto,
     pub(super) congestion: Algorithm,
-    /// End of a segment that was sent once, and when: the round trip being measured.
-    pub(super) timed: Option<(Seq, Instant)>,
+    pub(super) ecn: Ecn,
+    pub(super) sampler: Sampler,
+    /// SND.NXT when the last round trip was measured.
+    pub(super) measured: Seq,
     /// A window probe is to be sent.
     pub(super) probe: bool,
     /// All that is in flight is a probe, beyond the peer's window.
     pub(super) probing: bool,
     /// The congestion window, not the application or the peer, ended the last round of sending.
     pub(super) limited: bool,
+    /// Pacing holds back what could be sent.
+    held: bool,
     pub(super) tail: Tail,
+    /// A round trip was measured since the last tail loss probe.
+    pub(super) tail_measured: bool,
     /// Since when the peer owes an answer; [`Instant::FAR`] while it owes none.
     pub(super) unanswered: Instant,
     last_sent: Instant,
@@ -92,32 +110,45 @@ impl<F: Frame> Sender<F> {
             mss: DEFAULT_MSS,
             sack: false,
             fin: false,
-            scoreboard: Scoreboard::default(),
+            records: Records::default(),
+            loss: None,
             phase: Phase::Open,
             dup_acks: 0,
             force: false,
             rto: Rto::new(),
-            congestion: Algorithm::new(u32::from(DEFAULT_MSS)),
-            timed: None,
+            congestion: Algorithm::NewReno(NewReno::new(u32::from(DEFAULT_MSS))),
+            ecn: Ecn::default(),
+            sampler: Sampler::default(),
+            measured: iss,
             probe: false,
             probing: false,
             limited: false,
+            held: false,
             tail: Tail::Idle,
+            tail_measured: true,
             unanswered: Instant::FAR,
             last_sent: Instant::ZERO,
         }
     }
 
     /// Data may be sent from now on: `syns` SYNs were needed to get here.
-    pub(super) fn start(&mut self, now: Instant, syns: u32) {
+    pub(super) fn start(&mut self, control: CongestionControl, now: Instant, syns: u32) {
         self.una = self.nxt;
         self.unanswered = Instant::FAR;
         self.last_sent = now;
-        self.scoreboard.advance(self.una, now);
-        self.congestion = Algorithm::new(u32::from(self.mss));
+        self.records.restart(self.una);
+        self.measured = self.una;
         if syns > 1 {
             self.rto.after_lost_syn();
         }
+        let start = Start {
+            mss: u32::from(self.mss),
+            sack: self.sack,
+            srtt: self.rto.smoothed(),
+            nxt: self.nxt,
+            now,
+        };
+        self.congestion = Algorithm::new(control, &start);
         if syns > 2 {
             self.congestion.start_small();
         }
@@ -133,11 +164,23 @@ impl<F: Frame> Sender<F> {
         self.nxt.0.wrapping_sub(self.una.0)
     }
 
-    /// Bytes believed to be in the network.
+    /// Bytes believed to be in the network (RFC 6675 section 4, SetPipe).
     pub(super) fn pipe(&self) -> u32 {
-        let pipe = self.scoreboard.pipe(self.flight());
+        let absent = self.loss.as_ref().map_or(0, |loss| loss.board.absent());
         // Without SACK, each duplicate ACK stands for a segment that has left the network (RFC 5681 section 3.2).
-        if self.sack { pipe } else { pipe.saturating_sub(self.dup_acks.saturating_mul(u32::from(self.mss))) }
+        let told = if self.sack { 0 } else { self.dup_acks * u32::from(self.mss) };
+        self.records.flight().saturating_sub(absent + told)
+    }
+
+    /// Most bytes in the network now.
+    fn allowance(&self) -> u32 {
+        let prr = self.loss.as_ref().and_then(|loss| loss.prr);
+        prr.map_or_else(|| self.congestion.window(), |prr| prr.window())
+    }
+
+    /// Whether nothing in flight is known to be lost, SACKed or sent again.
+    pub(super) fn is_clean(&self) -> bool {
+        self.loss.as_ref().is_none_or(|loss| loss.board.is_clean())
     }
 
     /// The sequence number behind everything that was asked to be sent, FIN included.
@@ -156,7 +199,17 @@ impl<F: Frame> Sender<F> {
 
     /// Whether [`Sender::next`] would find nothing, and nothing that waits for the peer's window either.
     pub(super) fn is_quiet(&self) -> bool {
-        self.nxt == self.limit() && self.tail != Tail::Due && !self.probe && self.scoreboard.is_clean()
+        self.nxt == self.limit() && self.tail != Tail::Due && !self.probe && self.is_clean()
+    }
+
+    /// There is nothing to send.
+    pub(super) fn rest(&mut self) {
+        self.limited = false;
+        self.held = false;
+        let pipe = self.pipe();
+        if pipe < self.allowance() {
+            self.sampler.on_app_limited(pipe);
+        }
     }
 
     /// What to send next in a segment with room for `max` bytes; the same answer until [`Sender::sent`].
@@ -164,26 +217,41 @@ impl<F: Frame> Sender<F> {
         if let Some(slice) = self.tail_probe(max) {
             return Some(slice);
         }
-        let room = self.congestion.window().saturating_sub(self.pipe());
-        let hole = if self.scoreboard.is_clean() { None } else { self.scoreboard.next_lost() };
-        if let Some(hole) = hole {
+        let room = self.allowance().saturating_sub(self.pipe());
+        let loss = self.loss.as_ref().filter(|loss| loss.frto != Frto::Second);
+        if let Some(hole) = loss.and_then(|loss| loss.board.next_lost(max)) {
             let slice = self.again(hole, max);
             // Nothing new goes before what is missing.
             let may = self.force || slice.len <= room;
             self.limited = !may;
             return may.then_some(slice);
         }
-        if let Some(slice) = self.fresh(max) {
-            let may = slice.len <= room || self.probe || self.pipe() == 0;
-            self.limited = !may;
-            return may.then_some(slice);
+        let slice = self.fresh(max);
+        let may = slice.is_some_and(|slice| slice.len <= room || self.probe || self.pipe() == 0);
+        self.limited = slice.is_some() && !may;
+        if self.nxt == self.limit() {
+            self.rest();
         }
-        self.limited = false;
-        if matches!(self.phase, Phase::Recovery { .. }) && self.nxt == self.limit() && room >= max {
-            let hole = self.scoreboard.next_doubtful()?;
-            return Some(self.again(hole, max));
-        }
-        None
+        slice.filter(|_| may)
+    }
+
+    /// What pacing makes of what is to be sent next: nothing for now, where its time has not come. Probes and what a timeout
+    /// sends do not wait.
+    pub(super) fn pace(&mut self, next: Option<Slice>, now: Instant) -> Option<Slice> {
+        let urgent = self.force || self.probe || self.tail == Tail::Due;
+        let is_open = urgent || self.congestion.pacer().is_none_or(|pacer| pacer.is_open(now));
+        self.held = next.is_some() && !is_open;
+        next.filter(|_| is_open)
+    }
+
+    /// When pacing lets something go that it holds back; [`Instant::FAR`] where it holds nothing.
+    pub(super) fn release_at(&self) -> Instant {
+        self.congestion.pacer().filter(|_| self.held).map_or(Instant::FAR, Pacer::release)
+    }
+
+    /// The time of what was held back may have come.
+    pub(super) const fn release_held(&mut self) {
+        self.held = false;
     }
 
     /// A segment from the hole's beginning.
@@ -220,22 +288,27 @@ impl<F: Frame> Sender<F> {
 
     /// A slice has left.
     pub(super) fn sent(&mut self, slice: Slice, now: Instant) {
+        let len = slice.end().0.wrapping_sub(slice.seq.0);
+        let pipe = self.pipe();
+        let tx = self.sampler.stamp(len, pipe, now);
         self.on_tail_sent(slice);
+        if let Some(pacer) = self.congestion.pacer_mut() {
+            pacer.sent(slice.len, now);
+        }
         if slice.again {
             self.force = false;
-            self.scoreboard.on_resent(slice.seq, slice.end(), self.nxt, now);
-            // Karn: what was sent twice measures nothing (RFC 6298 section 3).
-            if self.timed.is_some_and(|(end, _)| end.after(slice.seq)) {
-                self.timed = None;
-            }
+            let loss = self.loss.get_or_insert_default();
+            loss.board.on_resent(self.una, slice.seq, slice.end(), tx);
+            loss.undo.on_resent(len, now);
         } else {
-            self.congestion.on_sent(self.pipe(), now);
+            self.congestion.on_sent(pipe, now);
             self.nxt = slice.end();
+            self.records.push(self.nxt, tx);
             self.probing = self.nxt.after(self.edge()) && slice.seq == self.una;
             self.probe = false;
-            if self.timed.is_none() && !self.probing {
-                self.timed = Some((self.nxt, now));
-            }
+        }
+        if let Some(prr) = self.loss.as_mut().and_then(|loss| loss.prr.as_mut()) {
+            prr.on_sent(len);
         }
         self.last_sent = now;
         if self.unanswered == Instant::FAR {
@@ -261,12 +334,25 @@ impl<F: Frame> Sender<F> {
         if !in_flight || mss >= self.mss {
             return false;
         }
+        self.set_mss(mss);
+        // What is in flight was too long and is gone; that is no sign of congestion.
+        self.loss.get_or_insert_default().board.lose_all(&self.records);
+        if !matches!(self.phase, Phase::Timeout { .. }) {
+            self.begin_recovery();
+        }
+        true
+    }
+
+    /// Segments are of this size from now on.
+    pub(super) fn set_mss(&mut self, mss: u16) {
         self.mss = mss.max(MIN_MSS);
         self.congestion.set_mss(u32::from(self.mss));
-        // What is in flight was too long and is gone; that is no sign of congestion.
-        self.scoreboard.mark_all_lost(self.una, self.nxt);
-        self.recover();
-        true
+    }
+
+    /// How many bytes it is of use to have in the queue.
+    pub(super) fn appetite(&self) -> u32 {
+        let may_fly = self.congestion.window().min(self.window.max(self.flight()));
+        may_fly.saturating_mul(2).saturating_add(sizing::INITIAL)
     }
 
     /// Smoothed round-trip time.
@@ -276,13 +362,15 @@ impl<F: Frame> Sender<F> {
 
     pub(super) fn clear(&mut self) {
         self.queue.clear();
-        self.scoreboard = Scoreboard::default();
+        self.records.restart(self.una);
+        self.loss = None;
         self.unanswered = Instant::FAR;
     }
 
     /// Gives unused memory back.
     pub(super) fn shrink(&mut self) {
         self.queue.shrink();
-        self.scoreboard.shrink();
+        self.records.shrink();
+        self.loss.take_if(|loss| loss.is_spent());
     }
 }

@@ -9,6 +9,7 @@ use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::tcp::{Header, Seq};
 
 use super::congestion::Congestion;
+use super::news::News;
 use super::recovery::Phase;
 use super::send::{Sender, Slice};
 
@@ -17,54 +18,67 @@ const ACK_DELAY: Duration = Duration::from_millis(200);
 /// What timers here and there may be late by.
 const SLACK: Duration = Duration::from_millis(2);
 
+/// While there is no estimate of the round trip (section 7.2).
+const WITHOUT_ESTIMATE: Duration = Duration::from_secs(1);
+
 /// Where the probe of the present flight stands.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Tail {
     /// None was sent.
     Idle,
-    /// The timer runs for it.
-    Armed,
-    /// It is to be sent.
+    /// It is to be sent then.
+    Armed(Instant),
+    /// It is to be sent now.
     Due,
-    /// It was sent as `[left, right)`; `again`: with bytes that were sent before.
-    Sent { left: Seq, right: Seq, again: bool },
+    /// It was sent while SND.NXT was `end`; `again`: with bytes that were sent before (TLP.end_seq, TLP.is_retrans).
+    Sent { end: Seq, again: bool },
 }
 
 impl<F: Frame> Sender<F> {
-    /// How long to wait for an ACK before the probe, where one is in order. The timer is armed by this.
-    pub(super) fn arm_tail(&mut self) -> Option<Duration> {
-        if !matches!(self.tail, Tail::Idle | Tail::Armed) {
-            return None;
+    /// Plans the probe, where one is in order, for two round trips from now, but not after the `timeout`.
+    pub(super) fn arm_tail(&mut self, timeout: Instant, now: Instant) {
+        if !matches!(self.tail, Tail::Idle | Tail::Armed(_)) {
+            return;
         }
         self.tail = Tail::Idle;
         let quiet = match self.phase {
-            Phase::Open => self.scoreboard.is_clean() && !self.probing && self.window > 0,
+            // A probe needs a round trip measured since the last one (section 7.3).
+            Phase::Open => self.is_clean() && !self.probing && self.window > 0 && self.tail_measured,
             Phase::Recovery { .. } => true,
             Phase::Timeout { .. } => false,
         };
         if !self.sack || !quiet || self.flight() == 0 {
-            return None;
+            return;
         }
         let single = self.flight() <= u32::from(self.mss);
-        let wait = self.rtt()? * 2 + if single { ACK_DELAY } else { SLACK };
-        if wait >= self.rto.current() {
-            return None;
+        let wait =
+            self.rtt().map_or(WITHOUT_ESTIMATE, |rtt| rtt * 2) + if single { ACK_DELAY } else { SLACK };
+        if self.phase == Phase::Open {
+            self.tail = Tail::Armed(timeout.min(now + wait));
+        } else if now + wait < timeout {
+            self.tail = Tail::Armed(now + wait);
         }
-        self.tail = Tail::Armed;
-        Some(wait)
+    }
+
+    /// When it is to be sent; [`Instant::FAR`] while none is planned.
+    pub(super) const fn tail_deadline(&self) -> Instant {
+        if let Tail::Armed(at) = self.tail { at } else { Instant::FAR }
     }
 
     /// The timer has run out; answers whether it ran for a probe.
     pub(super) fn on_tail_timer(&mut self, now: Instant) -> bool {
-        if self.tail != Tail::Armed {
+        if self.tail_deadline() > now {
             return false;
         }
         if self.phase == Phase::Open {
             self.tail = Tail::Due;
         } else {
             // Once per recovery: then it is up to the retransmission timer.
-            self.tail = Tail::Sent { left: self.una, right: self.nxt, again: false };
-            self.scoreboard.give_up_resent(now, self.rtt().unwrap_or(Duration::ZERO));
+            self.tail = Tail::Sent { end: self.nxt, again: false };
+            let age = self.rtt().unwrap_or(Duration::ZERO);
+            if let Some(loss) = &mut self.loss {
+                loss.board.lose_again_until(now.back(age));
+            }
             self.force = true;
         }
         true
@@ -82,31 +96,35 @@ impl<F: Frame> Sender<F> {
     /// A slice has left while the probe was due.
     pub(super) fn on_tail_sent(&mut self, slice: Slice) {
         if self.tail == Tail::Due {
-            self.tail = Tail::Sent { left: slice.seq, right: slice.end(), again: slice.again };
+            self.tail = Tail::Sent { end: self.nxt.max(slice.end()), again: slice.again };
+            self.tail_measured = false;
         }
     }
 
-    /// What an ACK says of the probe that was sent.
-    pub(super) fn judge_tail(&mut self, header: &Header, flight: u32, now: Instant) {
+    /// What an ACK says of the probe that was sent (section 7.4).
+    pub(super) fn judge_tail(&mut self, header: &Header, news: &News) {
         if self.tail == Tail::Due {
             // The ACK came before the probe could leave.
             self.tail = Tail::Idle;
         }
-        let Tail::Sent { left, right, again } = self.tail else { return };
-        if self.una.before(right) {
-            // It has arrived, and all that was sent two round trips before it has not.
-            if self.una.before(left) && self.scoreboard.is_sacked(left) {
-                self.scoreboard.mark_lost(self.una, left);
-            }
+        let Tail::Sent { end, again } = self.tail else { return };
+        if self.una.before(end) {
             return;
         }
-        self.tail = Tail::Idle;
-        let block = header.options.sack.as_slice().first();
-        let duplicate = block.is_some_and(|(_, right)| !right.after(header.ack));
-        // The probe has itself repaired a loss, which tells of congestion all the same; a D-SACK (RFC 2883) says that it
-        // was not needed.
-        if again && !duplicate && self.phase == Phase::Open {
-            self.congestion.on_loss(flight, now);
+        if !again || news.repeated.is_some() {
+            self.tail = Tail::Idle;
+        } else if self.una.after(end) {
+            // Nobody has reported that the probe came twice: it has itself repaired a loss, which tells of congestion all
+            // the same.
+            self.tail = Tail::Idle;
+            if self.phase == Phase::Open {
+                self.congestion.on_loss(news.flight, news.now);
+                self.ecn.on_reduced(self.nxt);
+                self.congestion.on_recovered(news.now);
+            }
+        } else if news.bytes == 0 && header.options.sack.is_empty() {
+            // A second ACK of the same number: both copies have come.
+            self.tail = Tail::Idle;
         }
     }
 }

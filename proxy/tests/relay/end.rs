@@ -4,6 +4,7 @@ use std::net::SocketAddrV4;
 
 use pnat_proxy::chunk::Chunk;
 use pnat_proxy::tcp::{Endpoint, Offer, Settings, State};
+use pnat_shared::config::CongestionControl;
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::testkit::Random;
 use pnat_shared::time::{Duration, Instant};
@@ -39,7 +40,8 @@ pub(crate) struct End {
 }
 
 /// What hosts in these tests offer.
-pub(crate) const OFFER: Offer = Offer { mss: 1460, window_scale: Some(7), sack: true, timestamp: Some(5) };
+pub(crate) const OFFER: Offer =
+    Offer { mss: 1460, window_scale: Some(7), sack: true, timestamp: Some(5), ecn: false };
 
 const fn settings(task: &Task) -> Settings {
     Settings {
@@ -50,6 +52,7 @@ const fn settings(task: &Task) -> Settings {
         time_wait: Duration::from_secs(5),
         keepalive: Duration::ZERO,
         patience: Duration::from_secs(300),
+        congestion: CongestionControl::Cubic,
     }
 }
 

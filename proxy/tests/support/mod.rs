@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use pnat_proxy::filter::{Chains, Factory, Named, Services};
 use pnat_proxy::reactor::{Outputs, Reactor, Snapshot};
-use pnat_shared::config::{Accept, Action, Filter, FilterKind, Match, Policy, Proxy, Rule};
-use pnat_shared::flow::{Handle, NewFlow, Protocol, WorkerId};
+use pnat_shared::config::{Accept, Action, Filter, FilterKind, Match, Policy, Proxy, Rule, Transport};
+use pnat_shared::flow::{Accepted, Handle, NewFlow, Protocol, WorkerId};
 use pnat_shared::loopback::{FromProxy, ToProxy};
 use pnat_shared::testkit::{VecFrame, VecPool};
 use pnat_shared::time::{Duration, Instant};
@@ -34,6 +34,7 @@ pub fn settings() -> Proxy {
         window: WINDOW,
         ring: 1024,
         syn_cookies_above: 1024,
+        transport: Transport::default(),
     }
 }
 
@@ -61,7 +62,7 @@ pub fn new_flow(handle: Handle, protocol: Protocol, opened: Instant) -> Box<NewF
 pub fn policy(filters: Vec<Arc<dyn Factory>>) -> Snapshot {
     let named = |(n, factory)| -> Named { (Arc::from(format!("filter-{n}")), factory) };
     let chains = Chains::new(vec![filters.into_iter().enumerate().map(named).collect()], WINDOW);
-    Snapshot { generation: POLICY, rules: vec![Arc::from("rule")], chains: Arc::new(chains) }
+    Snapshot { generation: POLICY, rules: vec!["rule".into()], chains: Arc::new(chains) }
 }
 
 /// A policy with one rule for everything, named `rule`, and filters of these kinds.
@@ -74,6 +75,7 @@ pub fn policy_of(kinds: impl IntoIterator<Item = FilterKind>) -> Policy {
         action: Action::Proxy,
         accept: Accept::Late,
         filters: (0..filters.len()).collect(),
+        congestion: [None; 2],
     };
     Policy { rules: vec![rule], default_action: Action::Proxy, filters }
 }
@@ -84,6 +86,8 @@ pub struct Rig {
     pub pool: VecPool,
     pub out: Outputs<VecFrame>,
     pub now: Instant,
+    /// What flows that open from now on were accepted with, where it was early.
+    pub accepted: Option<Accepted>,
     input: Vec<ToProxy<VecFrame>>,
 }
 
@@ -96,12 +100,20 @@ impl Rig {
         let now = Instant::from_secs(1);
         let mut reactor = Reactor::new(settings, 1, Services::default(), Arc::default(), now);
         reactor.set_policy(policy(filters), 1);
-        Self { reactor, pool: VecPool::endless(), out: Outputs::new(1), now, input: Vec::new() }
+        Self {
+            reactor,
+            pool: VecPool::endless(),
+            out: Outputs::new(1),
+            now,
+            accepted: None,
+            input: Vec::new(),
+        }
     }
 
     /// Puts a flow's first packet into the ring.
     pub fn open(&mut self, handle: Handle, protocol: Protocol, frame: VecFrame) {
-        let flow = new_flow(handle, protocol, self.now);
+        let mut flow = new_flow(handle, protocol, self.now);
+        flow.accepted = self.accepted;
         self.input.push(ToProxy::Open { frame, at: self.now, flow });
     }
 

@@ -80,10 +80,14 @@ impl Script {
         self.told.drain(..).collect()
     }
 
+    /// A packet in the burst that is under way, in the words of a `>>` line.
+    pub fn queue(&mut self, line: &str) {
+        self.arrive(&line.split_whitespace().collect::<Vec<_>>());
+    }
+
     /// The client sends `len` bytes in the burst that is under way.
     pub fn client_queues(&mut self, seq: u32, len: usize) {
-        let words = format!("client ACK seq={seq} ack=901 fill={len}");
-        self.arrive(&words.split_whitespace().collect::<Vec<_>>());
+        self.queue(&format!("client ACK seq={seq} ack=901 fill={len}"));
     }
 
     /// Ends the burst; answers all that comes out.
@@ -120,8 +124,7 @@ impl Script {
     pub fn server_takes_all(&mut self, end: u32) -> Vec<u32> {
         let mut windows = Vec::new();
         while self.server_seen < end {
-            let words = format!("server ACK seq=901 ack={}", self.server_seen);
-            self.arrive(&words.split_whitespace().collect::<Vec<_>>());
+            self.queue(&format!("server ACK seq=901 ack={}", self.server_seen));
             self.flush();
             for told in self.told.drain(..) {
                 if told.starts_with("client") {

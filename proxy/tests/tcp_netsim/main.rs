@@ -7,6 +7,7 @@ mod run;
 mod peer;
 mod oracle;
 mod table;
+mod congestion;
 
 use pnat_shared::time::Duration;
 
@@ -52,6 +53,8 @@ fn peers_without_options_lose_no_byte_either() {
         run.offer.timestamp = None;
         run.offer.window_scale = None;
         run.bytes = [100_000, 60_000];
+        // Without timestamps only what was never sent again undoes the timer's back-off.
+        run.limit = Duration::from_secs(3600);
         run.check();
     }
 }
@@ -75,6 +78,41 @@ fn a_short_queue_at_a_slow_link_is_no_obstacle() {
     run.link.queue = 12;
     run.link.latency = Duration::from_millis(20);
     run.check();
+}
+
+#[test]
+fn rfc4821_7_7_a_black_hole_for_long_packets_does_not_stall_a_transfer() {
+    for (carries, sack, seconds) in
+        [(1400, true, 2), (1400, false, 2), (1480, true, 2), (600, true, 8), (600, false, 8)]
+    {
+        let mut run = Run::new("black-hole");
+        run.carries = carries;
+        run.offer.sack = sack;
+        run.link.latency = Duration::from_millis(10);
+        run.bytes = [300_000, 0];
+        let took = run.measure(1);
+        assert!(took < Duration::from_secs(seconds), "{carries}, SACK {sack}: {took:?}");
+    }
+}
+
+#[test]
+fn rfc4821_7_7_a_black_hole_in_both_directions_swallows_acknowledgments_too_and_is_found() {
+    let mut run = Run::new("black-holes");
+    run.carries = 1400;
+    run.link.latency = Duration::from_millis(10);
+    let took = run.measure(1);
+    assert!(took < Duration::from_secs(10), "{took:?}");
+}
+
+#[test]
+fn rfc4821_7_7_a_black_hole_on_a_lossy_link_neither() {
+    let mut run = Run::new("black-hole-loss");
+    run.carries = 1400;
+    run.link.latency = Duration::from_millis(10);
+    run.link.loss = 0.02;
+    for seed in 0..10 {
+        assert!(run.measure(seed) < Duration::from_secs(30), "{seed}");
+    }
 }
 
 #[test]

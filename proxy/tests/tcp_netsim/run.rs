@@ -1,7 +1,8 @@
 //! The simulation: two peers, two links, readers and writers, and a clock that jumps from event to event.
 
 use pnat_proxy::tcp::{Offer, Settings};
-use pnat_shared::frame::Frame;
+use pnat_shared::config::CongestionControl;
+use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::testkit::{Link, LinkSpec, Pcap, Random, VecFrame};
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::tcp::Seq;
@@ -34,10 +35,14 @@ pub(crate) struct Run {
     pub(crate) name: &'static str,
     pub(crate) seeds: u64,
     pub(crate) link: LinkSpec,
+    /// Longest IP packet that the links carry; longer ones vanish without a word.
+    pub(crate) carries: usize,
     /// What each end sends.
     pub(crate) bytes: [usize; 2],
     pub(crate) close: Close,
     pub(crate) window: u32,
+    /// Of both ends.
+    pub(crate) congestion: CongestionControl,
     pub(crate) offer: Offer,
     /// Initial sequence numbers; the first one makes its stream cross 2^32.
     pub(crate) iss: [u32; 2],
@@ -67,10 +72,18 @@ impl Run {
             name,
             seeds: 3,
             link: LinkSpec::default(),
+            carries: usize::MAX,
             bytes: [200_000, 300_000],
             close: Close::Together,
             window: 256 * 1024,
-            offer: Offer { mss: 1460, window_scale: Some(7), sack: true, timestamp: Some(u32::MAX - 500) },
+            congestion: CongestionControl::Cubic,
+            offer: Offer {
+                mss: 1460,
+                window_scale: Some(7),
+                sack: true,
+                timestamp: Some(u32::MAX - 500),
+                ecn: false,
+            },
             iss: [u32::MAX - 100_000, 5],
             read: (usize::MAX, Duration::ZERO),
             write: 4000,
@@ -120,7 +133,9 @@ impl Run {
                 end.peer.transmit(now, &mut out)?;
                 for frame in out.drain(..) {
                     pcap.record(frame.data(), now);
-                    links[side].send(frame, now);
+                    if frame.data().len() - L2_LEN <= self.carries {
+                        links[side].send(frame, now);
+                    }
                 }
             }
             if arrived.is_none() && (0..2).all(|side| ends[side].got.len() == self.bytes[1 - side]) {
@@ -164,6 +179,7 @@ impl Run {
             time_wait: Duration::from_secs(240),
             keepalive: Duration::from_secs(60),
             patience: Duration::from_secs(600),
+            congestion: self.congestion,
         };
         let iss = Seq(self.iss[side]);
         let peer: Box<dyn Peer> = match (self.other, side) {

@@ -134,19 +134,6 @@ fn bare_segments_outside_the_window_are_answered_now_and_then_only() {
 }
 
 #[test]
-fn an_icmp_message_about_a_tiny_path_is_believed_down_to_88_bytes() {
-    play_open(
-        "
-        send 100
-        << P. 101+100 ack 301
-        mtu 101 0
-        << . 101+88 ack 301
-        << P. 189+12 ack 301
-        ",
-    );
-}
-
-#[test]
 fn a_tiny_mss_is_not_believed() {
     play(
         "

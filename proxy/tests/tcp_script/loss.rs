@@ -78,17 +78,48 @@ fn rfc6298_5_the_timer_repeats_the_first_segment_and_doubles() {
 
 #[test]
 fn rfc6298_5_3_progress_restarts_the_timer() {
-    play_open(
+    play(
         "
-        send 2000
+        connect iss 100 mss 1000
+        << S 100
+        @0.1
+        >> S. 300 ack 101 win 60000 mss 1000
+        << . 101 ack 301
+        send 5000
         << . 101+1000 ack 301
-        << P. 1101+1000 ack 301
+        << . 1101+1000 ack 301
+        << . 2101+1000 ack 301
+        << . 3101+1000 ack 301
+        << P. 4101+1000 ack 301
         @0.2
-        >> . 301 ack 1101                       # a second measurement of 100 ms: 250 ms
-        @0.449
+        >> . 301 ack 1101                       # a second measurement of 100 ms: still 300 ms
+        @0.499
         << -
-        @0.451
-        << @0.45 P. 1101+1000 ack 301
+        @0.501
+        << @0.5 . 1101+1000 ack 301
+        ",
+    );
+}
+
+#[test]
+fn rfc7765_4_with_fewer_than_four_segments_the_timer_counts_from_the_oldest() {
+    play(
+        "
+        connect iss 100 mss 1000
+        << S 100
+        @0.1
+        >> S. 300 ack 101 win 60000 mss 1000
+        << . 101 ack 301
+        send 3000
+        << . 101+1000 ack 301
+        << . 1101+1000 ack 301
+        << P. 2101+1000 ack 301
+        @0.2
+        >> . 301 ack 1101
+        @0.399
+        << -
+        @0.401
+        << @0.4 . 1101+1000 ack 301
         ",
     );
 }
@@ -110,18 +141,20 @@ fn rfc6675_three_sacked_segments_prove_a_loss() {
         << P. 9101+1000 ack 301
         send 3000
         << -                                    # ten segments are the initial window
+        @0.2
         >> . 301 ack 101 sack 1101-2101
         << . 10101+1000 ack 301                 # limited transmit (RFC 3042)
         >> . 301 ack 101 sack 1101-3101
         << . 11101+1000 ack 301
         >> . 301 ack 101 sack 1101-4101
-        << . 101+1000 ack 301                   # lost; the window is 0.7 * 10 from here on
+        << . 101+1000 ack 301                   # lost
         >> . 301 ack 101 sack 1101-5101
         << -
-        >> . 301 ack 101 sack 1101-6101
+        >> . 301 ack 101 sack 1101-6101         # seven segments are on their way: what is left of the window, 0.7 * 10
         << -
         >> . 301 ack 101 sack 1101-7101
         << P. 12101+1000 ack 301
+        @0.3
         >> . 301 ack 12101
         << -
         >> . 301 ack 13101
@@ -131,7 +164,7 @@ fn rfc6675_three_sacked_segments_prove_a_loss() {
 }
 
 #[test]
-fn rfc6675_all_holes_are_filled_in_one_round_trip() {
+fn rfc6675_5_all_holes_are_filled_in_one_round_trip() {
     play_open(
         "
         send 9000
@@ -144,7 +177,7 @@ fn rfc6675_all_holes_are_filled_in_one_round_trip() {
         << . 6101+1000 ack 301
         << . 7101+1000 ack 301
         << P. 8101+1000 ack 301
-        # segments 1, 3 and 5 are lost
+        @0.2                                    # segments 1, 3 and 5 are lost
         >> . 301 ack 101 sack 1101-2101
         << -
         >> . 301 ack 101 sack 3101-4101,1101-2101
@@ -153,11 +186,11 @@ fn rfc6675_all_holes_are_filled_in_one_round_trip() {
         << . 101+1000 ack 301
         >> . 301 ack 101 sack 5101-7101,3101-4101,1101-2101
         << . 2101+1000 ack 301
-        << . 4101+1000 ack 301                  # not yet proven lost, but there is nothing new to send (rule 3)
         >> . 301 ack 101 sack 5101-8101,3101-4101,1101-2101
-        << -
+        << . 4101+1000 ack 301
         >> . 301 ack 101 sack 5101-9101,3101-4101,1101-2101
         << -
+        @0.3
         >> . 301 ack 9101
         queued 0
         ",
@@ -165,16 +198,44 @@ fn rfc6675_all_holes_are_filled_in_one_round_trip() {
 }
 
 #[test]
-fn rfc5827_with_little_in_flight_fewer_duplicates_suffice() {
+fn rfc8985_6_2_where_three_can_never_come_a_quarter_round_trip_is_waited_for_stragglers() {
     play_open(
         "
         send 3000
         << . 101+1000 ack 301
         << . 1101+1000 ack 301
         << P. 2101+1000 ack 301
+        @0.2
         >> . 301 ack 101 sack 1101-2101
-        << -
         >> . 301 ack 101 sack 1101-3101
+        @0.224
+        << -
+        @0.226
+        << @0.225 . 101+1000 ack 301
+        @0.3
+        >> . 301 ack 3101
+        queued 0
+        ",
+    );
+}
+
+#[test]
+fn rfc5827_3_without_sack_fewer_duplicates_suffice_where_little_is_in_flight() {
+    play(
+        "
+        connect iss 100 mss 1000
+        << S 100
+        @0.1
+        >> S. 300 ack 101 win 60000 mss 1000
+        << . 101 ack 301
+        send 3000
+        << . 101+1000 ack 301
+        << . 1101+1000 ack 301
+        << P. 2101+1000 ack 301
+        @0.2
+        >> . 301 ack 101 win 60000
+        << -
+        >> . 301 ack 101 win 60000
         << . 101+1000 ack 301
         ",
     );
@@ -241,9 +302,13 @@ fn rfc2018_8_after_the_timer_only_what_is_not_sacked_is_repeated() {
         << . 1101+1000 ack 301
         << . 2101+1000 ack 301
         << P. 3101+1000 ack 301
+        @0.2
         >> . 301 ack 101 sack 1101-2101
-        @0.41
-        << @0.4 . 101+1000 ack 301
+        @0.226
+        << @0.225 . 101+1000 ack 301            # and is lost again, and so are all tries to hear of it
+        @0.728
+        << @0.427 . 101+1000 ack 301
+        << @0.727 . 101+1000 ack 301            # the timer
         >> . 301 ack 2101
         << . 2101+1000 ack 301
         << P. 3101+1000 ack 301
@@ -261,9 +326,13 @@ fn rfc8985_7_a_lost_tail_is_probed_after_two_round_trips() {
         << P. 2101+1000 ack 301
         @0.303
         << @0.302 P. 2101+1000 ack 301           # the last segment again, 202 ms later; the timer would take 300
+        @0.402
         >> . 301 ack 101 sack 2101-3101
         << . 101+1000 ack 301                   # the probe has arrived, so all before it is lost
+        @0.502
+        >> . 301 ack 1101 sack 2101-3101
         << . 1101+1000 ack 301
+        @0.602
         >> . 301 ack 3101
         queued 0
         @5
@@ -357,13 +426,14 @@ fn a_peer_that_is_gone_is_given_up_at_the_user_timeout() {
         send 10
         << P. 101+10 ack 301
         @60
-        << @0.4 P. 101+10 ack 301
-        << @1 P. 101+10 ack 301
-        << @2.2 P. 101+10 ack 301
-        << @4.6 P. 101+10 ack 301
-        << @9.4 P. 101+10 ack 301
-        << @19 P. 101+10 ack 301
-        << @38.2 P. 101+10 ack 301
+        << @0.4 P. 101+10 ack 301                # a probe instead of the first timeout
+        << @0.7 P. 101+10 ack 301
+        << @1.3 P. 101+10 ack 301
+        << @2.5 P. 101+10 ack 301
+        << @4.9 P. 101+10 ack 301
+        << @9.7 P. 101+10 ack 301
+        << @19.3 P. 101+10 ack 301
+        << @38.5 P. 101+10 ack 301
         @61
         << @60.1 R. 111 ack 301
         error Timeout

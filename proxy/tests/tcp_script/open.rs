@@ -75,7 +75,7 @@ fn rfc9293_3_5_active_open_mirrors_the_offer() {
         << S 100 ack 0 win 65535 mss 1400 ws 2 sackok ts 4294967290/0 only
         @0.02
         >> S. 300 ack 101 win 1000 mss 1460 ws 9 sackok ts 50/4294967290
-        << . 101 ack 301 win 50000 ts 14/50 only
+        << . 101 ack 301 win 16384 ts 14/50 only             # 64 KB to begin with
         state Established
         ",
     );

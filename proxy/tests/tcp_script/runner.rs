@@ -3,18 +3,22 @@
 //! ```text
 //! connect iss 100 mss 1460 ws 7 sackok ts 1000     an endpoint opens actively with this offer
 //! answer iss 300 mss 1460                          answers the SYN that a `>>` line before has opened the endpoint with
+//! accepted iss 300 mss 1460 ws 7 sackok ts 1000 win 65535 from iss 100 mss 1400 ws 3 sackok ts 77
+//!                                                  takes over what a SYN-ACK with this offer (and window) has accepted
 //! >> S. 300 ack 101 win 65535 mss 1460             a segment comes; 300+10 is one with ten bytes
 //! << . 101 ack 301                                 exactly this segment must have been sent by now, next in order
 //! << @1.5 PF. 101+10 ack 301                       the same, sent at 1.5 s
 //! @2.5                                             time goes on to 2.5 s; timers fire on the way
 //! drop paws                                        the last `>>` was not used, for this reason
+//! congestion bbr                                   settings, before the endpoint opens
 //! window N | keepalive N | patience N              settings, times in seconds, before the endpoint opens
 //! send N | shutdown | abort | read | downstream N | mtu SEQ SIZE | pool N
 //! state S | error E | got N | queued N | over
 //! ```
 //!
-//! Flags are `S F R P .`(ACK). Fields of a `<<` line that are not written are not compared, except sequence number, length
-//! and acknowledgment. What was sent must have been expected before the next `>>`, `@` or call. `#` begins a comment.
+//! Flags are `S F R P .`(ACK) `E`(ECE) `C`(CWR). Fields of a `<<` line that are not written are not compared, except
+//! sequence number, length and acknowledgment, and the ECN codepoint (`ect`, `ce`, or neither). What was sent must have been
+//! expected before the next `>>`, `@` or call. `#` begins a comment.
 //! Each byte is a function of its sequence number, so every payload is checked.
 
 use std::collections::VecDeque;
@@ -22,12 +26,18 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use pnat_proxy::chunk::Chunk;
 use pnat_proxy::tcp::{Endpoint, Offer, Settings};
+use pnat_shared::config::CongestionControl;
+use pnat_shared::flow::Accepted;
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::testkit::{VecFrame, VecPool};
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::verdict::DropReason;
 use pnat_shared::wire::ip;
 use pnat_shared::wire::tcp::{self, Flags, Header, Options, Seq};
+
+/// Codepoints of the ECN field: may be marked, is marked.
+const ECT_0: u8 = 2;
+const CE: u8 = 3;
 
 const LOCAL: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 80);
 const PEER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 2), 4000);
@@ -47,6 +57,8 @@ struct Segment {
     at: Option<Instant>,
     header: Header,
     len: usize,
+    /// Codepoint in the IP header.
+    ecn: u8,
     /// Names of the optional fields that the line has.
     named: Vec<String>,
 }
@@ -54,6 +66,7 @@ struct Segment {
 struct Sent {
     at: Instant,
     header: Header,
+    ecn: u8,
     payload: Vec<u8>,
 }
 
@@ -82,6 +95,7 @@ pub(crate) fn play(script: &str) {
             time_wait: Duration::from_secs(10),
             keepalive: Duration::ZERO,
             patience: Duration::from_secs(3600),
+            congestion: CongestionControl::Cubic,
         },
         now: Instant::from_secs(100),
         endpoint: None,
@@ -107,7 +121,8 @@ pub(crate) fn play(script: &str) {
 
 fn show(sent: &Sent) -> String {
     let after = sent.at.since(Instant::from_secs(100)).as_secs_f64();
-    format!("@{after} {:?} +{} bytes", sent.header, sent.payload.len())
+    let Sent { header, payload, ecn, .. } = sent;
+    format!("@{after} {header:?} +{} bytes, ECN {ecn}", payload.len())
 }
 
 fn number(words: &mut VecDeque<&str>) -> Result<u32, String> {
@@ -142,6 +157,8 @@ impl Segment {
                 'P' => Flags::PSH,
                 'U' => Flags::URG,
                 '.' => Flags::ACK,
+                'E' => Flags::ECE,
+                'C' => Flags::CWR,
                 '-' => Flags(0),
                 _ => return Err(format!("no flag `{letter}`")),
             };
@@ -153,7 +170,7 @@ impl Segment {
             None => (place.parse().map_err(|_| "no sequence number")?, 0),
         };
         header.seq = Seq(seq);
-        let mut named = Vec::new();
+        let (mut named, mut ecn) = (Vec::new(), 0);
         while let Some(word) = words.pop_front() {
             named.push(word.to_owned());
             let options = &mut header.options;
@@ -170,19 +187,21 @@ impl Segment {
                         options.sack.push(Seq(left), Seq(right));
                     }
                 }
+                "ect" => ecn = ECT_0,
+                "ce" => ecn = CE,
                 // The line lists all options: others than named must not be there.
                 "only" => {}
                 _ => return Err(format!("no field `{word}`")),
             }
         }
-        Ok(Self { at, header, len: len as usize, named })
+        Ok(Self { at, header, len: len as usize, ecn, named })
     }
 }
 
 /// An offer, and `iss` before it.
 fn offer(words: &mut VecDeque<&str>) -> Result<(Seq, Offer), String> {
     let mut iss = 0;
-    let mut offer = Offer { mss: 1460, window_scale: None, sack: false, timestamp: None };
+    let mut offer = Offer { mss: 1460, window_scale: None, sack: false, timestamp: None, ecn: false };
     while let Some(word) = words.pop_front() {
         match word {
             "iss" => iss = number(words)?,
@@ -190,10 +209,22 @@ fn offer(words: &mut VecDeque<&str>) -> Result<(Seq, Offer), String> {
             "ws" => offer.window_scale = Some(number(words)? as u8),
             "sackok" => offer.sack = true,
             "ts" => offer.timestamp = Some(number(words)?),
+            "ecn" => offer.ecn = true,
             _ => return Err(format!("no field `{word}`")),
         }
     }
     Ok((Seq(iss), offer))
+}
+
+/// An offer as a SYN carries it.
+fn syn_options(offer: &Offer) -> Options {
+    Options {
+        mss: Some(offer.mss),
+        window_scale: offer.window_scale,
+        sack_permitted: offer.sack,
+        timestamps: offer.timestamp.map(|value| (value, 0)),
+        ..Options::default()
+    }
 }
 
 impl Bench {
@@ -229,6 +260,31 @@ impl Bench {
                 self.send_at = iss + 1;
                 let now = self.now;
                 self.endpoint()?.answer(iss, offer, now);
+            }
+            "accepted" => {
+                let (ours, theirs) = rest.split_once(" from ").ok_or("what the peer said is missing")?;
+                let mut window = 0xffff;
+                let ours = match ours.split_once(" win ") {
+                    Some((ours, told)) => {
+                        window = told.parse().map_err(|_| "no window")?;
+                        ours
+                    }
+                    None => ours,
+                };
+                let said = |words: &str| offer(&mut words.split_whitespace().collect());
+                let ((iss, ours), (irs, theirs)) = (said(ours)?, said(theirs)?);
+                let (ours, theirs) = (syn_options(&ours), syn_options(&theirs));
+                (self.send_at, self.read_at) = (iss + 1, irs + 1);
+                let handshake = Accepted { iss, irs, ours, theirs, window };
+                self.endpoint = Some(Endpoint::accepted(self.settings, LOCAL, PEER, &handshake, self.now));
+            }
+            "congestion" => {
+                self.settings.congestion = match rest {
+                    "cubic" => CongestionControl::Cubic,
+                    "newreno" => CongestionControl::NewReno,
+                    "bbr" => CongestionControl::Bbr,
+                    _ => return Err("no such algorithm".into()),
+                }
             }
             "window" => self.settings.window = number(&mut words)?,
             "keepalive" => self.settings.keepalive = Duration::from_secs(number(&mut words)?.into()),
@@ -279,6 +335,9 @@ impl Bench {
         let bytes = text(header.seq, segment.len);
         let payload = Chunk::from_frame(VecFrame::new(&bytes), 0, bytes.len());
         self.last = self.endpoint()?.on_segment(&header, payload, now);
+        if segment.ecn == CE && self.last.is_ok() {
+            self.endpoint()?.on_mark();
+        }
         Ok(())
     }
 
@@ -318,8 +377,8 @@ impl Bench {
             let segment = &frame.data()[L2_LEN + packet.header_len..];
             assert!(tcp::is_intact(segment, packet.src, packet.dst), "a sound TCP checksum");
             let (header, len) = Header::read(segment).expect("a sound TCP header");
-            assert!(!header.flags.has(Flags::ECE) && !header.flags.has(Flags::CWR));
-            self.sent.push_back(Sent { at: self.now, header, payload: segment[len..].to_vec() });
+            let ecn = packet.tos;
+            self.sent.push_back(Sent { at: self.now, header, ecn, payload: segment[len..].to_vec() });
         }
     }
 
@@ -335,6 +394,7 @@ impl Bench {
             && want.flags == has.flags
             && want.seq == has.seq
             && want.ack == has.ack
+            && expected.ecn == sent.ecn
             && expected.len == sent.payload.len()
             && (!named("win") || want.window == has.window)
             && (!named("only") || want.options == has.options)

@@ -278,7 +278,7 @@ fn rfc7323_2_3_both_windows_are_scaled_by_what_was_agreed() {
         << S. 5000 ack 1001 win 65535 ws 7
         >> . 1001 ack 5001 win 1000               # 4000 bytes
         send 9000
-        << . 5001+1000 ack 1001 win 8192
+        << . 5001+1000 ack 1001 win 512            # 64 KB to begin with
         << . 6001+1000 ack 1001
         << . 7001+1000 ack 1001
         << . 8001+1000 ack 1001
@@ -335,24 +335,6 @@ fn rfc7323_4_3_the_echo_is_that_of_the_segment_that_moved_the_window() {
         << . 5001 ack 1001 ts 1/501 sack 1011-1021 only
         >> . 1001+10 ack 5001 ts 502/1
         << . 5001 ack 1021 ts 1/502 only
-        ",
-    );
-}
-
-#[test]
-fn rfc1191_smaller_packets_follow_an_icmp_message_that_quotes_what_is_in_flight() {
-    play_open(
-        "
-        send 2000
-        << . 101+1000 ack 301
-        << P. 1101+1000 ack 301
-        mtu 99 600                                # not in flight: forged
-        << -
-        mtu 101 600
-        << . 101+560 ack 301
-        << . 661+560 ack 301
-        << . 1221+560 ack 301
-        << P. 1781+320 ack 301
         ",
     );
 }
