@@ -8,3 +8,4 @@ pub mod packet;
 pub mod host;
 pub mod gateway;
 pub mod measure;
+pub mod netsim;

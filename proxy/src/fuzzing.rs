@@ -2,6 +2,10 @@
 //!
 //! `proxy/fuzz` feeds them by libFuzzer, `tests/fuzz_corpus.rs` replays the corpus, `tests/tcp_hostile.rs` makes up runs.
 
+mod two_ends;
+
+pub use two_ends::two_ends;
+
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use pnat_shared::config::CongestionControl;
@@ -49,6 +53,20 @@ pub fn tcp_segment(data: &[u8]) {
         driver.operate(&mut input);
         driver.transmit();
         driver.check_memory();
+    }
+}
+
+/// What the endpoints of all runs are given.
+const fn settings(window: u32) -> Settings {
+    Settings {
+        window,
+        mtu: 1500,
+        open_timeout: Duration::from_secs(20),
+        user_timeout: Duration::from_secs(60),
+        time_wait: Duration::from_secs(10),
+        keepalive: Duration::from_secs(45),
+        patience: Duration::from_secs(600),
+        congestion: CongestionControl::Cubic,
     }
 }
 
@@ -112,16 +130,7 @@ impl Driver {
     fn new(input: &mut Input<'_>) -> Self {
         let kind = input.byte();
         let window = 1 + (input.word() << (kind >> 5));
-        let settings = Settings {
-            window,
-            mtu: 1500,
-            open_timeout: Duration::from_secs(20),
-            user_timeout: Duration::from_secs(60),
-            time_wait: Duration::from_secs(10),
-            keepalive: Duration::from_secs(45),
-            patience: Duration::from_secs(600),
-            congestion: CongestionControl::Cubic,
-        };
+        let settings = settings(window);
         let now = Instant::from_secs(1);
         let iss = Seq(u32::MAX - 1000);
         let active = kind & 1 == 0;

@@ -22,6 +22,11 @@ fn the_corpus_of_tcp_segments_holds() {
 }
 
 #[test]
+fn the_corpus_of_two_ends_holds() {
+    replay("two_ends", fuzzing::two_ends);
+}
+
+#[test]
 fn the_corpus_of_packets_holds() {
     replay("packet", fuzzing::packet);
 }

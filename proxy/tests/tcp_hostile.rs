@@ -1,7 +1,7 @@
 //! Property: whatever a peer sends, in whatever order, the endpoint keeps its promises (`pnat_proxy::fuzzing`): no panic,
 //! bounded memory, no byte delivered that was not sent, no window taken back, no timer that spins.
 
-use pnat_proxy::fuzzing::tcp_segment;
+use pnat_proxy::fuzzing::{tcp_segment, two_ends};
 use proptest::prelude::*;
 
 proptest! {
@@ -18,5 +18,10 @@ proptest! {
     ) {
         let [high, low] = window.to_be_bytes();
         tcp_segment(&[&[kind | 2, high, low, 7, 7], run.as_slice()].concat());
+    }
+
+    #[test]
+    fn two_ends_deliver_what_was_written_or_end_with_an_error(run in prop::collection::vec(any::<u8>(), 0..3000)) {
+        two_ends(&run);
     }
 }

@@ -1,6 +1,6 @@
 //! A seeded link in virtual time: latency, rate, queue, loss, duplication, reordering, corruption.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::frame::{Frame, L2_LEN};
 use crate::time::{Duration, Instant};
@@ -74,8 +74,8 @@ pub struct Link<F> {
     /// On their way, by arrival; the number keeps the order of those that arrive together.
     flying: BTreeMap<(Instant, u64), F>,
     sent: u64,
-    /// When the last packet's last bit leaves.
-    free_at: Instant,
+    /// When the last bits of the packets that wait leave.
+    waiting: VecDeque<Instant>,
     /// Packets that the link has lost, a full queue included.
     pub lost: u64,
 }
@@ -87,7 +87,7 @@ impl<F: Frame + Clone> Link<F> {
             random: Random::new(seed),
             flying: BTreeMap::new(),
             sent: 0,
-            free_at: Instant::ZERO,
+            waiting: VecDeque::new(),
             lost: 0,
         }
     }
@@ -96,13 +96,16 @@ impl<F: Frame + Clone> Link<F> {
     pub fn send(&mut self, mut frame: F, now: Instant) {
         let mut leaves = now;
         if let Some(nanos) = (frame.data().len() as u64 * 8_000_000_000).checked_div(self.spec.rate) {
-            let waiting = self.free_at.since(now).as_nanos() as u64 / nanos.max(1);
-            if waiting >= self.spec.queue as u64 {
+            while self.waiting.front().is_some_and(|left| *left <= now) {
+                self.waiting.pop_front();
+            }
+            // A packet that is being sent waits no more.
+            if self.waiting.len() > self.spec.queue {
                 self.lost += 1;
                 return;
             }
-            self.free_at = self.free_at.max(now) + Duration::from_nanos(nanos);
-            leaves = self.free_at;
+            leaves = self.waiting.back().copied().unwrap_or(now) + Duration::from_nanos(nanos);
+            self.waiting.push_back(leaves);
         }
         if self.random.chance(self.spec.loss) {
             self.lost += 1;
@@ -216,5 +219,19 @@ mod tests {
         let spec = LinkSpec { rate: 400_000, queue: 10, ..LinkSpec::default() };
         let all = arrivals(spec, 1);
         assert!((55..65).contains(&all.len()), "{}", all.len());
+    }
+
+    #[test]
+    fn a_queue_holds_as_many_packets_whatever_their_size() {
+        let spec = LinkSpec { rate: 8_000_000, queue: 3, ..LinkSpec::default() };
+        let mut link = Link::new(spec, 1);
+        let now = Instant::from_secs(1);
+        // One leaves while three wait, long or short.
+        for len in [1000, 1000, 1000, 40, 40] {
+            link.send(VecFrame::new(&vec![0; len]), now);
+        }
+        assert_eq!(link.lost, 1);
+        link.send(VecFrame::new(&[0; 40]), now + Duration::from_millis(1));
+        assert_eq!(link.lost, 1);
     }
 }

@@ -1,0 +1,399 @@
+//! Linux's TCP over the relay: two network namespaces, a TUN device in each, and flows between them.
+//!
+//! Needs root. Everything runs in this process: its threads enter the namespaces, so both ends and the relay share a clock.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddrV4, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use rustix::net::sockopt::set_tcp_congestion;
+use rustix::net::{AddressFamily, SocketType};
+use rustix::thread::{CpuSet, LinkNameSpaceType, gettid, move_into_link_name_space, sched_setaffinity};
+use tun_rs::{DeviceBuilder, SyncDevice};
+
+use super::cell::{Algorithm, Cell, RATE, SIZES};
+use super::relay::{Relay, Report};
+use super::table::{Figures, Percentiles};
+
+/// The connecting end's namespace, which sends, and the listening end's.
+const NAMESPACES: [&str; 2] = ["pnat-netsim-sender", "pnat-netsim-receiver"];
+const ADDRESSES: [&str; 2] = ["10.98.0.1/24", "10.98.0.2/24"];
+const RECEIVER: [u8; 4] = [10, 98, 0, 2];
+const DEVICE: &str = "wire";
+/// Cells are told apart by the port that is connected to: the first cell's.
+const FIRST_PORT: u16 = 20_000;
+/// Buffers that no path of the grid fills, and no memory of what an earlier flow has found.
+const SYSCTLS: [&str; 4] = [
+    "net.ipv4.tcp_rmem=4096 131072 67108864",
+    "net.ipv4.tcp_wmem=4096 131072 67108864",
+    "net.ipv4.tcp_no_metrics_save=1",
+    "net.ipv4.ip_local_port_range=21000 65000",
+];
+/// Scheduling priorities among real-time processes: the flows' ends, and the relay before them.
+const END_PRIORITY: &str = "10";
+const RELAY_PRIORITY: &str = "20";
+/// Full segment's payload, in bits.
+const SEGMENT: f64 = 1448.0 * 8.0;
+
+/// How much to measure.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub cells: Vec<Cell>,
+    pub algorithms: Vec<Algorithm>,
+    /// How long a bulk flow lasts.
+    pub bulk: Duration,
+    /// Bulk flows for each cell, where the path is slow and where it is fast.
+    pub bulks: [usize; 2],
+    /// Flows for each cell and size.
+    pub transfers: usize,
+    /// What may be on its way through the relay at a time, in bits per second.
+    pub load: f64,
+}
+
+/// What came of a plan.
+#[derive(Debug)]
+pub struct Measured {
+    pub figures: Vec<(Algorithm, Cell, Figures)>,
+    pub relay: Report,
+    pub took: Duration,
+}
+
+/// One flow to be measured.
+#[derive(Copy, Clone, Debug)]
+struct Job {
+    /// Index among the plan's cells.
+    cell: usize,
+    algorithm: Algorithm,
+    work: Work,
+    /// About what it will take of the relay, in bits per second.
+    load: f64,
+}
+
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Work {
+    /// As many bytes as pass until then.
+    Bulk(Duration),
+    /// The size with this index among [`SIZES`].
+    Transfer(usize),
+}
+
+/// Longest time without any flow ending: a transfer whose handshake is lost again and again takes about so long.
+const PATIENCE: Duration = Duration::from_secs(100);
+
+impl Job {
+    const fn is_bulk(&self) -> bool {
+        matches!(self.work, Work::Bulk(_))
+    }
+}
+
+/// Until what bulk flows had under way when they were hung up on has drained.
+#[expect(clippy::disallowed_methods, reason = "the kernel's TCP runs by the real clock")]
+fn settle() {
+    thread::sleep(Duration::from_secs(1));
+}
+
+/// What a flow begins with: who it is, and when its end began to connect, in nanoseconds of the run.
+const PREAMBLE: usize = 16;
+
+/// A job's index, and what the receiver has seen: Mbit/s or seconds.
+type Seen = (usize, f64);
+
+/// Which congestion controls this kernel has.
+///
+/// # Errors
+/// Where the kernel does not tell.
+pub fn available() -> Result<String> {
+    std::fs::read_to_string("/proc/sys/net/ipv4/tcp_available_congestion_control")
+        .context("no Linux TCP here")
+}
+
+/// Measures what `plan` asks for.
+///
+/// # Errors
+/// Without root, `ip` and `chrt`, or where the kernel lacks a congestion control.
+pub fn measure(plan: &Plan) -> Result<Measured> {
+    let start = now();
+    for algorithm in &plan.algorithms {
+        let name = algorithm.name();
+        ensure!(
+            available()?.split_whitespace().any(|known| known == name),
+            "no {name} here: modprobe tcp_{name}"
+        );
+    }
+    let _namespaces = Namespaces::create()?;
+    let devices = [within(0, open_device)??, within(1, open_device)??];
+    Namespaces::configure()?;
+    prefer(END_PRIORITY)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let relay = start_relay(plan, devices, &stop)?;
+    let jobs: Arc<[Job]> = plan.jobs().into();
+    let (to_results, results) = unbounded();
+    listen(plan.cells.len(), &jobs, start, &to_results)?;
+    let (load, all) = (plan.load, Arc::clone(&jobs));
+    let seen = within(0, move || run(&all, load, start, &results))??;
+    stop.store(true, Ordering::Relaxed);
+    let relay = relay.join().expect("invariant: the relay does not panic")?;
+    Ok(Measured { figures: plan.figures(&jobs, &seen), relay, took: start.elapsed() })
+}
+
+impl Plan {
+    /// Bulk flows first, then the others, so that a bulk flow's bursts don't delay a short one.
+    fn jobs(&self) -> Vec<Job> {
+        let mut jobs = [Vec::new(), Vec::new()];
+        for (index, cell) in self.cells.iter().enumerate() {
+            for algorithm in &self.algorithms {
+                let load = expected(*algorithm, *cell);
+                let job = |work, load| Job { cell: index, algorithm: *algorithm, work, load };
+                let fast = load > RATE as f64 / 4.0;
+                for _ in 0..self.bulks[usize::from(fast)] {
+                    jobs[0].push(job(Work::Bulk(self.bulk), load));
+                }
+                for (size, bytes) in SIZES.iter().enumerate() {
+                    let rounds = (*bytes as f64 / 14_480.0 + 1.0).log2().ceil() + 0.5;
+                    let fastest = rounds * cell.rtt().as_secs_f64() + *bytes as f64 * 8.0 / RATE as f64;
+                    let load = load.min(*bytes as f64 * 8.0 / fastest);
+                    for _ in 0..self.transfers {
+                        jobs[1].push(job(Work::Transfer(size), load));
+                    }
+                }
+            }
+        }
+        jobs.concat()
+    }
+
+    fn figures(&self, jobs: &[Job], seen: &[Seen]) -> Vec<(Algorithm, Cell, Figures)> {
+        let of = |cell, algorithm, wanted: fn(Work) -> Option<usize>, index| {
+            let mine = move |job: &Job| {
+                job.cell == cell && job.algorithm == algorithm && wanted(job.work) == Some(index)
+            };
+            seen.iter().filter(move |(job, _)| mine(&jobs[*job])).map(|(_, value)| *value).collect::<Vec<_>>()
+        };
+        let bulk = |work| matches!(work, Work::Bulk(_)).then_some(0);
+        let transfer = |work| if let Work::Transfer(size) = work { Some(size) } else { None };
+        let mut all = Vec::new();
+        for algorithm in &self.algorithms {
+            for (index, cell) in self.cells.iter().enumerate() {
+                let rates = of(index, *algorithm, bulk, 0);
+                let figures = Figures {
+                    goodput: rates.iter().sum::<f64>() / rates.len().max(1) as f64,
+                    completion: [0, 1, 2].map(|size| Percentiles::of(of(index, *algorithm, transfer, size))),
+                };
+                all.push((*algorithm, *cell, figures));
+            }
+        }
+        all
+    }
+}
+
+/// About what a flow will get, in bits per second: the bottleneck, or what Mathis et al. say of a window that halves at
+/// each loss, doubled to be on the safe side.
+fn expected(algorithm: Algorithm, cell: Cell) -> f64 {
+    if algorithm == Algorithm::Bbr || cell.loss == 0 {
+        return RATE as f64;
+    }
+    let mathis = SEGMENT / cell.rtt().as_secs_f64() * (1.5 / cell.loss()).sqrt();
+    (2.0 * mathis).min(RATE as f64)
+}
+
+/// Runs all jobs in the order that they have, as many at a time as `limit` allows.
+fn run(jobs: &[Job], limit: f64, start: Instant, results: &Receiver<Seen>) -> Result<Vec<Seen>> {
+    let mut seen = Vec::new();
+    let mut load = 0.0;
+    let mut started = 0;
+    while seen.len() < jobs.len() {
+        while started < jobs.len() && (load == 0.0 || load + jobs[started].load <= limit) {
+            let job = jobs[started];
+            if started > 0 && jobs[started - 1].is_bulk() && !job.is_bulk() {
+                if seen.len() < started {
+                    break;
+                }
+                settle();
+            }
+            load += job.load;
+            let flow = thread::Builder::new().stack_size(64 << 10);
+            flow.spawn(move || send(job, started, start)).context("a thread for each flow")?;
+            started += 1;
+        }
+        let (index, value) = match results.recv_timeout(PATIENCE) {
+            Ok(result) => result,
+            Err(error) => bail!("{} of {} flows ended, then nothing: {error}", seen.len(), jobs.len()),
+        };
+        seen.push((index, value));
+        load -= jobs[index].load;
+        if seen.len() == started {
+            load = 0.0;
+        }
+    }
+    Ok(seen)
+}
+
+/// The sending end of one flow. What goes wrong here the receiver never hears of, and the run ends for want of it.
+fn send(job: Job, index: usize, start: Instant) -> io::Result<()> {
+    let begun = start.elapsed().as_nanos() as u64;
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    set_tcp_congestion(&socket, job.algorithm.name())?;
+    rustix::net::connect(&socket, &SocketAddrV4::new(RECEIVER.into(), FIRST_PORT + job.cell as u16))?;
+    let mut stream = TcpStream::from(socket);
+    let mut text = vec![0; SIZES[2]];
+    // The same write as what follows, for no segment shall be shorter than it could be.
+    text[..8].copy_from_slice(&(index as u64).to_be_bytes());
+    text[8..PREAMBLE].copy_from_slice(&begun.to_be_bytes());
+    match job.work {
+        // Until the receiver has had enough and hangs up.
+        Work::Bulk(_) => while stream.write_all(&text).is_ok() {},
+        Work::Transfer(size) => stream.write_all(&text[..SIZES[size]])?,
+    }
+    Ok(())
+}
+
+/// Listens for every cell, each flow on a thread of its own.
+fn listen(cells: usize, jobs: &Arc<[Job]>, start: Instant, results: &Sender<Seen>) -> Result<()> {
+    for cell in 0..cells as u16 {
+        let (jobs, results) = (Arc::clone(jobs), results.clone());
+        let listener = within(1, move || TcpListener::bind(("0.0.0.0", FIRST_PORT + cell)))??;
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (jobs, results) = (Arc::clone(&jobs), results.clone());
+                thread::spawn(move || {
+                    if let Ok(seen) = receive(stream, &jobs, start) {
+                        // Nobody waits where the run was given up.
+                        let _ = results.send(seen);
+                    }
+                });
+            }
+        });
+    }
+    Ok(())
+}
+
+/// The receiving end of one flow: seconds until its last byte, or Mbit/s as long as a bulk flow lasts, both counted from
+/// when its peer began to connect.
+fn receive(mut stream: TcpStream, jobs: &[Job], start: Instant) -> io::Result<Seen> {
+    let mut preamble = [0; PREAMBLE];
+    stream.read_exact(&mut preamble)?;
+    let number =
+        |at: usize| u64::from_be_bytes(preamble[at..at + 8].try_into().expect("invariant: eight bytes"));
+    let (index, begun) = (number(0) as usize, Duration::from_nanos(number(8)));
+    let mut room = vec![0; 256 << 10];
+    let mut bytes = PREAMBLE;
+    let elapsed = || start.elapsed().saturating_sub(begun);
+    match jobs[index].work {
+        Work::Transfer(size) => {
+            while bytes < SIZES[size] {
+                bytes += stream.read(&mut room)?;
+            }
+            Ok((index, elapsed().as_secs_f64()))
+        }
+        Work::Bulk(lasts) => {
+            while let Some(left) = lasts.checked_sub(elapsed()).filter(|left| !left.is_zero()) {
+                stream.set_read_timeout(Some(left))?;
+                match stream.read(&mut room) {
+                    Ok(0) => break,
+                    Ok(count) => bytes += count,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok((index, bytes as f64 * 8.0 / lasts.as_secs_f64() / 1e6))
+        }
+    }
+}
+
+fn start_relay(
+    plan: &Plan,
+    devices: [SyncDevice; 2],
+    stop: &Arc<AtomicBool>,
+) -> Result<JoinHandle<io::Result<Report>>> {
+    let cells = plan.cells.clone();
+    let links =
+        move |port: u16| cells[usize::from(port.saturating_sub(FIRST_PORT)).min(cells.len() - 1)].links();
+    let relay = Relay::new(devices, links)?;
+    let stop = Arc::clone(stop);
+    Ok(thread::spawn(move || {
+        prefer(RELAY_PRIORITY).map_err(io::Error::other)?;
+        let mut cpu = CpuSet::new();
+        cpu.set(0);
+        sched_setaffinity(None, &cpu)?;
+        relay.run(&stop)
+    }))
+}
+
+/// Makes this thread, and those that it starts, go before everything that is not real-time: a machine that does other
+/// things as well would else measure those.
+fn prefer(priority: &str) -> Result<()> {
+    let thread = gettid().as_raw_nonzero().to_string();
+    command("chrt", &["--fifo", "--pid", priority, &thread])
+}
+
+fn open_device() -> io::Result<SyncDevice> {
+    DeviceBuilder::new().name(DEVICE).build_sync()
+}
+
+/// What `work` gives on a thread in one of the namespaces.
+fn within<T: Send + 'static>(side: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let thread = thread::spawn(move || -> Result<T> {
+        let namespace = File::open(format!("/run/netns/{}", NAMESPACES[side]))?;
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+        Ok(work())
+    });
+    thread.join().unwrap_or_else(|cause| std::panic::resume_unwind(cause))
+}
+
+/// The two namespaces, which end with this.
+#[derive(Debug)]
+struct Namespaces;
+
+impl Namespaces {
+    fn create() -> Result<Self> {
+        // What an interrupted run has left.
+        drop(Self);
+        let namespaces = Self;
+        for name in NAMESPACES {
+            command("ip", &["netns", "add", name])?;
+        }
+        Ok(namespaces)
+    }
+
+    /// Addresses and settings, once the devices are there.
+    fn configure() -> Result<()> {
+        for (name, address) in NAMESPACES.iter().zip(ADDRESSES) {
+            command("ip", &["-n", name, "address", "add", address, "dev", DEVICE])?;
+            command("ip", &["-n", name, "link", "set", DEVICE, "txqueuelen", "20000", "up"])?;
+            for setting in SYSCTLS {
+                command("ip", &["netns", "exec", name, "sysctl", "-qw", setting])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Namespaces {
+    fn drop(&mut self) {
+        for name in NAMESPACES {
+            if Path::new("/run/netns").join(name).exists() {
+                // Nobody is left to tell; the next run tries again.
+                drop(command("ip", &["netns", "delete", name]));
+            }
+        }
+    }
+}
+
+fn command(program: &str, args: &[&str]) -> Result<()> {
+    let status = Command::new(program).args(args).status().with_context(|| format!("{program} is needed"))?;
+    ensure!(status.success(), "{program} {} failed", args.join(" "));
+    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "the kernel's TCP runs by the real clock")]
+fn now() -> Instant {
+    Instant::now()
+}
