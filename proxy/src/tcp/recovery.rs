@@ -257,12 +257,12 @@ impl<F: Frame> Sender<F> {
             return self.detect_by_duplicates(news.acked);
         }
         let Some(loss) = &mut self.loss else { return 0 };
+        if let Some(newest) = &news.newest {
+            loss.rack.on_arrival(newest, news.reordered, news.now);
+        }
         if loss.board.is_clean() {
             loss.rack.deadline = Instant::FAR;
             return 0;
-        }
-        if let Some(newest) = &news.newest {
-            loss.rack.on_arrival(newest, news.reordered, news.now);
         }
         self.detect_late(news.now)
     }
