@@ -54,6 +54,7 @@ impl<F: Frame> Sender<F> {
         let una = self.una;
         let acked = header.ack.0.wrapping_sub(una.0);
         let (flight, prior_flight) = (self.flight(), self.pipe());
+        let was_open = self.phase == Phase::Open;
         let window = u32::from(header.window) << self.shift;
         // What answers a window probe tells of the window, not of loss.
         let duplicate = pure && acked == 0 && flight > 0 && window == self.window && !self.probing;
@@ -97,7 +98,7 @@ impl<F: Frame> Sender<F> {
             self.congestion.on_ack(&Acked {
                 now,
                 delivered: news.bytes,
-                acked,
+                acked: if was_open { acked } else { acked.min(news.bytes) },
                 lost,
                 prior_flight,
                 flight: self.pipe(),
