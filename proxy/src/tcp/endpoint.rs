@@ -469,16 +469,11 @@ impl<F: Frame> Endpoint<F> {
     }
 
     /// New data does not start the retransmission timer anew, but puts the tail loss probe off (RFC 8985 section 7.2).
+    /// Segments that are late are lost before that, and at last all patience ends.
     pub(super) fn schedule_retransmit(&mut self, now: Instant) {
-        let timeout = self.timers.started + self.send.rto.current();
-        self.send.arm_tail(timeout, now);
-        self.set_retransmit(now);
-    }
-
-    /// Whichever comes first: timeout, tail loss probe, reordered segments that become lost, the end of all patience.
-    fn set_retransmit(&mut self, now: Instant) {
         let gives_up = self.send.unanswered + self.settings.user_timeout();
         let timeout = self.timers.started + self.send.rto.current();
+        self.send.arm_tail(timeout, now);
         let due = timeout.min(self.send.tail_deadline()).min(self.send.reorder_deadline());
         self.timers.retransmit = due.min(gives_up).max(now);
     }

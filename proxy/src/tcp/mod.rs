@@ -9,7 +9,7 @@
 //!    |                                                                            ^
 //!  open (handshake)                                               output, segment (headers, frames)
 //!  fast (what was expected)
-//!  input (acceptability, RST, ACK) --> recovery, loss -----------> send (what goes next), pacing (when)
+//!  input (acceptability, RST, ACK) --> recovery (news, loss) ----> send (what goes next), pacing (when)
 //!    '--> recv (order, window, ACKs)   rack, tail, undo, prr       queue (bytes)
 //!           reassembly, ranges         scoreboard, records, spans  path (MTU), timer, clock, liveness
 //!           sizing                     rate, rto, ecn
@@ -27,6 +27,7 @@ mod reassembly;
 mod send;
 mod queue;
 mod recovery;
+mod news;
 mod loss;
 mod rack;
 mod tail;

@@ -219,7 +219,7 @@ impl<F: Frame> Sender<F> {
         }
         let room = self.allowance().saturating_sub(self.pipe());
         let loss = self.loss.as_ref().filter(|loss| loss.frto != Frto::Second);
-        if let Some(hole) = loss.and_then(|loss| loss.board.next_lost()) {
+        if let Some(hole) = loss.and_then(|loss| loss.board.next_lost(max)) {
             let slice = self.again(hole, max);
             // Nothing new goes before what is missing.
             let may = self.force || slice.len <= room;
@@ -229,8 +229,8 @@ impl<F: Frame> Sender<F> {
         let slice = self.fresh(max);
         let may = slice.is_some_and(|slice| slice.len <= room || self.probe || self.pipe() == 0);
         self.limited = slice.is_some() && !may;
-        if self.nxt == self.limit() && room > 0 {
-            self.sampler.on_app_limited(self.pipe());
+        if self.nxt == self.limit() {
+            self.rest();
         }
         slice.filter(|_| may)
     }
@@ -338,7 +338,7 @@ impl<F: Frame> Sender<F> {
         // What is in flight was too long and is gone; that is no sign of congestion.
         self.loss.get_or_insert_default().board.lose_all(&self.records);
         if !matches!(self.phase, Phase::Timeout { .. }) {
-            self.recover();
+            self.begin_recovery();
         }
         true
     }
