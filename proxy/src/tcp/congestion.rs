@@ -18,7 +18,7 @@ pub(super) struct Acked {
     pub(super) now: Instant,
     /// Newly delivered bytes: acknowledged or SACKed for the first time.
     pub(super) delivered: u32,
-    /// By how much SND.UNA advanced; what recovery had SACKed before, left out.
+    /// By how much SND.UNA advanced.
     pub(super) acked: u32,
     /// Bytes that this ACK told to be lost.
     pub(super) lost: u32,

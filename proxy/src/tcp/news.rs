@@ -34,8 +34,6 @@ pub(super) struct News {
     pub(super) pipe: u32,
     /// By how much SND.UNA advances.
     pub(super) acked: u32,
-    /// It came during a recovery, which it may have ended.
-    pub(super) recovering: bool,
     /// It reports that a router has seen congestion (RFC 3168).
     pub(super) marked: bool,
     /// By its timestamp it answers something that left then or before.
@@ -79,7 +77,6 @@ impl News {
             flight,
             pipe,
             acked,
-            recovering: false,
             marked: false,
             echoed,
             repeated: None,

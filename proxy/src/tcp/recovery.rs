@@ -60,7 +60,6 @@ impl<F: Frame> Sender<F> {
         // What answers a window probe tells of the window, not of loss.
         let duplicate = pure && acked == 0 && flight > 0 && window == self.window && !self.probing;
         let mut news = News::new(now, una, acked, flight, self.pipe(), echoed);
-        news.recovering = self.phase != Phase::Open;
         self.update_window(header, window);
         if acked > 0 {
             self.release(header.ack, &mut news);
@@ -108,7 +107,7 @@ impl<F: Frame> Sender<F> {
         self.congestion.on_ack(&Acked {
             now: news.now,
             delivered: news.bytes,
-            acked: if news.recovering { news.acked.min(news.bytes) } else { news.acked },
+            acked: news.acked,
             lost: news.lost,
             prior_flight: news.pipe,
             flight: self.pipe(),
