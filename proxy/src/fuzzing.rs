@@ -183,6 +183,7 @@ impl Driver {
             window_scale: if kind & 4 == 0 { None } else { Some(kind >> 4) },
             sack: kind & 8 != 0,
             timestamp: if kind & 16 == 0 { None } else { Some(u32::MAX) },
+            ecn: kind & 1 != 0,
         }
     }
 

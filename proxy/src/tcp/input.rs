@@ -61,6 +61,7 @@ impl<F: Frame> Endpoint<F> {
             self.establish(now);
         }
         self.touch(now);
+        self.heed_reduction(header);
         self.on_ack(header, payload.is_empty(), now)?;
         if self.state == State::Closed {
             return Ok(());

@@ -16,17 +16,23 @@ use pnat_shared::verdict::DropReason;
 use pnat_shared::wire::tcp::{Flags, Header, Options, Seq};
 
 use super::clock::Clock;
+use super::ecn;
 use super::endpoint::{Endpoint, Error, Offer, Reset, State};
 use super::recv::Owed;
 use super::send::{DEFAULT_MSS, Sender};
 
 impl Offer {
+    fn of_syn(syn: &Header) -> Self {
+        Self { ecn: ecn::is_asked_for(syn), ..Self::of(&syn.options) }
+    }
+
     fn of(options: &Options) -> Self {
         Self {
             mss: options.mss.unwrap_or(DEFAULT_MSS),
             window_scale: options.window_scale,
             sack: options.sack_permitted,
             timestamp: options.timestamps.map(|(value, _)| value),
+            ecn: false,
         }
     }
 }
@@ -34,7 +40,7 @@ impl Offer {
 impl<F: Frame> Endpoint<F> {
     /// Notes what the peer's SYN or SYN-ACK says.
     pub(super) fn meet(&mut self, syn: &Header, now: Instant) {
-        let offer = Offer::of(&syn.options);
+        let offer = Offer::of_syn(syn);
         if syn.options.excessive_scale {
             tracing::debug!(peer = %self.remote, "a window scale beyond 14 is taken as 14 (RFC 7323 section 2.3)");
         }
@@ -55,6 +61,7 @@ impl<F: Frame> Endpoint<F> {
             window_scale: offer.window_scale.filter(|_| theirs.window_scale.is_some()),
             sack: offer.sack && theirs.sack,
             timestamp: offer.timestamp.filter(|_| theirs.timestamp.is_some()),
+            ecn: offer.ecn && theirs.ecn,
         };
         let window = self.send.window;
         self.send = Sender::new(iss);
@@ -103,6 +110,7 @@ impl<F: Frame> Endpoint<F> {
         self.send.shift = shifts.map_or(0, |(_, shift)| shift.min(14));
         self.send.sack = ours.sack && theirs.sack;
         self.clock.on = ours.timestamp.is_some() && theirs.timestamp.is_some();
+        self.send.ecn.agree(ours.ecn && theirs.ecn);
         self.send.mss = self.most_mss();
     }
 

@@ -82,8 +82,9 @@ impl<F: Frame> Sender<F> {
         if self.loss.is_some() || self.dup_acks > 0 || self.phase != Phase::Open {
             self.recover(&mut news);
         }
+        let ece = self.heed_mark(header, flight, now);
         if news.bytes > 0 {
-            self.tell(&news);
+            self.tell(&news, ece);
         }
         acked > 0 || (self.sack && news.bytes > 0)
     }
@@ -102,7 +103,7 @@ impl<F: Frame> Sender<F> {
     }
 
     /// Congestion control hears of it.
-    fn tell(&mut self, news: &News) {
+    fn tell(&mut self, news: &News, ece: bool) {
         self.congestion.on_ack(&Acked {
             now: news.now,
             delivered: news.bytes,
@@ -117,7 +118,7 @@ impl<F: Frame> Sender<F> {
             una: self.una,
             nxt: self.nxt,
             phase: self.phase,
-            ece: false,
+            ece,
         });
     }
 
@@ -378,6 +379,7 @@ impl<F: Frame> Sender<F> {
         if self.phase == Phase::Open && self.loss.as_ref().is_some_and(|loss| loss.board.has_lost()) {
             self.congestion.on_loss(flight, now);
             self.begin_recovery();
+            self.ecn.on_reduced(self.nxt);
             let loss = self.loss.get_or_insert_default();
             loss.undo.begin(self.una, loss.board.resent_bytes());
             loss.prr = self.congestion.uses_prr().then(|| Prr::new(pipe));
@@ -426,6 +428,7 @@ impl<F: Frame> Sender<F> {
         }
         let first = !matches!(self.phase, Phase::Timeout { .. });
         self.congestion.on_timeout(self.flight(), first, now);
+        self.ecn.on_reduced(self.nxt);
         self.phase = Phase::Timeout { until: self.nxt };
         self.dup_acks = 0;
         self.force = true;

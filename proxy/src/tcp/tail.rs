@@ -119,6 +119,7 @@ impl<F: Frame> Sender<F> {
             self.tail = Tail::Idle;
             if self.phase == Phase::Open {
                 self.congestion.on_loss(news.flight, news.now);
+                self.ecn.on_reduced(self.nxt);
                 self.congestion.on_recovered(news.now);
             }
         } else if news.bytes == 0 && header.options.sack.is_empty() {

@@ -15,7 +15,7 @@ use crate::model::{Ack, Answer, Event, IRS, ISS, Model, Place, STREAM, Segment, 
 
 const LOCAL: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 80);
 const PEER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 2), 4000);
-const OFFER: Offer = Offer { mss: 1460, window_scale: None, sack: false, timestamp: None };
+const OFFER: Offer = Offer { mss: 1460, window_scale: None, sack: false, timestamp: None, ecn: false };
 /// Between two events: longer than an ACK waits and than challenges are rationed.
 const PAUSE: Duration = Duration::from_secs(1);
 const FOREVER: Duration = Duration::from_secs(4_000_000);

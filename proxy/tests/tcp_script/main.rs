@@ -3,8 +3,11 @@
 mod runner;
 mod open;
 mod transfer;
+mod window;
 mod loss;
 mod close;
+mod congestion;
+mod ecn;
 mod early;
 mod hostile;
 mod liveness;
