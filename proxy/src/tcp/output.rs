@@ -83,7 +83,9 @@ impl<F: Frame> Endpoint<F> {
             return Some(Next::Syn);
         }
         if !self.is_open() {
-            return None;
+            // What is not acceptable is answered in SYN-RECEIVED, too (RFC 9293 section 3.10.7.4).
+            let answers = self.state == State::SynReceived && self.recv.owed == Owed::Now;
+            return answers.then_some(Next::Ack);
         }
         let options = self.options();
         let max = usize::from(self.send.mss).saturating_sub(options).max(1);
@@ -142,6 +144,7 @@ impl<F: Frame> Endpoint<F> {
             }
             Next::Ack => {
                 let header = self.acking(self.send.nxt, Flags::ACK, now);
+                let header = self.with_urgent(header);
                 segment::write(frame, self.local, self.remote, NOT_ECT, &header, 0, |_| Sum::ZERO)
             }
         }
@@ -239,7 +242,7 @@ impl<F: Frame> Endpoint<F> {
         if slice.len > 0 && slice.seq + slice.len == self.send.queue.end() {
             flags = flags.with(Flags::PSH);
         }
-        let header = Header { seq: slice.seq, flags, ..header };
+        let header = self.with_urgent(Header { seq: slice.seq, flags, ..header });
         let queue = &mut self.send.queue;
         let len = slice.len as usize;
         let (local, remote) = (self.local, self.remote);

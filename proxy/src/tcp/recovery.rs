@@ -82,9 +82,9 @@ impl<F: Frame> Sender<F> {
         if self.loss.is_some() || self.dup_acks > 0 || self.phase != Phase::Open {
             self.recover(&mut news);
         }
-        news.marked = self.heed_mark(header, flight, now);
+        let ece = self.heed_mark(header, flight, now);
         if news.bytes > 0 {
-            self.tell(&news);
+            self.tell(&news, ece);
         }
         acked > 0 || (self.sack && news.bytes > 0)
     }
@@ -103,7 +103,7 @@ impl<F: Frame> Sender<F> {
     }
 
     /// Congestion control hears of it.
-    fn tell(&mut self, news: &News) {
+    fn tell(&mut self, news: &News, ece: bool) {
         self.congestion.on_ack(&Acked {
             now: news.now,
             delivered: news.bytes,
@@ -118,7 +118,7 @@ impl<F: Frame> Sender<F> {
             una: self.una,
             nxt: self.nxt,
             phase: self.phase,
-            ece: news.marked,
+            ece,
         });
     }
 

@@ -11,3 +11,4 @@ mod early;
 mod hostile;
 mod liveness;
 mod path;
+mod urgent;

@@ -340,19 +340,6 @@ fn rfc7323_4_3_the_echo_is_that_of_the_segment_that_moved_the_window() {
 }
 
 #[test]
-fn urgent_data_stays_in_the_stream() {
-    play_open(
-        "
-        >> PU. 301+5 ack 101
-        read
-        got 5
-        @0.1
-        << . 101 ack 306
-        ",
-    );
-}
-
-#[test]
 fn sequence_numbers_wrap() {
     play(
         "
