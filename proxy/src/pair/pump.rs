@@ -27,14 +27,14 @@ impl<F: Frame> Pair<F> {
     pub(super) fn carry<P: FramePool<F>>(&mut self, stream: Stream, visit: &mut Visit<'_, F, P>) -> bool {
         let window = self.limits.window as usize;
         let (mut bytes, mut chunks) = (0, 0);
-        loop {
+        while chunks < CHUNKS && self.socket(stream.enters()).is_ready() {
             let room = window.saturating_sub(self.downstream(stream));
             let taken = self.carry_run(stream, room, CHUNKS - chunks, visit);
-            bytes += taken.bytes;
-            chunks += taken.chunks;
             if taken.chunks == 0 {
                 break;
             }
+            bytes += taken.bytes;
+            chunks += taken.chunks;
         }
         if bytes > 0 {
             self.tally.received(stream, bytes);

@@ -327,6 +327,12 @@ impl<F: Frame> Endpoint<F> {
         self.send_segments(pool, now, budget, out)
     }
 
+    /// Whether [`Endpoint::receive`] has something.
+    #[inline]
+    pub fn is_ready(&self) -> bool {
+        !self.recv.is_drained()
+    }
+
     /// The next bytes in order, if any: no further than to the peer's urgent mark.
     pub fn receive(&mut self) -> Option<Chunk<F>> {
         if self.urgent.is_some() { self.receive_to_mark() } else { self.recv.next() }
@@ -446,7 +452,8 @@ impl<F: Frame> Endpoint<F> {
 
     /// Reads something of every cache line that a segment will need; what, means nothing.
     pub(crate) fn warm(&self) -> u64 {
-        let times = [self.timers.retransmit, self.timers.trim, self.heard, self.send.unanswered];
+        let times =
+            [self.timers.retransmit, self.timers.trim, self.heard, self.challenge_from, self.send.unanswered];
         let times = times.into_iter().fold(0, |sum, at| sum ^ at.as_nanos());
         let words = [
             self.settings.window,
@@ -457,8 +464,13 @@ impl<F: Frame> Endpoint<F> {
             self.recv.nxt.0,
             u32::from(self.recv.is_drained()),
             u32::from(self.recv.has_blocks()),
+            u32::from(self.recv.owed == Owed::Now),
+            u32::from(self.send.limited),
             u32::from(self.offer.is_some()),
             u32::from(self.peer.is_some()),
+            u32::from(self.reset.is_some()),
+            u32::from(self.state == State::Closed),
+            u32::from(self.local.port()),
         ];
         times ^ self.send.rto.warm() ^ words.into_iter().fold(0, |sum, word| sum ^ u64::from(word))
     }

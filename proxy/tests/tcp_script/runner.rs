@@ -12,7 +12,7 @@
 //! drop paws                                        the last `>>` was not used, for this reason
 //! congestion bbr                                   settings, before the endpoint opens
 //! window N | keepalive N | patience N              settings, times in seconds, before the endpoint opens
-//! send N | shutdown | abort | urgent | read | downstream N | mtu SEQ SIZE | pool N
+//! send N | shutdown | abort | urgent | read | downstream N | limit USEFUL MOST | mtu SEQ SIZE | pool N
 //! state S | error E | got N | marked N | queued N | over
 //! ```
 //!
@@ -307,6 +307,10 @@ impl Bench {
             "downstream" => {
                 let bytes = number(&mut words)? as usize;
                 self.endpoint()?.set_downstream(bytes);
+            }
+            "limit" => {
+                let (useful, most) = (number(&mut words)? as usize, number(&mut words)? as usize);
+                self.endpoint()?.limit_downstream(useful, most);
             }
             "mtu" => {
                 let (seq, mtu) = (number(&mut words)?, number(&mut words)?);
