@@ -83,6 +83,10 @@ pub fn describe(message: &FromProxy<VecFrame>) -> String {
     match message {
         FromProxy::Closed { reason, .. } => format!("closed {reason}"),
         FromProxy::Packet { frame, .. } => describe_packet(about_packet(frame)),
+        FromProxy::Again { frame, .. } => {
+            let segment = &about_packet(frame)[ip::MIN_LEN..];
+            format!("again {}", describe_segment(segment))
+        }
     }
 }
 
