@@ -158,6 +158,8 @@ fn build_tcp(words: &Words<'_>, src: SocketAddrV4, dst: SocketAddrV4, payload: &
             'R' => Flags::RST,
             'P' => Flags::PSH,
             'A' => Flags::ACK,
+            'E' => Flags::ECE,
+            'C' => Flags::CWR,
             '-' => Flags::default(),
             _ => panic!("no such flag: {letter}"),
         })
