@@ -78,6 +78,8 @@ pub struct SynCookies {
     pub above: u32,
     /// Largest receive window of a pair's sockets, in bytes.
     pub window: u32,
+    /// Whether clients that ask for explicit congestion notification get it.
+    pub ecn: bool,
     /// From the operating system's random source.
     pub secret: u128,
 }

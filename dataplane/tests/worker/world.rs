@@ -87,7 +87,7 @@ impl World {
             },
             policy: Snapshot { generation: 1, policy: Arc::new(self.policy.clone()) },
             proxied_idle: Duration::from_secs(100_000),
-            cookies: SynCookies { above: self.syn_cookies_above, window: 1 << 20, secret: 7 },
+            cookies: SynCookies { above: self.syn_cookies_above, window: 1 << 20, ecn: true, secret: 7 },
             secret: 11,
         };
         let stats = Arc::new(WorkerStats::new(setup.ports.len()));
@@ -127,9 +127,9 @@ impl Out {
 }
 
 fn tell_accepted(handshake: &Accepted) -> String {
-    let Accepted { iss, irs, ours, theirs, window } = handshake;
+    let Accepted { iss, irs, ours, theirs, window, ecn } = handshake;
     let (ours, theirs) = (text::tell_options(ours, "ours:"), text::tell_options(theirs, "theirs:"));
-    format!(" iss={iss:?} irs={irs:?} window={window}{ours}{theirs}")
+    format!(" iss={iss:?} irs={irs:?} window={window} ecn={ecn}{ours}{theirs}")
 }
 
 /// One worker in its world, and a clock.
