@@ -30,6 +30,7 @@ mod close;
 pub(crate) use open::{Opening, is_completing, is_opening};
 
 use std::net::SocketAddrV4;
+use std::sync::Arc;
 
 use pnat_shared::flow::{Side, Stream};
 use pnat_shared::frame::{Frame, FramePool};
@@ -64,7 +65,7 @@ pub(crate) struct Limits {
 pub(crate) struct Pair<F> {
     flow: Flow,
     masked: SocketAddrV4,
-    limits: Limits,
+    limits: Arc<Limits>,
     phase: Phase,
     /// The client's side and the server's.
     first: Endpoint<F>,
@@ -135,6 +136,11 @@ impl<F: Frame> Pair<F> {
             self.last_seen = visit.now;
         }
         taken
+    }
+
+    /// The segment of which a socket was last told had come marked (CE).
+    pub(crate) fn on_mark(&mut self, side: Side) {
+        self.socket(side).on_mark();
     }
 
     /// Does what is due by time; [`Pair::pump`] is to follow.

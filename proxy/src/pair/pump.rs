@@ -79,6 +79,11 @@ impl<F: Frame> Pair<F> {
             // Without a chain the flow has its record: what still comes is taken, so that FIN can come, and dropped.
             if let Some(chain) = &mut self.chain {
                 chain.push(&mut visit.turn(&mut self.flow), stream, chunk);
+                if self.socket(stream.enters()).take_urgent() {
+                    // What the chain has let out by now ends where the urgent data does, however it was edited.
+                    self.pass(visit);
+                    self.socket(!stream.enters()).mark_urgent();
+                }
             }
         }
         if run.chunks > 0 && self.chain.is_some() {

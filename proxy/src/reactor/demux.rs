@@ -23,11 +23,12 @@ pub(super) struct Arrival {
 /// Ranges count from the frame's first byte.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Body {
-    /// `sum` is the payload's for an Internet checksum.
+    /// `sum` is the payload's for an Internet checksum; `marked`: a router has seen congestion (CE, RFC 3168).
     Segment {
         header: tcp::Header,
         payload: Range<usize>,
         sum: u16,
+        marked: bool,
     },
     Datagram {
         payload: Range<usize>,
@@ -65,7 +66,8 @@ pub(super) fn read(frame: &[u8]) -> Result<Arrival, DropReason> {
             if !segment.flags.are_sane() {
                 return Err(DropReason::TcpFlags);
             }
-            let body = Body::Segment { header: segment, payload: start + len..end, sum };
+            let marked = header.is_marked();
+            let body = Body::Segment { header: segment, payload: start + len..end, sum, marked };
             Ok(Arrival { handle, side, body })
         }
         Some(Protocol::Udp) => {

@@ -94,7 +94,7 @@ impl<F: Frame> Conversation<F> {
         visit: &mut Visit<'_, F, P>,
     ) -> Result<(), DropReason> {
         match (self, body) {
-            (Self::Tcp(pair), Body::Segment { header, payload, sum }) => {
+            (Self::Tcp(pair), Body::Segment { header, payload, sum, marked }) => {
                 visit.stats.packets[side as usize].add(1);
                 let payload = Chunk::from_frame(frame, payload.start, payload.end).with_sum(*sum);
                 if !payload.is_empty()
@@ -104,7 +104,12 @@ impl<F: Frame> Conversation<F> {
                     return pair.on_unwelcome_text(side, *header, payload, visit);
                 }
                 let payload = if visit.is_thrifty { payload.out_of_frame() } else { payload };
-                pair.on_segment(side, header, payload, visit)
+                let is_mark = *marked && !payload.is_empty();
+                pair.on_segment(side, header, payload, visit)?;
+                if is_mark {
+                    pair.on_mark(side);
+                }
+                Ok(())
             }
             (Self::Udp(association), Body::Datagram { payload }) => {
                 visit.stats.packets[side as usize].add(1);

@@ -16,6 +16,7 @@ use super::path::Path;
 use super::recv::{Owed, Receiver};
 use super::send::Sender;
 use super::timer::{Timers, fires};
+use super::urgent::Marks;
 use crate::chunk::Chunk;
 
 /// How long after the last segment an endpoint gives spare memory back.
@@ -29,6 +30,8 @@ pub struct Offer {
     pub sack: bool,
     /// TSval of the SYN, where it carried timestamps.
     pub timestamp: Option<u32>,
+    /// Explicit congestion notification is asked for (RFC 3168 section 6.1.1).
+    pub ecn: bool,
 }
 
 /// What an endpoint may use and how long it waits.
@@ -161,6 +164,7 @@ pub struct Endpoint<F> {
     pub(super) recv: Receiver<F>,
     pub(super) timers: Timers,
     pub(super) path: Path,
+    pub(super) urgent: Option<Box<Marks>>,
     /// A SYN or SYN-ACK is to be sent.
     pub(super) syn_due: bool,
     /// How many were sent.
@@ -245,6 +249,7 @@ impl<F: Frame> Endpoint<F> {
             recv: Receiver::new(settings.window),
             timers: Timers::new(),
             path: Path::default(),
+            urgent: None,
             syn_due: false,
             syns: 0,
             reset: None,
@@ -258,8 +263,7 @@ impl<F: Frame> Endpoint<F> {
     /// Takes in a segment whose checksum was verified. `payload` is what follows the TCP header. An error says why the
     /// segment was not used; an answer that the RFC asks for (challenge ACK, RST) is sent all the same.
     ///
-    /// Urgent data is ordinary data here: it stays in the stream, and the pointer is not passed on (RFC 6093 advises
-    /// against its use, and middleboxes clear it).
+    /// Urgent data stays in the stream; where it ends, [`Endpoint::take_urgent`] tells.
     pub fn on_segment(&mut self, header: &Header, payload: Chunk<F>, now: Instant) -> Result<(), DropReason> {
         if self.is_predicted(header, payload.len()) {
             self.on_predicted(header, payload, now);
@@ -329,9 +333,22 @@ impl<F: Frame> Endpoint<F> {
         !self.recv.is_drained()
     }
 
-    /// The next bytes in order, if any.
+    /// The next bytes in order, if any: no further than to the peer's urgent mark.
     pub fn receive(&mut self) -> Option<Chunk<F>> {
-        self.recv.next()
+        if self.urgent.is_some() { self.receive_to_mark() } else { self.recv.next() }
+    }
+
+    /// Whether what [`Endpoint::receive`] has answered ends, now for the first time, where the peer's urgent data does.
+    pub fn take_urgent(&mut self) -> bool {
+        self.urgent.is_some() && self.take_mark()
+    }
+
+    /// The last byte that was queued is urgent: the peer is told as soon as it may be (RFC 6093). Where nothing is queued that
+    /// was not sent before, it is what is queued next.
+    pub fn mark_urgent(&mut self) {
+        if !matches!(self.state, State::SynHeld | State::Closed) {
+            self.set_mark();
+        }
     }
 
     /// Whether the peer's FIN has come and all bytes before it were taken by [`Endpoint::receive`].
@@ -362,6 +379,7 @@ impl<F: Frame> Endpoint<F> {
     pub fn send(&mut self, chunk: Chunk<F>) {
         if !matches!(self.state, State::SynHeld | State::Closed) {
             self.send.push(chunk);
+            self.set_due_mark();
         }
     }
 
@@ -479,16 +497,11 @@ impl<F: Frame> Endpoint<F> {
     }
 
     /// New data does not start the retransmission timer anew, but puts the tail loss probe off (RFC 8985 section 7.2).
+    /// Segments that are late are lost before that, and at last all patience ends.
     pub(super) fn schedule_retransmit(&mut self, now: Instant) {
-        let timeout = self.timers.started + self.send.rto.current();
-        self.send.arm_tail(timeout, now);
-        self.set_retransmit(now);
-    }
-
-    /// Whichever comes first: timeout, tail loss probe, reordered segments that become lost, the end of all patience.
-    fn set_retransmit(&mut self, now: Instant) {
         let gives_up = self.send.unanswered + self.settings.user_timeout();
         let timeout = self.timers.started + self.send.rto.current();
+        self.send.arm_tail(timeout, now);
         let due = timeout.min(self.send.tail_deadline()).min(self.send.reorder_deadline());
         self.timers.retransmit = due.min(gives_up).max(now);
     }
@@ -542,6 +555,7 @@ impl<F: Frame> Endpoint<F> {
         self.timers = Timers::new();
         self.syn_due = false;
         self.keepalive_due = false;
+        self.urgent = None;
         self.send.clear();
         self.send.shrink();
         self.recv.owed = Owed::Nothing;

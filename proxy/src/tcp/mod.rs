@@ -9,11 +9,11 @@
 //!    |                                                                            ^
 //!  open (handshake)                                               output, segment (headers, frames)
 //!  fast (what was expected)
-//!  input (acceptability, RST, ACK) --> recovery, loss --> send (what goes next)
-//!    '--> recv (order, window, ACKs)   rack, tail, undo     queue (bytes)
-//!           reassembly, ranges         scoreboard, records  path (MTU), timer, clock, liveness
-//!           sizing                     rate, prr, rto
-//!                                      congestion (cubic, hystart, newreno, bbr), pacing
+//!  input (acceptability, RST, ACK) --> recovery (news, loss) ----> send (what goes next), pacing (when)
+//!    '--> recv (order, window, ACKs)   rack, tail, undo, prr       queue (bytes)
+//!           reassembly, ranges         scoreboard, records, spans  path (MTU), timer, clock, liveness
+//!           sizing, urgent             rate, rto, ecn
+//!                                      congestion: cubic (hystart), newreno, bbr
 //! ```
 
 mod endpoint;
@@ -27,6 +27,7 @@ mod reassembly;
 mod send;
 mod queue;
 mod recovery;
+mod news;
 mod loss;
 mod rack;
 mod tail;
@@ -43,11 +44,13 @@ mod hystart;
 mod newreno;
 mod bbr;
 mod pacing;
+mod ecn;
 mod rto;
 mod clock;
 mod timer;
 mod liveness;
 mod path;
+mod urgent;
 mod segment;
 
 pub use endpoint::{Endpoint, Error, Offer, Settings, State};

@@ -8,6 +8,7 @@ use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::tcp::Seq;
 
 use super::congestion::{Algorithm, Congestion, Start};
+use super::ecn::Ecn;
 use super::loss::Loss;
 use super::newreno::NewReno;
 use super::pacing::Pacer;
@@ -75,6 +76,7 @@ pub(super) struct Sender<F> {
     pub(super) force: bool,
     pub(super) rto: Rto,
     pub(super) congestion: Algorithm,
+    pub(super) ecn: Ecn,
     pub(super) sampler: Sampler,
     /// SND.NXT when the last round trip was measured.
     pub(super) measured: Seq,
@@ -115,6 +117,7 @@ impl<F: Frame> Sender<F> {
             force: false,
             rto: Rto::new(),
             congestion: Algorithm::NewReno(NewReno::new(u32::from(DEFAULT_MSS))),
+            ecn: Ecn::default(),
             sampler: Sampler::default(),
             measured: iss,
             probe: false,
@@ -218,7 +221,7 @@ impl<F: Frame> Sender<F> {
         }
         let room = self.allowance().saturating_sub(self.pipe());
         let loss = self.loss.as_ref().filter(|loss| loss.frto != Frto::Second);
-        if let Some(hole) = loss.and_then(|loss| loss.board.next_lost()) {
+        if let Some(hole) = loss.and_then(|loss| loss.board.next_lost(max)) {
             let slice = self.again(hole, max);
             // Nothing new goes before what is missing.
             let may = self.force || slice.len <= room;
@@ -228,8 +231,8 @@ impl<F: Frame> Sender<F> {
         let slice = self.fresh(max);
         let may = slice.is_some_and(|slice| slice.len <= room || self.probe || self.pipe() == 0);
         self.limited = slice.is_some() && !may;
-        if self.nxt == self.limit() && room > 0 {
-            self.sampler.on_app_limited(self.pipe());
+        if self.nxt == self.limit() {
+            self.rest();
         }
         slice.filter(|_| may)
     }
@@ -337,7 +340,7 @@ impl<F: Frame> Sender<F> {
         // What is in flight was too long and is gone; that is no sign of congestion.
         self.loss.get_or_insert_default().board.lose_all(&self.records);
         if !matches!(self.phase, Phase::Timeout { .. }) {
-            self.recover();
+            self.begin_recovery();
         }
         true
     }
