@@ -9,7 +9,7 @@
 //!    |                                                                            ^
 //!  open (handshake)                                               output, segment (headers, frames)
 //!  fast (what was expected)
-//!  input (acceptability, RST, ACK) --> recovery (news, loss) --> send (what goes next), pacing (when)
+//!  input (acceptability, RST, ACK) --> recovery (news, loss) ----> send (what goes next), pacing (when)
 //!    '--> recv (order, window, ACKs)   rack, tail, undo, prr       queue (bytes)
 //!           reassembly, ranges         scoreboard, records, spans  path (MTU), timer, clock, liveness
 //!           sizing, urgent             rate, rto, ecn

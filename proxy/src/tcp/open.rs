@@ -41,6 +41,9 @@ impl<F: Frame> Endpoint<F> {
     /// Notes what the peer's SYN or SYN-ACK says.
     pub(super) fn meet(&mut self, syn: &Header, now: Instant) {
         let offer = Offer::of_syn(syn);
+        if syn.options.excessive_scale {
+            tracing::debug!(peer = %self.remote, "a window scale beyond 14 is taken as 14 (RFC 7323 section 2.3)");
+        }
         self.peer = Some((syn.seq, offer));
         self.recv.start(syn.seq);
         self.clock.start(offer.timestamp.unwrap_or(0), now);

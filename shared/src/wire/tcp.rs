@@ -161,6 +161,8 @@ pub struct Options {
     pub mss: Option<u16>,
     /// Shift of the sender's window field, 0 to 14, SYN only; larger values read as 14 (RFC 7323 section 2.3).
     pub window_scale: Option<u8>,
+    /// The shift that was read was larger.
+    pub excessive_scale: bool,
     /// SYN only.
     pub sack_permitted: bool,
     /// (TSval, TSecr).
@@ -198,7 +200,10 @@ impl Options {
             let value = &bytes[2..len];
             match (kind, value.len()) {
                 (2, 2) => options.mss = Some(be16(value, 0)),
-                (3, 1) => options.window_scale = Some(value[0].min(14)),
+                (3, 1) => {
+                    options.window_scale = Some(value[0].min(14));
+                    options.excessive_scale = value[0] > 14;
+                }
                 (4, 0) => options.sack_permitted = true,
                 (5, n) if n % 8 == 0 => {
                     for block in value.chunks_exact(8) {
