@@ -122,7 +122,9 @@ impl World {
             connect_timeout: Duration::from_secs(60),
             half_open_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(600),
+            keepalive: Duration::ZERO,
             udp_timeout: Duration::from_secs(60),
+            syn_cookies_above: 0,
             window: WINDOW,
             ring: 1024,
         };
@@ -189,6 +191,7 @@ impl World {
             rule: Some(0),
             mtu: [1500, 1500],
             opened: at,
+            accepted: None,
         };
         ToProxy::Open { frame, at, flow: Box::new(flow) }
     }
