@@ -10,6 +10,7 @@ use pnat_perf::measure::{Allocations, Bench, Burst, Scene, time};
 use pnat_perf::packet::SEGMENT;
 use pnat_proxy::chunk::Chunk;
 use pnat_proxy::tcp::{Endpoint, Offer, Settings, State};
+use pnat_shared::config::CongestionControl;
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::ip;
@@ -46,6 +47,7 @@ impl Connection {
             time_wait: Duration::from_secs(2),
             keepalive: Duration::ZERO,
             patience: Duration::from_secs(120),
+            congestion: CongestionControl::Cubic,
         };
         let now = Instant::from_secs(1);
         let (_, syn, _) = host::read(&host.syn()).expect("a segment");

@@ -78,7 +78,7 @@ pub fn worker(policy: Policy, flows: u32, now: Instant) -> Worker<PoolFrame, Poo
 }
 
 /// A proxy core's settings, with room for this many pairs.
-pub const fn proxy_settings(pairs: u32) -> config::Proxy {
+pub fn proxy_settings(pairs: u32) -> config::Proxy {
     config::Proxy {
         pairs,
         connect_timeout: Duration::from_secs(60),
@@ -86,6 +86,7 @@ pub const fn proxy_settings(pairs: u32) -> config::Proxy {
         idle_timeout: Duration::from_secs(7200),
         keepalive: Duration::ZERO,
         syn_cookies_above: 1024,
+        transport: config::Transport::default(),
         udp_timeout: Duration::from_secs(60),
         window: WINDOW,
         ring: 1024,
@@ -132,7 +133,7 @@ impl Gateway {
         let (mut worker_ends, mut proxy_ends) = mesh(1, 1, settings.ring as usize);
         let (worker_ends, proxy_ends) = (worker_ends.remove(0), proxy_ends.remove(0));
         let mut reactor = Reactor::new(&settings, 1, Services::default(), Arc::default(), now);
-        let rules = policy.rules.iter().map(|rule| rule.name.as_str().into()).collect();
+        let rules = policy.rules.iter().map(Into::into).collect();
         reactor.set_policy(reactor::Snapshot { generation: 1, rules, chains: Arc::new(chains) }, 1);
         let queues =
             vec![(MemoryPort::default(), TapPoint::Inside), (MemoryPort::default(), TapPoint::Outside)];

@@ -8,6 +8,7 @@ pub use two_ends::two_ends;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use pnat_shared::config::CongestionControl;
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::testkit::{VecFrame, VecPool};
 use pnat_shared::time::{Duration, Instant};
@@ -65,6 +66,7 @@ const fn settings(window: u32) -> Settings {
         time_wait: Duration::from_secs(10),
         keepalive: Duration::from_secs(45),
         patience: Duration::from_secs(600),
+        congestion: CongestionControl::Cubic,
     }
 }
 

@@ -134,7 +134,7 @@ fn servers_that_never_read_cannot_keep_the_frames_of_all_however_short_the_segme
 fn datagrams_that_a_filter_delays_keep_no_frames() {
     let limit = LimitFilter { bytes_per_second: 1000, burst: 1000, by: LimitBy::Flow };
     let chains = Chains::compile(&policy_of([FilterKind::Limit(limit)]), WINDOW).unwrap();
-    let rules = vec![Arc::from("rule")];
+    let rules = vec!["rule".into()];
     let mut burden = Burden::new(Snapshot { generation: POLICY, rules, chains: Arc::new(chains) });
     for slot in 0..FLOWS {
         let datagram = packet::datagram(Side::First, handle(slot), &[7; 900]);

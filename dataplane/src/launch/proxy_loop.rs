@@ -123,6 +123,6 @@ impl<F: Frame, P: FramePool<F>> ProxyLoop<F, P> {
 
 /// A policy as a reactor holds it.
 pub fn snapshot(generation: u32, policy: &Policy, chains: Compiled) -> Snapshot {
-    let rules = policy.rules.iter().map(|rule| rule.name.as_str().into()).collect();
+    let rules = policy.rules.iter().map(Into::into).collect();
     Snapshot { generation, rules, chains }
 }

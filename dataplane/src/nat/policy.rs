@@ -60,7 +60,14 @@ mod tests {
     use pnat_shared::config::{Denial, Match, Rule};
 
     fn rule(name: &str, matching: Match, action: Action) -> Rule {
-        Rule { name: name.into(), matching, action, accept: Accept::Late, filters: Vec::new() }
+        Rule {
+            name: name.into(),
+            matching,
+            action,
+            accept: Accept::Late,
+            filters: Vec::new(),
+            congestion: [None; 2],
+        }
     }
 
     fn policy() -> Policy {

@@ -4,6 +4,7 @@ use std::net::SocketAddrV4;
 
 use pnat_proxy::chunk::Chunk;
 use pnat_proxy::tcp::{Endpoint, Offer, Settings, State};
+use pnat_shared::config::CongestionControl;
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::testkit::{Random, VecFrame, VecPool};
 use pnat_shared::time::{Duration, Instant};
@@ -19,6 +20,7 @@ const SETTINGS: Settings = Settings {
     time_wait: Duration::from_secs(3),
     keepalive: Duration::ZERO,
     patience: Duration::from_secs(300),
+    congestion: CongestionControl::Cubic,
 };
 
 /// What an application says.

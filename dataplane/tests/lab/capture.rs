@@ -27,6 +27,14 @@ pub(crate) struct Packet {
     pub(crate) line: String,
 }
 
+impl Packet {
+    /// The source port, where there are ports.
+    pub(crate) fn src_port(&self) -> Option<u16> {
+        let source = self.line.split_whitespace().nth(1)?;
+        source.split('.').nth(4)?.parse().ok()
+    }
+}
+
 impl Capture {
     /// Captures from when this returns.
     pub(crate) fn start(lab: &Lab, host: Host) -> Self {

@@ -261,6 +261,7 @@ fn set_up(lines: &[&str]) -> (World, Vec<std::net::Ipv4Addr>, bool) {
                 matching: Match { protocol: Some(parse_protocol(protocol)), ..Match::default() },
                 action: parse_action(action),
                 accept: Accept::Late,
+                congestion: [None; 2],
                 filters: Vec::new(),
             }),
             ["ports", range] => {
@@ -276,6 +277,7 @@ fn set_up(lines: &[&str]) -> (World, Vec<std::net::Ipv4Addr>, bool) {
                 matching: Match { protocol: Some(Protocol::Tcp), ..Match::default() },
                 action: Action::Proxy,
                 accept: Accept::Early,
+                congestion: [None; 2],
                 filters: Vec::new(),
             }),
             ["pool", n] => world.pool = n.parse().unwrap(),

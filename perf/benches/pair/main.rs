@@ -56,6 +56,7 @@ fn policy(filters: Vec<Filter>) -> Policy {
         action: Action::Proxy,
         accept: Accept::Late,
         filters: (0..filters.len()).collect(),
+        congestion: [None; 2],
     };
     Policy { rules: vec![rule], default_action: Action::Proxy, filters }
 }

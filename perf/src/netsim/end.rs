@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use pnat_proxy::chunk::Chunk;
 use pnat_proxy::tcp::{Endpoint, Offer, Settings};
+use pnat_shared::config::CongestionControl;
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::testkit::{VecFrame, VecPool};
 use pnat_shared::time::{Duration, Instant};
@@ -13,8 +14,10 @@ use pnat_shared::wire::tcp::{self, Header, Seq};
 use super::cell::Algorithm;
 
 /// Addresses of the connecting end and of the other.
-pub const ADDRS: [SocketAddrV4; 2] =
-    [SocketAddrV4::new(Ipv4Addr::new(10, 98, 0, 1), 21_000), SocketAddrV4::new(Ipv4Addr::new(10, 98, 0, 2), 20_000)];
+pub const ADDRS: [SocketAddrV4; 2] = [
+    SocketAddrV4::new(Ipv4Addr::new(10, 98, 0, 1), 21_000),
+    SocketAddrV4::new(Ipv4Addr::new(10, 98, 0, 2), 20_000),
+];
 
 /// Receive buffers and send queues that no path of the grid fills, like those of the kernel's ends.
 const WINDOW: u32 = 32 << 20;
@@ -24,17 +27,23 @@ const WRITE: usize = 1 << 20;
 
 /// What an end host's endpoint is given; `None` where the engine has no such congestion control.
 pub const fn settings(algorithm: Algorithm) -> Option<Settings> {
+    Some(Settings {
+        window: WINDOW,
+        mtu: 1500,
+        open_timeout: Duration::from_secs(120),
+        user_timeout: Duration::from_secs(300),
+        time_wait: Duration::from_secs(5),
+        keepalive: Duration::ZERO,
+        patience: Duration::from_secs(300),
+        congestion: control(algorithm),
+    })
+}
+
+/// What the engine calls it.
+pub const fn control(algorithm: Algorithm) -> CongestionControl {
     match algorithm {
-        Algorithm::Cubic => Some(Settings {
-            window: WINDOW,
-            mtu: 1500,
-            open_timeout: Duration::from_secs(120),
-            user_timeout: Duration::from_secs(300),
-            time_wait: Duration::from_secs(5),
-            keepalive: Duration::ZERO,
-            patience: Duration::from_secs(300),
-        }),
-        Algorithm::Bbr => None,
+        Algorithm::Cubic => CongestionControl::Cubic,
+        Algorithm::Bbr => CongestionControl::Bbr,
     }
 }
 
@@ -54,7 +63,12 @@ pub struct End {
 
 impl End {
     /// An end that connects, and writes so many bytes.
-    pub fn connect([local, remote]: [SocketAddrV4; 2], settings: Settings, to_write: usize, now: Instant) -> Self {
+    pub fn connect(
+        [local, remote]: [SocketAddrV4; 2],
+        settings: Settings,
+        to_write: usize,
+        now: Instant,
+    ) -> Self {
         let endpoint = Endpoint::connect(settings, local, remote, Seq(1), OFFER, now);
         Self { endpoint: Some(endpoint), ..Self::listen([local, remote], settings, to_write) }
     }

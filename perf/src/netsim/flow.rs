@@ -34,7 +34,9 @@ pub fn measure(algorithm: Algorithm, cell: Cell) -> Option<Figures> {
         bytes as f64 * 8.0 / seeds as f64 / BULK.as_secs_f64() / 1e6
     };
     let completion = SIZES.map(|size| {
-        Percentiles::of((0..TRANSFERS).map(|seed| transfer(algorithm, cell, size, seed).as_secs_f64()).collect())
+        Percentiles::of(
+            (0..TRANSFERS).map(|seed| transfer(algorithm, cell, size, seed).as_secs_f64()).collect(),
+        )
     });
     Some(Figures { goodput, completion })
 }

@@ -116,7 +116,8 @@ type Ended = io::Result<Seen>;
 /// # Errors
 /// Where the kernel does not tell.
 pub fn available() -> Result<String> {
-    std::fs::read_to_string("/proc/sys/net/ipv4/tcp_available_congestion_control").context("no Linux TCP here")
+    std::fs::read_to_string("/proc/sys/net/ipv4/tcp_available_congestion_control")
+        .context("no Linux TCP here")
 }
 
 /// Measures what `plan` asks for.
@@ -127,7 +128,10 @@ pub fn measure(plan: &Plan) -> Result<Measured> {
     let start = now();
     for algorithm in &plan.algorithms {
         let name = algorithm.name();
-        ensure!(available()?.split_whitespace().any(|known| known == name), "no {name} here: modprobe tcp_{name}");
+        ensure!(
+            available()?.split_whitespace().any(|known| known == name),
+            "no {name} here: modprobe tcp_{name}"
+        );
     }
     let _namespaces = Namespaces::create()?;
     let devices = [within(0, open_device)??, within(1, open_device)??];
@@ -303,7 +307,8 @@ fn bind(port: u16) -> io::Result<TcpListener> {
 fn receive(mut stream: TcpStream, jobs: &[Job], start: Instant) -> Ended {
     let mut preamble = [0; PREAMBLE];
     stream.read_exact(&mut preamble)?;
-    let number = |at: usize| u64::from_be_bytes(preamble[at..at + 8].try_into().expect("invariant: eight bytes"));
+    let number =
+        |at: usize| u64::from_be_bytes(preamble[at..at + 8].try_into().expect("invariant: eight bytes"));
     let (index, begun) = (number(0) as usize, Duration::from_nanos(number(8)));
     let mut room = vec![0; 256 << 10];
     let mut bytes = PREAMBLE;
@@ -336,7 +341,8 @@ fn start_relay(
     stop: &Arc<AtomicBool>,
 ) -> Result<JoinHandle<io::Result<Report>>> {
     let cells = plan.cells.clone();
-    let links = move |port: u16| cells[usize::from(port.saturating_sub(FIRST_PORT)).min(cells.len() - 1)].links();
+    let links =
+        move |port: u16| cells[usize::from(port.saturating_sub(FIRST_PORT)).min(cells.len() - 1)].links();
     let relay = Relay::new(devices, links)?;
     let stop = Arc::clone(stop);
     Ok(thread::spawn(move || {

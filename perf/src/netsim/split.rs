@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use pnat_proxy::filter::{Chains, Services};
 use pnat_proxy::reactor::{Outputs, Reactor, Snapshot};
-use pnat_shared::config::Proxy;
+use pnat_shared::config::{CongestionControl, Proxy, Transport};
 use pnat_shared::flow::{Handle, NewFlow, Protocol, Side, WorkerId};
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::loopback::{FromProxy, ToProxy, mask, side_of, socket};
@@ -20,7 +20,7 @@ use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::ip;
 
 use super::cell::{Algorithm, RATE};
-use super::end::{ADDRS, End, settings};
+use super::end::{ADDRS, End, control, settings};
 
 /// Round trip of each leg.
 const RTT: Duration = Duration::from_millis(20);
@@ -50,7 +50,13 @@ impl Gain {
 
 impl fmt::Display for Gain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "direct {:.2}, through the pair {:.2} Mbit/s: {:.2} times", self.direct, self.split, self.factor())
+        write!(
+            f,
+            "direct {:.2}, through the pair {:.2} Mbit/s: {:.2} times",
+            self.direct,
+            self.split,
+            self.factor()
+        )
     }
 }
 
@@ -116,7 +122,7 @@ struct World {
 }
 
 impl World {
-    fn new(_algorithm: Algorithm, seed: u64) -> Self {
+    fn new(algorithm: Algorithm, seed: u64) -> Self {
         let proxy = Proxy {
             pairs: 16,
             connect_timeout: Duration::from_secs(60),
@@ -127,10 +133,16 @@ impl World {
             syn_cookies_above: 0,
             window: WINDOW,
             ring: 1024,
+            keepalive: Duration::ZERO,
+            syn_cookies_above: 1024,
+            transport: Transport {
+                congestion: [control(algorithm), CongestionControl::Cubic],
+                ..Transport::default()
+            },
         };
         let mut reactor = Reactor::new(&proxy, 1, Services::default(), Arc::default(), START);
         let chains = Arc::new(Chains::new(Vec::new(), WINDOW));
-        reactor.set_policy(Snapshot { generation: 1, rules: vec![Arc::from("all")], chains }, 1);
+        reactor.set_policy(Snapshot { generation: 1, rules: vec!["all".into()], chains }, 1);
         let hosts = settings(Algorithm::Cubic).expect("invariant: always there");
         let masked = mask(HANDLE);
         let client = End::connect([masked, socket(Side::First)], hosts, 0, START);
@@ -167,7 +179,8 @@ impl World {
         self.reactor.on_timer(&mut pool, self.now, &mut self.out);
         for message in std::mem::take(self.out.worker(WorkerId(0))) {
             if let FromProxy::Packet { frame, .. } = message {
-                let packet = ip::Header::read(&frame.data()[L2_LEN..]).expect("invariant: the proxy sends IPv4");
+                let packet =
+                    ip::Header::read(&frame.data()[L2_LEN..]).expect("invariant: the proxy sends IPv4");
                 let side = side_of(packet.src).expect("invariant: from a socket of the proxy");
                 self.outward[side as usize].send(frame, self.now);
             }

@@ -82,7 +82,8 @@ impl Figures {
 
     fn from_values(values: [f64; VALUES]) -> Self {
         let time = |at: usize| Duration::from_secs_f64(values[at] / 1000.0);
-        let size = |n: usize| Percentiles { p50: time(3 * n + 1), p90: time(3 * n + 2), p99: time(3 * n + 3) };
+        let size =
+            |n: usize| Percentiles { p50: time(3 * n + 1), p90: time(3 * n + 2), p99: time(3 * n + 3) };
         Self { goodput: values[0], completion: [size(0), size(1), size(2)] }
     }
 }
@@ -148,8 +149,16 @@ impl Table {
             let bbr = self.ratios(Algorithm::Bbr, cell).map(|ratios| ratios[0]);
             goals.push(at_least(format!("{cell}  BBR's goodput by Linux BBR's"), bbr, 0.5));
             let cubic = self.ratios(Algorithm::Cubic, cell);
-            goals.push(at_most(format!("{cell}  100 KB with CUBIC, p50 by Linux's"), cubic.map(|r| r[4]), 1.1));
-            goals.push(at_most(format!("{cell}  100 KB with CUBIC, p90 by Linux's"), cubic.map(|r| r[5]), 1.3));
+            goals.push(at_most(
+                format!("{cell}  100 KB with CUBIC, p50 by Linux's"),
+                cubic.map(|r| r[4]),
+                1.1,
+            ));
+            goals.push(at_most(
+                format!("{cell}  100 KB with CUBIC, p90 by Linux's"),
+                cubic.map(|r| r[5]),
+                1.3,
+            ));
         }
         for algorithm in Algorithm::ALL {
             let gain = self.gains.iter().find(|(a, _)| *a == algorithm).map(|(_, gain)| gain.factor());

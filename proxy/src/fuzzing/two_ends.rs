@@ -230,7 +230,9 @@ impl World {
     }
 
     fn write(&mut self, side: usize, len: u32) {
-        let Side { endpoint: Some(endpoint), written, shut: false, .. } = &mut self.sides[side] else { return };
+        let Side { endpoint: Some(endpoint), written, shut: false, .. } = &mut self.sides[side] else {
+            return;
+        };
         if endpoint.queued() <= QUEUED && endpoint.state() != State::Closed {
             let bytes = (*written..*written + len).map(|place| byte_at(side, place)).collect();
             endpoint.send(Chunk::from_vec(bytes));
@@ -246,7 +248,12 @@ impl World {
         while let Some(chunk) = endpoint.receive() {
             for byte in chunk.bytes() {
                 assert!(reader.read < writer.written, "side {side} reads what was never written");
-                assert_eq!(*byte, byte_at(1 - side, reader.read), "side {side}: a wrong byte at {}", reader.read);
+                assert_eq!(
+                    *byte,
+                    byte_at(1 - side, reader.read),
+                    "side {side}: a wrong byte at {}",
+                    reader.read
+                );
                 reader.read += 1;
             }
         }

@@ -1,6 +1,7 @@
 //! The mirrored handshake: the server is asked as the client asks, the client is answered as the server answers. Where the
 //! client was accepted early, only the first half is left of it.
 
+use pnat_shared::config::Transport;
 use pnat_shared::flow::{Accepted, NewFlow, Side};
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::loopback::{FIRST, SECOND, mask};
@@ -37,6 +38,7 @@ pub(crate) struct Opening<'a> {
     /// The flow's first segment: the client's SYN, or the ACK of a SYN-ACK that went out early.
     pub(crate) segment: &'a Header,
     pub(crate) quote: Quote,
+    pub(crate) transport: Transport,
 }
 
 /// Whether a first segment asks for a connection.
@@ -54,18 +56,19 @@ impl<F: Frame> Pair<F> {
     /// Asks the server in the client's words, and holds the client's SYN until there is an answer. The ACK of a client that
     /// was accepted early is to follow by [`Pair::on_segment`].
     pub(crate) fn open(opening: Opening<'_>, limits: Limits, now: Instant) -> Self {
-        let Opening { new, flow, chain, segment, quote } = opening;
+        let Opening { new, flow, chain, segment, quote, transport } = opening;
         let masked = mask(new.handle);
-        let settings = |mtu, open_timeout| Settings {
+        let settings = |side: Side, open_timeout| Settings {
             window: limits.window,
-            mtu,
+            mtu: new.mtu[side as usize],
             open_timeout,
             user_timeout: USER_TIMEOUT,
             time_wait: TIME_WAIT,
             keepalive: limits.keepalive,
             patience: limits.idle,
+            congestion: transport.congestion[side as usize],
         };
-        let (mut tally, at_first) = (Tally::default(), settings(new.mtu[0], limits.half_open));
+        let (mut tally, at_first) = (Tally::default(), settings(Side::First, limits.half_open));
         let first = match &new.accepted {
             None => {
                 tally.packet(Side::First);
@@ -78,7 +81,7 @@ impl<F: Frame> Pair<F> {
             None => (segment.seq, Offer { mss: MIN_MSS, window_scale: None, sack: false, timestamp: None }),
         };
         let path = new.mtu[0].min(new.mtu[1]);
-        let at_second = settings(new.mtu[1], limits.connect);
+        let at_second = settings(Side::Second, limits.connect);
         let second = Endpoint::connect(at_second, SECOND, masked, irs, clamp(offer, path), now);
         Self {
             flow,

@@ -27,7 +27,7 @@ mod stats;
 
 pub use output::Outputs;
 pub use pairs::PairView;
-pub use policy::Snapshot;
+pub use policy::{Rule, Snapshot};
 pub use stats::ReactorStats;
 
 pub(crate) use demux::Complaint;
@@ -36,7 +36,7 @@ pub(crate) use visit::{Progress, Visit};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use pnat_shared::config::Proxy;
+use pnat_shared::config::{Proxy, Transport};
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::loopback::ToProxy;
 use pnat_shared::stats::Latency;
@@ -62,6 +62,7 @@ const VISITS: usize = 256;
 #[derive(Debug)]
 pub struct Reactor<F: Frame> {
     limits: Limits,
+    transport: Transport,
     udp_timeout: Duration,
     max_pairs: usize,
     /// Slots of the ring to a worker: pairs wait with what would not fit.
@@ -106,6 +107,7 @@ impl<F: Frame> Reactor<F> {
                 keepalive: settings.keepalive,
                 window: settings.window,
             },
+            transport: settings.transport,
             udp_timeout: settings.udp_timeout,
             max_pairs: settings.pairs as usize,
             ring: settings.ring as usize,

@@ -1,5 +1,7 @@
 //! New flows: refused with a counted reason, or opened as a pair.
 
+use std::sync::Arc;
+
 use pnat_shared::flow::{NewFlow, Protocol, Side};
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::time::Instant;
@@ -122,7 +124,7 @@ impl<F: Frame> Reactor<F> {
             client: new.client,
             server: new.server,
             public: new.public,
-            rule: snapshot.rule(new.rule),
+            rule: snapshot.rule(new.rule).map(|rule| Arc::clone(&rule.name)),
             opened: new.opened,
             name: None,
             verdict: None,
@@ -133,7 +135,9 @@ impl<F: Frame> Reactor<F> {
             return Ok(Conversation::Udp(Box::new(association)));
         };
         let quote = Quote::of(frame).ok_or(refused)?;
-        let opening = Opening { new, flow, chain: snapshot.chains.stream(new.rule), segment, quote };
+        let transport = snapshot.transport(new.rule, self.transport);
+        let chain = snapshot.chains.stream(new.rule);
+        let opening = Opening { new, flow, chain, segment, quote, transport };
         Ok(Conversation::Tcp(Box::new(Pair::open(opening, self.limits, now))))
     }
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use pnat_shared::config::{self, CongestionControl, Transport};
+
 use crate::filter::Chains;
 
 /// One immutable policy as proxy cores hold it; workers hold the same one under the same number.
@@ -9,14 +11,40 @@ use crate::filter::Chains;
 pub struct Snapshot {
     /// What [`pnat_shared::flow::NewFlow::policy`] names.
     pub generation: u32,
-    /// Names of the rules, in order.
-    pub rules: Vec<Arc<str>>,
+    /// In order.
+    pub rules: Vec<Rule>,
     pub chains: Arc<Chains>,
 }
 
+/// What a pair needs to know of the rule that let it in.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    pub name: Arc<str>,
+    /// Its own choice for the client's leg and for the server's.
+    pub congestion: [Option<CongestionControl>; 2],
+}
+
+impl From<&config::Rule> for Rule {
+    fn from(rule: &config::Rule) -> Self {
+        Self { congestion: rule.congestion, ..rule.name.as_str().into() }
+    }
+}
+
+/// A rule with this name that leaves everything as it is.
+impl From<&str> for Rule {
+    fn from(name: &str) -> Self {
+        Self { name: name.into(), congestion: [None; 2] }
+    }
+}
+
 impl Snapshot {
-    pub(super) fn rule(&self, rule: Option<u16>) -> Option<Arc<str>> {
-        self.rules.get(usize::from(rule?)).cloned()
+    pub(super) fn rule(&self, rule: Option<u16>) -> Option<&Rule> {
+        self.rules.get(usize::from(rule?))
+    }
+
+    /// How the sockets of a flow behave that this rule lets in, by default as `transport` says.
+    pub(super) fn transport(&self, rule: Option<u16>, transport: Transport) -> Transport {
+        self.rule(rule).map_or(transport, |rule| transport.overridden(rule.congestion))
     }
 }
 

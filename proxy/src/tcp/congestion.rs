@@ -2,11 +2,14 @@
 
 use core::fmt::Debug;
 
+use pnat_shared::config::CongestionControl;
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::tcp::Seq;
 
+use super::bbr::Bbr;
 use super::cubic::Cubic;
 use super::newreno::NewReno;
+use super::pacing::Pacer;
 use super::recovery::Phase;
 
 /// What one acknowledgment told. All sizes are bytes.
@@ -62,6 +65,18 @@ pub(super) struct Rate {
     pub(super) lost: u32,
 }
 
+/// What a connection begins with.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Start {
+    pub(super) mss: u32,
+    /// The peer understands SACK, so more than one loss per round trip is seen.
+    pub(super) sack: bool,
+    pub(super) srtt: Option<Duration>,
+    /// SND.NXT.
+    pub(super) nxt: Seq,
+    pub(super) now: Instant,
+}
+
 /// An algorithm and its state for one connection. All sizes are bytes.
 ///
 /// Loss recovery decides what is lost and what is sent again ([`super::recovery`]); an algorithm only says how many bytes
@@ -76,8 +91,14 @@ pub(super) trait Congestion: Debug {
     /// Whether proportional rate reduction rules the window during recovery, on its way to `ssthresh`.
     fn uses_prr(&self) -> bool;
 
-    /// Bytes per second; `None`: not paced.
-    fn pacing_rate(&self) -> Option<u64>;
+    /// What spreads segments over time; `None`: the window alone says when they leave.
+    fn pacer(&self) -> Option<&Pacer> {
+        None
+    }
+
+    fn pacer_mut(&mut self) -> Option<&mut Pacer> {
+        None
+    }
 
     /// The segment size is known or has changed.
     fn set_mss(&mut self, mss: u32);
@@ -110,6 +131,8 @@ pub(super) trait Congestion: Debug {
 pub(super) enum Algorithm {
     Cubic(Cubic),
     NewReno(NewReno),
+    /// Apart, since few flows use it and its model is three times as large as the others.
+    Bbr(Box<Bbr>),
 }
 
 /// Calls the method of whichever algorithm it is: a jump by the variant and not through a table of pointers, so that the
@@ -119,13 +142,18 @@ macro_rules! dispatch {
         match $algorithm {
             Algorithm::Cubic($it) => $call,
             Algorithm::NewReno($it) => $call,
+            Algorithm::Bbr($it) => $call,
         }
     };
 }
 
 impl Algorithm {
-    pub(super) fn new(mss: u32) -> Self {
-        Self::Cubic(Cubic::new(mss))
+    pub(super) fn new(kind: CongestionControl, start: &Start) -> Self {
+        match kind {
+            CongestionControl::Cubic => Self::Cubic(Cubic::new(start.mss)),
+            CongestionControl::NewReno => Self::NewReno(NewReno::new(start.mss)),
+            CongestionControl::Bbr => Self::Bbr(Box::new(Bbr::new(start))),
+        }
     }
 
     /// The SYN was lost more than once: begin with one segment (RFC 6928 section 2).
@@ -147,8 +175,12 @@ impl Congestion for Algorithm {
         dispatch!(self, it => it.uses_prr())
     }
 
-    fn pacing_rate(&self) -> Option<u64> {
-        dispatch!(self, it => it.pacing_rate())
+    fn pacer(&self) -> Option<&Pacer> {
+        dispatch!(self, it => it.pacer())
+    }
+
+    fn pacer_mut(&mut self) -> Option<&mut Pacer> {
+        dispatch!(self, it => it.pacer_mut())
     }
 
     fn set_mss(&mut self, mss: u32) {

@@ -169,10 +169,6 @@ impl Congestion for Cubic {
         true
     }
 
-    fn pacing_rate(&self) -> Option<u64> {
-        None
-    }
-
     fn set_mss(&mut self, mss: u32) {
         self.mss = mss;
         self.course.window = self.course.window.max(mss);

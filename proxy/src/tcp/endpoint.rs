@@ -4,6 +4,7 @@
 
 use std::net::SocketAddrV4;
 
+use pnat_shared::config::CongestionControl;
 use pnat_shared::flow::Accepted;
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::time::{Duration, Instant};
@@ -47,6 +48,7 @@ pub struct Settings {
     pub keepalive: Duration,
     /// How long the peer may keep its window shut while something waits for it, even where it answers every probe.
     pub patience: Duration,
+    pub congestion: CongestionControl,
 }
 
 /// [`Settings`] as an endpoint keeps them: times in milliseconds, up to 49 days.
@@ -54,6 +56,7 @@ pub struct Settings {
 pub(super) struct Kept {
     pub(super) window: u32,
     pub(super) mtu: u16,
+    pub(super) congestion: CongestionControl,
     open_timeout: u32,
     user_timeout: u32,
     time_wait: u32,
@@ -67,6 +70,7 @@ impl Kept {
         Self {
             window: settings.window,
             mtu: settings.mtu,
+            congestion: settings.congestion,
             open_timeout: millis(settings.open_timeout),
             user_timeout: millis(settings.user_timeout),
             time_wait: millis(settings.time_wait),
@@ -271,6 +275,9 @@ impl<F: Frame> Endpoint<F> {
 
     /// Does what is due at `now`: retransmission, delayed ACK, probes, timeouts.
     pub fn on_timer(&mut self, now: Instant) {
+        if self.send.release_at() <= now {
+            self.send.release_held();
+        }
         if fires(&mut self.timers.ack, now) {
             self.recv.owed = Owed::Now;
         }
@@ -300,7 +307,7 @@ impl<F: Frame> Endpoint<F> {
 
     /// When [`Endpoint::on_timer`] is to be called next; [`Instant::FAR`] for never.
     pub fn deadline(&self) -> Instant {
-        self.timers.earliest()
+        self.timers.earliest().min(self.send.release_at())
     }
 
     /// Appends the segments that may be sent now, at most `budget`, each a whole frame with an IPv4 header behind
@@ -460,16 +467,11 @@ impl<F: Frame> Endpoint<F> {
     }
 
     /// New data does not start the retransmission timer anew, but puts the tail loss probe off (RFC 8985 section 7.2).
+    /// Segments that are late are lost before that, and at last all patience ends.
     pub(super) fn schedule_retransmit(&mut self, now: Instant) {
-        let timeout = self.timers.started + self.send.rto.current();
-        self.send.arm_tail(timeout, now);
-        self.set_retransmit(now);
-    }
-
-    /// Whichever comes first: timeout, tail loss probe, reordered segments that become lost, the end of all patience.
-    fn set_retransmit(&mut self, now: Instant) {
         let gives_up = self.send.unanswered + self.settings.user_timeout();
         let timeout = self.timers.started + self.send.rto.current();
+        self.send.arm_tail(timeout, now);
         let due = timeout.min(self.send.tail_deadline()).min(self.send.reorder_deadline());
         self.timers.retransmit = due.min(gives_up).max(now);
     }

@@ -9,11 +9,11 @@
 //!    |                                                                            ^
 //!  open (handshake)                                               output, segment (headers, frames)
 //!  fast (what was expected)
-//!  input (acceptability, RST, ACK) --> recovery, loss --> send (what goes next)
-//!    '--> recv (order, window, ACKs)   rack, tail, undo     queue (bytes)
-//!           reassembly, ranges         scoreboard, records  path (MTU), timer, clock, liveness
-//!           sizing                     rate, prr, rto
-//!                                      congestion (cubic, hystart, newreno)
+//!  input (acceptability, RST, ACK) --> recovery (news, loss) --> send (what goes next)
+//!    '--> recv (order, window, ACKs)   rack, tail, undo            queue (bytes)
+//!           reassembly, ranges         scoreboard, records, spans  path (MTU), timer, clock, liveness
+//!           sizing                     rto, rate, prr
+//!                                      congestion (cubic, hystart, newreno, bbr), pacing
 //! ```
 
 mod endpoint;
@@ -27,6 +27,7 @@ mod reassembly;
 mod send;
 mod queue;
 mod recovery;
+mod news;
 mod loss;
 mod rack;
 mod tail;
@@ -41,6 +42,8 @@ mod congestion;
 mod cubic;
 mod hystart;
 mod newreno;
+mod bbr;
+mod pacing;
 mod rto;
 mod clock;
 mod timer;

@@ -51,10 +51,6 @@ impl Congestion for NewReno {
         true
     }
 
-    fn pacing_rate(&self) -> Option<u64> {
-        None
-    }
-
     fn set_mss(&mut self, mss: u32) {
         self.mss = mss;
         self.window = self.window.max(mss);

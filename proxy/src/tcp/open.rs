@@ -179,7 +179,7 @@ impl<F: Frame> Endpoint<F> {
         self.timers.life = Instant::FAR;
         self.timers.retransmit = Instant::FAR;
         self.syn_due = false;
-        self.send.start(now, self.syns);
+        self.send.start(self.settings.congestion, now, self.syns);
         self.state = if self.send.fin { State::FinWait1 } else { State::Established };
         self.touch(now);
         self.start_keepalive(now);

@@ -86,7 +86,8 @@ impl<F: Frame> Endpoint<F> {
         }
         let options = self.options();
         let max = usize::from(self.send.mss).saturating_sub(options).max(1);
-        if let Some(slice) = self.send.next(max as u32) {
+        let slice = self.send.next(max as u32);
+        if let Some(slice) = self.send.pace(slice, now) {
             return Some(Next::Data(slice));
         }
         if !self.recv.has_blocks()

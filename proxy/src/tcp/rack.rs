@@ -5,7 +5,7 @@
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::tcp::Seq;
 
-use super::scoreboard::Arrival;
+use super::news::Arrival;
 
 /// Recoveries after which the reordering window shrinks again (section 6.2, step 4).
 const PERSIST: u8 = 16;

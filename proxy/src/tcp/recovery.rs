@@ -14,14 +14,17 @@ use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::tcp::{Header, Seq};
 
 use super::congestion::{Acked, Congestion};
+use super::news::News;
 use super::prr::Prr;
-use super::scoreboard::News;
 use super::send::Sender;
 use super::tail::Tail;
 use super::undo::Frto;
 
 /// Duplicate ACKs, or separate SACKed ranges, that prove a loss (RFC 5681 section 3.2).
 const DUP_THRESHOLD: u32 = 3;
+
+/// The finest that timestamps tell.
+const TICK: Duration = Duration::from_millis(1);
 
 /// Segments in flight or waiting below which the timer does not start anew (RFC 7765 section 4, rrthresh).
 const RESTART_THRESHOLD: u32 = 4;
@@ -51,17 +54,15 @@ impl<F: Frame> Sender<F> {
         echoed: Option<Instant>,
         now: Instant,
     ) -> bool {
-        let una = self.una;
+        let (una, flight) = (self.una, self.flight());
         let acked = header.ack.0.wrapping_sub(una.0);
-        let (flight, prior_flight) = (self.flight(), self.pipe());
         let window = u32::from(header.window) << self.shift;
         // What answers a window probe tells of the window, not of loss.
         let duplicate = pure && acked == 0 && flight > 0 && window == self.window && !self.probing;
+        let mut news = News::new(now, una, acked, flight, self.pipe(), echoed);
         self.update_window(header, window);
-
-        let mut news = News::new(self.until(), now);
         if acked > 0 {
-            self.release(header.ack, echoed, &mut news, now);
+            self.release(header.ack, &mut news);
         } else if self.window == 0 && flight > 0 {
             // The peer is alive and keeps us waiting: that may last (RFC 9293 section 3.8.6.1).
             self.unanswered = now;
@@ -69,56 +70,55 @@ impl<F: Frame> Sender<F> {
         if self.probing {
             self.end_probe();
         }
-        let repeated = if self.sack { self.take_sacks(header, &mut news, now) } else { None };
-        if !self.sack {
-            self.count_duplicates(acked, duplicate, &mut news);
+        if self.sack {
+            self.take_sacks(header, &mut news);
+        } else {
+            self.count_duplicates(duplicate, &mut news);
         }
-        let is_new = acked > 0 || news.bytes > 0;
-        let shortest = self.rto.shortest();
-        let newest = news.newest;
-        let rate = self.sampler.on_delivered(news.bytes, newest.map(|it| it.tx).as_ref(), shortest, now);
-        let rtt = self.measure(acked, &news, echoed, now);
-
-        let mut lost = 0;
-        self.judge_tail(header, repeated.is_some(), is_new, now);
-        if self.loss.is_some() || repeated.is_some() || self.dup_acks > 0 || self.phase != Phase::Open {
-            if let Some((left, right)) = repeated {
-                self.on_repeated(left, right);
-            }
-            lost = self.detect_loss(&news, acked, now);
-            self.judge_recovery(una, acked, &news, echoed, rtt);
-            self.change_phase(flight, prior_flight, now);
-            if is_new {
-                self.reduce(news.bytes, acked > 0 && lost == 0);
-            }
+        self.judge_tail(header, &news);
+        if news.bytes > 0 {
+            self.measure(&mut news);
         }
-        if is_new {
-            self.congestion.on_ack(&Acked {
-                now,
-                delivered: news.bytes,
-                acked,
-                lost,
-                prior_flight,
-                flight: self.pipe(),
-                limited: self.limited || matches!(self.phase, Phase::Timeout { .. }),
-                rtt,
-                srtt: self.rtt(),
-                rate,
-                una: self.una,
-                nxt: self.nxt,
-                phase: self.phase,
-                ece: false,
-            });
+        if self.loss.is_some() || self.dup_acks > 0 || self.phase != Phase::Open {
+            self.recover(&mut news);
         }
-        is_new
+        if news.bytes > 0 {
+            self.tell(&news);
+        }
+        acked > 0 || (self.sack && news.bytes > 0)
     }
 
-    /// Where the present recovery ends.
-    fn until(&self) -> Seq {
-        match self.phase {
-            Phase::Open => self.una,
-            Phase::Recovery { until } | Phase::Timeout { until } => until,
+    /// What the news mean for what was lost, or believed to be.
+    fn recover(&mut self, news: &mut News) {
+        if let Some((left, right)) = news.repeated {
+            self.on_repeated(left, right);
         }
+        news.lost = self.detect_loss(news);
+        self.judge_recovery(news);
+        self.change_phase(news.flight, news.pipe, news.now);
+        if news.bytes > 0 {
+            self.reduce(news.bytes, news.acked > 0 && news.lost == 0);
+        }
+    }
+
+    /// Congestion control hears of it.
+    fn tell(&mut self, news: &News) {
+        self.congestion.on_ack(&Acked {
+            now: news.now,
+            delivered: news.bytes,
+            acked: news.acked,
+            lost: news.lost,
+            prior_flight: news.pipe,
+            flight: self.pipe(),
+            limited: self.limited || matches!(self.phase, Phase::Timeout { .. }),
+            rtt: news.rtt,
+            srtt: self.rtt(),
+            rate: news.rate,
+            una: self.una,
+            nxt: self.nxt,
+            phase: self.phase,
+            ece: false,
+        });
     }
 
     /// RFC 9293 section 3.10.7.4: only a newer segment may change the window.
@@ -132,7 +132,7 @@ impl<F: Frame> Sender<F> {
         }
     }
 
-    fn release(&mut self, ack: Seq, echoed: Option<Instant>, news: &mut News, now: Instant) {
+    fn release(&mut self, ack: Seq, news: &mut News) {
         // FIN takes a number, but no place in the queue.
         self.queue.release(ack.min(self.queue.end()));
         // The edge stays where the peer's last word on it put it, unless that word came with this ACK.
@@ -140,17 +140,18 @@ impl<F: Frame> Sender<F> {
             self.window = self.window.saturating_sub(ack.0.wrapping_sub(self.una.0));
         }
         self.una = ack;
-        let answerable = self.answerable(now);
         match self.loss.as_mut().filter(|loss| !loss.board.is_clean()) {
             Some(loss) => {
-                let answerable = echoed.map_or(answerable, |at| answerable.min(at));
+                // The timestamp, where there is one, tells copies apart.
+                let answerable = news.now.back(self.rto.shortest());
+                let answerable = news.echoed.map_or(answerable, |at| answerable.min(at));
                 loss.board.advance(&mut self.records, ack, answerable, news);
                 loss.expire(ack);
             }
             None => news.take(&mut self.records, ack),
         }
         self.rto.on_progress();
-        self.unanswered = if self.nxt == ack { Instant::FAR } else { now };
+        self.unanswered = if self.nxt == ack { Instant::FAR } else { news.now };
     }
 
     /// The probe was taken, or the window has opened without it: then it counts as never sent.
@@ -173,37 +174,36 @@ impl<F: Frame> Sender<F> {
         self.unanswered = Instant::FAR;
     }
 
-    /// What was sent again after this time cannot have been answered (RFC 8985 section 6.2, step 2).
-    fn answerable(&self, now: Instant) -> Instant {
-        now.back(self.rto.shortest())
-    }
-
-    /// Answers what the peer reports to have got twice (RFC 2883).
-    fn take_sacks(&mut self, header: &Header, news: &mut News, now: Instant) -> Option<(Seq, Seq)> {
+    fn take_sacks(&mut self, header: &Header, news: &mut News) {
         let blocks = header.options.sack.as_slice();
-        let (first, second) = (blocks.first()?, blocks.get(1));
-        // Distances from SND.UNA are compared, not numbers: a forged block may reach half way round the circle.
-        let from_una = |seq: Seq| seq.0.wrapping_sub(self.una.0);
-        let len = first.1.0.wrapping_sub(first.0.0);
-        let below = self.una.0.wrapping_sub(first.1.0) <= self.max_window && len <= self.max_window;
-        let inside = second.is_some_and(|second| {
-            !first.0.before(second.0) && !first.1.after(second.1) && from_una(first.1) <= self.flight()
-        });
-        let repeated = (len > 0 && (below || inside)).then_some(*first);
-        let (mss, answerable) = (u32::from(self.mss), self.answerable(now));
+        let Some(first) = blocks.first() else { return };
+        news.repeated = self.is_report_of_duplicate(*first, blocks.get(1)).then_some(*first);
+        // What was sent again less than the shortest round trip ago cannot have been answered (RFC 8985 section 6.2,
+        // step 2).
+        let answerable = news.now.back(self.rto.shortest());
+        let mss = u32::from(self.mss);
         for (left, right) in blocks {
+            // Distances from SND.UNA are compared, not numbers: a forged block may reach half way round the circle.
             let (from, to) = (left.0.wrapping_sub(self.una.0), right.0.wrapping_sub(self.una.0));
-            if 0 < from && from < to && to <= self.flight() {
+            if 0 < from && from < to && to <= self.records.flight() {
                 let board = &mut self.loss.get_or_insert_default().board;
                 board.sack(&self.records, (*left, *right), mss, answerable, news);
             }
         }
-        repeated
+    }
+
+    /// Whether the first block names what came twice: it lies below SND.UNA, or within the second (RFC 2883 section 4).
+    fn is_report_of_duplicate(&self, (left, right): (Seq, Seq), second: Option<&(Seq, Seq)>) -> bool {
+        let len = right.0.wrapping_sub(left.0);
+        let below = self.una.0.wrapping_sub(right.0);
+        let inside = second.is_some_and(|second| !left.before(second.0) && !right.after(second.1));
+        let in_flight = right.0.wrapping_sub(self.una.0) <= self.records.flight();
+        0 < len && len <= self.max_window && (below <= self.max_window || (inside && in_flight))
     }
 
     /// Without SACK, each duplicate ACK stands for a segment that has arrived (RFC 6675 has it better).
-    fn count_duplicates(&mut self, acked: u32, duplicate: bool, news: &mut News) {
-        let mss = u32::from(self.mss);
+    fn count_duplicates(&mut self, duplicate: bool, news: &mut News) {
+        let (mss, acked) = (u32::from(self.mss), news.acked);
         if acked > 0 {
             let counted = match self.phase {
                 Phase::Recovery { until } if self.una.before(until) => {
@@ -219,36 +219,31 @@ impl<F: Frame> Sender<F> {
         }
     }
 
-    /// Answers the round trip that this ACK measured, of something that was sent only once (Karn, RFC 6298 section 3). The
-    /// averages take one in per round trip.
-    fn measure(
-        &mut self,
-        acked: u32,
-        news: &News,
-        echoed: Option<Instant>,
-        now: Instant,
-    ) -> Option<Duration> {
-        let newest = news.newest.filter(|newest| !newest.again);
-        let rtt = newest.map(|newest| now.since(newest.tx.sent));
-        if let Some(rtt) = rtt {
+    /// The round trip is that of something that was sent only once (Karn, RFC 6298 section 3). The averages take one in per
+    /// round trip.
+    fn measure(&mut self, news: &mut News) {
+        let (now, newest) = (news.now, news.newest);
+        let tx = newest.as_ref().map(|newest| &newest.tx);
+        news.rate = self.sampler.on_delivered(news.bytes, tx, self.rto.shortest(), now);
+        news.rtt = newest.filter(|newest| !newest.again).map(|newest| now.since(newest.tx.sent));
+        if let Some(rtt) = news.rtt {
             self.rto.on_round_trip(rtt);
             self.tail_measured = true;
         }
         if self.una.before(self.measured) && !self.rto.is_backed_off() {
-            return rtt;
+            return;
         }
         // A timestamp tells copies apart (RFC 7323 section 4).
-        let stamped = echoed.filter(|_| acked > 0).map(|at| now.since(at).max(Duration::from_millis(1)));
-        if let Some(sample) = news.oldest.map(|sent| now.since(sent)).or(rtt).or(stamped) {
+        let stamped = news.echoed.filter(|_| news.acked > 0).map(|at| now.since(at).max(TICK));
+        if let Some(sample) = news.oldest.map(|sent| now.since(sent)).or(news.rtt).or(stamped) {
             self.rto.sample(sample);
             self.measured = self.nxt;
         }
-        rtt
     }
 
-    /// `[left, right)` came twice. It was sent again too soon, or the network has copies.
+    /// `[left, right)` came twice. Where a recovery has sent it again, that was too soon; probes may well come twice.
     fn on_repeated(&mut self, left: Seq, right: Seq) {
-        let loss = self.loss.get_or_insert_default();
+        let Some(loss) = self.loss.as_mut().filter(|loss| loss.undo.is_open(left)) else { return };
         loss.rack.on_duplicate(self.una, self.nxt);
         if loss.undo.on_duplicate(left, right) {
             self.take_back(None);
@@ -256,9 +251,9 @@ impl<F: Frame> Sender<F> {
     }
 
     /// Answers how many bytes this ACK tells to be lost.
-    fn detect_loss(&mut self, news: &News, acked: u32, now: Instant) -> u32 {
+    fn detect_loss(&mut self, news: &News) -> u32 {
         if !self.sack {
-            return self.detect_by_duplicates(acked);
+            return self.detect_by_duplicates(news.acked);
         }
         let Some(loss) = &mut self.loss else { return 0 };
         if loss.board.is_clean() {
@@ -266,9 +261,9 @@ impl<F: Frame> Sender<F> {
             return 0;
         }
         if let Some(newest) = &news.newest {
-            loss.rack.on_arrival(newest, news.reordered, now);
+            loss.rack.on_arrival(newest, news.reordered, news.now);
         }
-        self.detect_late(now)
+        self.detect_late(news.now)
     }
 
     /// RFC 8985 section 6.2, step 5.
@@ -318,34 +313,27 @@ impl<F: Frame> Sender<F> {
         if more_to_send { DUP_THRESHOLD } else { segments.saturating_sub(1).clamp(1, DUP_THRESHOLD) }
     }
 
-    /// Takes the recovery back where the ACK, which found SND.UNA at `una`, tells that it was not needed.
-    fn judge_recovery(
-        &mut self,
-        una: Seq,
-        acked: u32,
-        news: &News,
-        echoed: Option<Instant>,
-        rtt: Option<Duration>,
-    ) {
-        let undo = self.loss.as_ref().map(|loss| &loss.undo);
-        if acked > 0 && undo.is_some_and(|undo| undo.is_refuted(una, echoed, news.unrepaired)) {
-            self.take_back(rtt.or_else(|| echoed.map(|at| news.now.since(at))));
+    /// Takes the recovery back where the ACK tells that it was not needed.
+    fn judge_recovery(&mut self, news: &News) {
+        let Some(loss) = &self.loss else { return };
+        if news.acked > 0 && loss.undo.is_refuted(news.una, news.echoed, news.unrepaired) {
+            self.take_back(news.rtt.or_else(|| news.echoed.map(|at| news.now.since(at))));
         } else if let Phase::Timeout { until } = self.phase {
-            self.judge_timeout(until, acked, news, rtt);
+            self.judge_timeout(until, news);
         }
     }
 
     /// F-RTO (RFC 5682): after the first segment was sent again and something was acknowledged, new data goes out; if then
     /// the next ACK tells that something arrived that was sent only once, before the timeout, all the rest is on its way,
     /// too.
-    fn judge_timeout(&mut self, until: Seq, acked: u32, news: &News, rtt: Option<Duration>) {
+    fn judge_timeout(&mut self, until: Seq, news: &News) {
         let more = self.fresh(u32::from(self.mss)).is_some();
         let Some(loss) = &mut self.loss else { return };
         loss.frto = match loss.frto {
-            Frto::First if acked > 0 && self.una.before(until) && more => Frto::Second,
-            Frto::First if acked == 0 && self.sack => Frto::First,
-            Frto::Second if news.original => return self.take_back(rtt),
-            Frto::Second if acked == 0 && news.bytes == 0 && self.sack => Frto::Second,
+            Frto::First if news.acked > 0 && self.una.before(until) && more => Frto::Second,
+            Frto::First if news.acked == 0 && self.sack => Frto::First,
+            Frto::Second if news.has_original_before(until) => return self.take_back(news.rtt),
+            Frto::Second if news.bytes == 0 && self.sack => Frto::Second,
             _ => Frto::Off,
         };
     }
@@ -389,7 +377,7 @@ impl<F: Frame> Sender<F> {
         }
         if self.phase == Phase::Open && self.loss.as_ref().is_some_and(|loss| loss.board.has_lost()) {
             self.congestion.on_loss(flight, now);
-            self.recover();
+            self.begin_recovery();
             let loss = self.loss.get_or_insert_default();
             loss.undo.begin(self.una, loss.board.resent_bytes());
             loss.prr = self.congestion.uses_prr().then(|| Prr::new(pipe));
@@ -397,7 +385,7 @@ impl<F: Frame> Sender<F> {
     }
 
     /// Fast recovery from here on.
-    pub(super) fn recover(&mut self) {
+    pub(super) fn begin_recovery(&mut self) {
         self.tail = Tail::Idle;
         self.phase = Phase::Recovery { until: self.nxt };
     }

@@ -16,82 +16,12 @@ use std::collections::VecDeque;
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::tcp::Seq;
 
+use super::news::{Arrival, News};
 use super::records::{Records, Transmission};
 use super::spans::Spans;
 
 /// SACKed ranges that are kept however little is in flight.
 const MIN_RANGES: usize = 64;
-
-/// A transmission that has arrived, and where it ended.
-#[derive(Copy, Clone, Debug)]
-pub(super) struct Arrival {
-    pub(super) tx: Transmission,
-    pub(super) end: Seq,
-    /// It was not the first of its bytes.
-    pub(super) again: bool,
-}
-
-impl Arrival {
-    /// Whether this one left after another (RFC 8985 section 6.2, RACK_sent_after).
-    pub(super) fn is_after(&self, sent: Instant, end: Seq) -> bool {
-        self.tx.sent > sent || (self.tx.sent == sent && self.end.after(end))
-    }
-}
-
-/// What an ACK says of bytes that it names for the first time.
-#[derive(Debug)]
-pub(super) struct News {
-    /// When it came.
-    pub(super) now: Instant,
-    /// Bytes delivered.
-    pub(super) bytes: u32,
-    /// Of the transmissions that have arrived, that which left last.
-    pub(super) newest: Option<Arrival>,
-    /// When the first of them left, where none was sent again.
-    pub(super) oldest: Option<Instant>,
-    /// Bytes that were sent only once arrived behind others that were sent later.
-    pub(super) reordered: bool,
-    /// Bytes below `mark` arrived that were sent only once.
-    pub(super) original: bool,
-    /// Bytes arrived that were believed lost and were not sent again.
-    pub(super) unrepaired: bool,
-    mark: Seq,
-    /// What was sent again later than this cannot have been answered: then the transmission before it was.
-    answerable: Instant,
-    /// The highest byte that had arrived before.
-    highest: Seq,
-}
-
-impl News {
-    /// None yet.
-    pub(super) const fn new(mark: Seq, now: Instant) -> Self {
-        Self {
-            now,
-            bytes: 0,
-            newest: None,
-            oldest: None,
-            reordered: false,
-            original: false,
-            unrepaired: false,
-            mark,
-            answerable: Instant::ZERO,
-            highest: mark,
-        }
-    }
-
-    /// Everything before `ack` is acknowledged, of which nothing was known but that it was in flight.
-    pub(super) fn take(&mut self, records: &mut Records, ack: Seq) {
-        self.bytes += ack.0.wrapping_sub(records.base().0);
-        self.oldest = records.oldest();
-        self.newest = records.release(ack).map(|tx| Arrival { tx, end: ack, again: false });
-    }
-
-    fn note(&mut self, arrival: Arrival) {
-        if self.newest.is_none_or(|newest| arrival.is_after(newest.tx.sent, newest.end)) {
-            self.newest = Some(arrival);
-        }
-    }
-}
 
 #[derive(Debug, Default)]
 pub(super) struct Scoreboard {
@@ -141,9 +71,15 @@ impl Scoreboard {
         resent.or_else(|| records.oldest())
     }
 
-    /// The first lost bytes (RFC 6675 section 4, NextSeg rule 1).
-    pub(super) fn next_lost(&self) -> Option<(Seq, Seq)> {
-        self.lost.first().map(|span| (span.left, span.right))
+    /// The first lost bytes (RFC 6675 section 4, NextSeg rule 1): all that are in a row, or at least `enough`.
+    pub(super) fn next_lost(&self, enough: u32) -> Option<(Seq, Seq)> {
+        let (left, mut right) = self.lost.first().map(|span| (span.left, span.right))?;
+        while right.before(left + enough)
+            && let Some(next) = self.lost.containing(right)
+        {
+            right = next.right;
+        }
+        Some((left, right))
     }
 
     /// `[left, right)` was sent again, behind SND.UNA `una`.
@@ -223,7 +159,8 @@ impl Scoreboard {
         {
             news.note(Arrival { tx: part.tx, end, again: false });
             news.reordered |= end.before(news.highest);
-            news.original |= self.last_original(left, right.min(news.mark)).is_some();
+            let first = self.first_original(left, end);
+            news.original = Some(news.original.map_or(first, |original| original.min(first)));
         }
         self.lost.remove(left, right, |_| news.unrepaired = true);
         self.resent.remove(left, right, |span| {
@@ -237,14 +174,28 @@ impl Scoreboard {
     fn last_original(&self, left: Seq, right: Seq) -> Option<Seq> {
         let mut end = right;
         while end.after(left) {
-            let resent = self.resent.containing(end - 1).map(|span| span.left);
-            let lost = || self.lost.containing(end - 1).filter(|span| span.value).map(|span| span.left);
-            match resent.or_else(lost) {
-                Some(start) => end = start,
+            match self.again(end - 1) {
+                Some((start, _)) => end = start,
                 None => return Some(end),
             }
         }
         None
+    }
+
+    /// The first byte from `left` on, none of which is SACKed, that was sent only once; there is one before `end`.
+    fn first_original(&self, mut left: Seq, end: Seq) -> Seq {
+        while let Some((_, right)) = self.again(left).filter(|(_, right)| right.before(end)) {
+            left = right;
+        }
+        left
+    }
+
+    /// The bytes around `seq` that were sent again.
+    fn again(&self, seq: Seq) -> Option<(Seq, Seq)> {
+        let resent = self.resent.containing(seq).map(|span| (span.left, span.right));
+        resent.or_else(|| {
+            self.lost.containing(seq).filter(|span| span.value).map(|span| (span.left, span.right))
+        })
     }
 
     /// Finds lost what left before `newest`, which has arrived, and is overdue: `wait` has passed since (RFC 8985 section
@@ -256,6 +207,7 @@ impl Scoreboard {
         wait: Duration,
         now: Instant,
     ) -> (u32, Option<Instant>) {
+        self.wake(records.base());
         let (sent, end) = newest;
         let before = self.lost.bytes();
         let mut late = false;
@@ -398,3 +350,6 @@ impl Scoreboard {
         self.sacked.len() >= threshold as usize || self.sacked.bytes() > (threshold - 1) * mss
     }
 }
+
+#[cfg(test)]
+mod tests;

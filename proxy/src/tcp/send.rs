@@ -2,12 +2,15 @@
 //!
 //! Runs on: proxy cores. Allocates: when queues are longer than ever before. Blocks: never.
 
+use pnat_shared::config::CongestionControl;
 use pnat_shared::frame::Frame;
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::tcp::Seq;
 
-use super::congestion::{Algorithm, Congestion};
+use super::congestion::{Algorithm, Congestion, Start};
 use super::loss::Loss;
+use super::newreno::NewReno;
+use super::pacing::Pacer;
 use super::queue::SendQueue;
 use super::rate::Sampler;
 use super::records::Records;
@@ -81,6 +84,8 @@ pub(super) struct Sender<F> {
     pub(super) probing: bool,
     /// The congestion window, not the application or the peer, ended the last round of sending.
     pub(super) limited: bool,
+    /// Pacing holds back what could be sent.
+    held: bool,
     pub(super) tail: Tail,
     /// A round trip was measured since the last tail loss probe.
     pub(super) tail_measured: bool,
@@ -109,12 +114,13 @@ impl<F: Frame> Sender<F> {
             dup_acks: 0,
             force: false,
             rto: Rto::new(),
-            congestion: Algorithm::new(u32::from(DEFAULT_MSS)),
+            congestion: Algorithm::NewReno(NewReno::new(u32::from(DEFAULT_MSS))),
             sampler: Sampler::default(),
             measured: iss,
             probe: false,
             probing: false,
             limited: false,
+            held: false,
             tail: Tail::Idle,
             tail_measured: true,
             unanswered: Instant::FAR,
@@ -123,16 +129,23 @@ impl<F: Frame> Sender<F> {
     }
 
     /// Data may be sent from now on: `syns` SYNs were needed to get here.
-    pub(super) fn start(&mut self, now: Instant, syns: u32) {
+    pub(super) fn start(&mut self, control: CongestionControl, now: Instant, syns: u32) {
         self.una = self.nxt;
         self.unanswered = Instant::FAR;
         self.last_sent = now;
         self.records.restart(self.una);
         self.measured = self.una;
-        self.congestion = Algorithm::new(u32::from(self.mss));
         if syns > 1 {
             self.rto.after_lost_syn();
         }
+        let start = Start {
+            mss: u32::from(self.mss),
+            sack: self.sack,
+            srtt: self.rto.smoothed(),
+            nxt: self.nxt,
+            now,
+        };
+        self.congestion = Algorithm::new(control, &start);
         if syns > 2 {
             self.congestion.start_small();
         }
@@ -189,6 +202,7 @@ impl<F: Frame> Sender<F> {
     /// There is nothing to send.
     pub(super) fn rest(&mut self) {
         self.limited = false;
+        self.held = false;
         let pipe = self.pipe();
         if pipe < self.allowance() {
             self.sampler.on_app_limited(pipe);
@@ -202,7 +216,7 @@ impl<F: Frame> Sender<F> {
         }
         let room = self.allowance().saturating_sub(self.pipe());
         let loss = self.loss.as_ref().filter(|loss| loss.frto != Frto::Second);
-        if let Some(hole) = loss.and_then(|loss| loss.board.next_lost()) {
+        if let Some(hole) = loss.and_then(|loss| loss.board.next_lost(max)) {
             let slice = self.again(hole, max);
             // Nothing new goes before what is missing.
             let may = self.force || slice.len <= room;
@@ -212,10 +226,29 @@ impl<F: Frame> Sender<F> {
         let slice = self.fresh(max);
         let may = slice.is_some_and(|slice| slice.len <= room || self.probe || self.pipe() == 0);
         self.limited = slice.is_some() && !may;
-        if self.nxt == self.limit() && room > 0 {
-            self.sampler.on_app_limited(self.pipe());
+        if self.nxt == self.limit() {
+            self.rest();
         }
         slice.filter(|_| may)
+    }
+
+    /// What pacing makes of what is to be sent next: nothing for now, where its time has not come. Probes and what a timeout
+    /// sends do not wait.
+    pub(super) fn pace(&mut self, next: Option<Slice>, now: Instant) -> Option<Slice> {
+        let urgent = self.force || self.probe || self.tail == Tail::Due;
+        let is_open = urgent || self.congestion.pacer().is_none_or(|pacer| pacer.is_open(now));
+        self.held = next.is_some() && !is_open;
+        next.filter(|_| is_open)
+    }
+
+    /// When pacing lets something go that it holds back; [`Instant::FAR`] where it holds nothing.
+    pub(super) fn release_at(&self) -> Instant {
+        self.congestion.pacer().filter(|_| self.held).map_or(Instant::FAR, Pacer::release)
+    }
+
+    /// The time of what was held back may have come.
+    pub(super) const fn release_held(&mut self) {
+        self.held = false;
     }
 
     /// A segment from the hole's beginning.
@@ -256,6 +289,9 @@ impl<F: Frame> Sender<F> {
         let pipe = self.pipe();
         let tx = self.sampler.stamp(len, pipe, now);
         self.on_tail_sent(slice);
+        if let Some(pacer) = self.congestion.pacer_mut() {
+            pacer.sent(slice.len, now);
+        }
         if slice.again {
             self.force = false;
             let loss = self.loss.get_or_insert_default();
@@ -299,7 +335,7 @@ impl<F: Frame> Sender<F> {
         // What is in flight was too long and is gone; that is no sign of congestion.
         self.loss.get_or_insert_default().board.lose_all(&self.records);
         if !matches!(self.phase, Phase::Timeout { .. }) {
-            self.recover();
+            self.begin_recovery();
         }
         true
     }

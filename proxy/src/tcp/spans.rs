@@ -107,6 +107,8 @@ impl<T: Copy + PartialEq> Spans<T> {
 
     /// The span that begins at or before `seq` and ends behind it, or else, where it may `touch`, right at it.
     fn reaching(&self, seq: Seq, touch: bool) -> Option<Span<T>> {
+        #[cfg(test)]
+        LOOKS.set(LOOKS.get() + 1);
         let (_, span) = self.spans.range(..=Place(seq)).next_back()?;
         (span.right.after(seq) || (touch && span.right == seq)).then_some(*span)
     }
@@ -137,6 +139,12 @@ impl<T: Copy + PartialEq> Spans<T> {
         self.spans.clear();
         self.bytes = 0;
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Searches by this thread: what every step begins with.
+    pub(super) static LOOKS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
 #[cfg(test)]

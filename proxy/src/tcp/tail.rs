@@ -9,6 +9,7 @@ use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::tcp::{Header, Seq};
 
 use super::congestion::Congestion;
+use super::news::News;
 use super::recovery::Phase;
 use super::send::{Sender, Slice};
 
@@ -100,9 +101,8 @@ impl<F: Frame> Sender<F> {
         }
     }
 
-    /// What an ACK says of the probe that was sent (section 7.4). `repeated`: it reports that something came twice.
-    /// `news`: it names bytes for the first time.
-    pub(super) fn judge_tail(&mut self, header: &Header, repeated: bool, news: bool, now: Instant) {
+    /// What an ACK says of the probe that was sent (section 7.4).
+    pub(super) fn judge_tail(&mut self, header: &Header, news: &News) {
         if self.tail == Tail::Due {
             // The ACK came before the probe could leave.
             self.tail = Tail::Idle;
@@ -111,17 +111,17 @@ impl<F: Frame> Sender<F> {
         if self.una.before(end) {
             return;
         }
-        if !again || repeated {
+        if !again || news.repeated.is_some() {
             self.tail = Tail::Idle;
         } else if self.una.after(end) {
             // Nobody has reported that the probe came twice: it has itself repaired a loss, which tells of congestion all
             // the same.
             self.tail = Tail::Idle;
             if self.phase == Phase::Open {
-                self.congestion.on_loss(self.flight(), now);
-                self.congestion.on_recovered(now);
+                self.congestion.on_loss(news.flight, news.now);
+                self.congestion.on_recovered(news.now);
             }
-        } else if !news && header.options.sack.is_empty() {
+        } else if news.bytes == 0 && header.options.sack.is_empty() {
             // A second ACK of the same number: both copies have come.
             self.tail = Tail::Idle;
         }

@@ -75,12 +75,14 @@ impl Undo {
         self.marker == Some(una) && self.over.is_none() && needless
     }
 
-    /// `[left, right)` came twice (RFC 2883). Answers whether that goes for all that was sent again.
-    pub(super) fn on_duplicate(&mut self, left: Seq, right: Seq) -> bool {
-        if self.marker.is_none_or(|marker| left.before(marker)) {
-            return false;
-        }
+    /// Whether the present recovery, or one that was over a round trip ago, can have sent something from `left` on again.
+    pub(super) fn is_open(&self, left: Seq) -> bool {
+        self.resent > 0 && self.marker.is_some_and(|marker| !left.before(marker))
+    }
+
+    /// `[left, right)`, which it sent again, came twice (RFC 2883). Answers whether that goes for all that it sent again.
+    pub(super) const fn on_duplicate(&mut self, left: Seq, right: Seq) -> bool {
         self.repeated = self.repeated.saturating_add(right.0.wrapping_sub(left.0));
-        self.resent > 0 && self.repeated >= self.resent
+        self.repeated >= self.resent
     }
 }

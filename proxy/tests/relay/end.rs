@@ -4,6 +4,7 @@ use std::net::SocketAddrV4;
 
 use pnat_proxy::chunk::Chunk;
 use pnat_proxy::tcp::{Endpoint, Offer, Settings, State};
+use pnat_shared::config::CongestionControl;
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::testkit::Random;
 use pnat_shared::time::{Duration, Instant};
@@ -50,6 +51,7 @@ const fn settings(task: &Task) -> Settings {
         time_wait: Duration::from_secs(5),
         keepalive: Duration::ZERO,
         patience: Duration::from_secs(300),
+        congestion: CongestionControl::Cubic,
     }
 }
 

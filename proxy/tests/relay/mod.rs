@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use pnat_proxy::filter::{Chains, Services};
 use pnat_proxy::reactor::{Outputs, Reactor, Snapshot};
-use pnat_shared::config::Proxy;
+use pnat_shared::config::{Proxy, Transport};
 use pnat_shared::flow::{Handle, NewFlow, Protocol, Side, WorkerId};
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::loopback::{FromProxy, ToProxy, mask, side_of, socket, unmask};
@@ -138,10 +138,11 @@ impl World {
             window: WINDOW,
             ring: 1024,
             syn_cookies_above: 1024,
+            transport: Transport::default(),
         };
         let mut reactor = Reactor::new(&settings, 1, Services::default(), Arc::default(), now);
         reactor.keep_frames(run.keep_frames);
-        let rules = vec![Arc::from("rule")];
+        let rules = vec!["rule".into()];
         reactor.set_policy(Snapshot { generation: 1, rules, chains: Arc::clone(&run.chains) }, 1);
         let link = |n| Link::new(run.link.clone(), seed * 4 + n);
         Self {

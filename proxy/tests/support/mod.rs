@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use pnat_proxy::filter::{Chains, Factory, Named, Services};
 use pnat_proxy::reactor::{Outputs, Reactor, Snapshot};
-use pnat_shared::config::{Accept, Action, Filter, FilterKind, Match, Policy, Proxy, Rule};
+use pnat_shared::config::{Accept, Action, Filter, FilterKind, Match, Policy, Proxy, Rule, Transport};
 use pnat_shared::flow::{Accepted, Handle, NewFlow, Protocol, WorkerId};
 use pnat_shared::loopback::{FromProxy, ToProxy};
 use pnat_shared::testkit::{VecFrame, VecPool};
@@ -34,6 +34,7 @@ pub fn settings() -> Proxy {
         window: WINDOW,
         ring: 1024,
         syn_cookies_above: 1024,
+        transport: Transport::default(),
     }
 }
 
@@ -61,7 +62,7 @@ pub fn new_flow(handle: Handle, protocol: Protocol, opened: Instant) -> Box<NewF
 pub fn policy(filters: Vec<Arc<dyn Factory>>) -> Snapshot {
     let named = |(n, factory)| -> Named { (Arc::from(format!("filter-{n}")), factory) };
     let chains = Chains::new(vec![filters.into_iter().enumerate().map(named).collect()], WINDOW);
-    Snapshot { generation: POLICY, rules: vec![Arc::from("rule")], chains: Arc::new(chains) }
+    Snapshot { generation: POLICY, rules: vec!["rule".into()], chains: Arc::new(chains) }
 }
 
 /// A policy with one rule for everything, named `rule`, and filters of these kinds.
@@ -74,6 +75,7 @@ pub fn policy_of(kinds: impl IntoIterator<Item = FilterKind>) -> Policy {
         action: Action::Proxy,
         accept: Accept::Late,
         filters: (0..filters.len()).collect(),
+        congestion: [None; 2],
     };
     Policy { rules: vec![rule], default_action: Action::Proxy, filters }
 }

@@ -1,6 +1,7 @@
 //! The simulation: two peers, two links, readers and writers, and a clock that jumps from event to event.
 
 use pnat_proxy::tcp::{Offer, Settings};
+use pnat_shared::config::CongestionControl;
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::testkit::{Link, LinkSpec, Pcap, Random, VecFrame};
 use pnat_shared::time::{Duration, Instant};
@@ -169,6 +170,7 @@ impl Run {
             time_wait: Duration::from_secs(240),
             keepalive: Duration::from_secs(60),
             patience: Duration::from_secs(600),
+            congestion: CongestionControl::Cubic,
         };
         let iss = Seq(self.iss[side]);
         let peer: Box<dyn Peer> = match (self.other, side) {

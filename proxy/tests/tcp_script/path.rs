@@ -76,10 +76,10 @@ fn rfc5927_7_2_longer_packets_that_have_passed_speak_against_the_message_until_a
         send 1460
         << P. 1561+1460 ack 301
         mtu 1561 1000
-        @0.44
+        @0.49
         << -                                      # doubted
-        @0.46
-        << @0.45 . 1561+960 ack 301
+        @0.51
+        << @0.5 . 1561+960 ack 301
         ",
     );
 }
@@ -99,8 +99,8 @@ fn rfc5927_7_2_an_acknowledgment_proves_the_message_wrong() {
         >> . 301 ack 3021
         send 1460
         << P. 3021+1460 ack 301
-        @0.55
-        << @0.5125 P. 3021+1460 ack 301
+        @0.61
+        << @0.6 P. 3021+1460 ack 301
         ",
     );
 }
@@ -116,8 +116,8 @@ fn rfc5927_7_2_after_a_timeout_the_message_is_believed_at_once() {
         send 2920
         << . 1561+1460 ack 301
         << P. 3021+1460 ack 301
-        @0.5
-        << @0.45 . 1561+1460 ack 301
+        @0.51
+        << @0.5 . 1561+1460 ack 301
         mtu 1561 1000
         << . 1561+960 ack 301
         ",
@@ -177,12 +177,12 @@ fn rfc4821_7_7_a_size_that_has_passed_before_is_given_up_after_four() {
         >> . 301 ack 1561
         send 1460
         << P. 1561+1460 ack 301
-        @4
-        << @0.45 P. 1561+1460 ack 301
-        << @0.95 P. 1561+1460 ack 301
-        << @1.95 P. 1561+1460 ack 301
-        << @3.95 . 1561+1024 ack 301
-        @4.1
+        @4.8
+        << @0.5 P. 1561+1460 ack 301
+        << @1.1 P. 1561+1460 ack 301
+        << @2.3 P. 1561+1460 ack 301
+        << @4.7 . 1561+1024 ack 301
+        @4.9
         >> . 301 ack 2585
         << P. 2585+436 ack 301
         ",

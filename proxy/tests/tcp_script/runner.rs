@@ -24,6 +24,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use pnat_proxy::chunk::Chunk;
 use pnat_proxy::tcp::{Endpoint, Offer, Settings};
+use pnat_shared::config::CongestionControl;
 use pnat_shared::flow::Accepted;
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::testkit::{VecFrame, VecPool};
@@ -85,6 +86,7 @@ pub(crate) fn play(script: &str) {
             time_wait: Duration::from_secs(10),
             keepalive: Duration::ZERO,
             patience: Duration::from_secs(3600),
+            congestion: CongestionControl::Cubic,
         },
         now: Instant::from_secs(100),
         endpoint: None,

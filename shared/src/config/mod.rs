@@ -144,6 +144,46 @@ pub struct Proxy {
     pub ring: u32,
     /// While a worker has more half-open proxied flows than this, it answers further SYNs by cookies.
     pub syn_cookies_above: u32,
+    pub transport: Transport,
+}
+
+/// How the two sockets of a pair treat the network.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Transport {
+    /// Of the socket on the client's leg, and on the server's.
+    pub congestion: [CongestionControl; 2],
+    pub ecn: Ecn,
+}
+
+impl Transport {
+    /// What a rule leaves of it: its own choice where it has one.
+    #[must_use]
+    pub fn overridden(self, congestion: [Option<CongestionControl>; 2]) -> Self {
+        let [inside, outside] = self.congestion;
+        let [own_inside, own_outside] = congestion;
+        Self { congestion: [own_inside.unwrap_or(inside), own_outside.unwrap_or(outside)], ..self }
+    }
+}
+
+/// Explicit congestion notification (RFC 3168).
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum Ecn {
+    /// As the client asks, and as the server answers: the legs use it or do without, each by what its own peer can.
+    #[default]
+    Mirror,
+    Off,
+}
+
+/// How a socket finds out how fast it may send.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum CongestionControl {
+    /// RFC 9438 with HyStart++ (RFC 9406): what most hosts use, and fair to them.
+    #[default]
+    Cubic,
+    /// RFC 5681 and RFC 6582.
+    NewReno,
+    /// BBRv3 (draft-ietf-ccwg-bbr): keeps its bandwidth where packets are lost at random, and queues short.
+    Bbr,
 }
 
 /// What is decided on a flow's first packet. Replaced as a whole on reload.
@@ -165,6 +205,8 @@ pub struct Rule {
     pub accept: Accept,
     /// Indices into [`Policy::filters`], in chain order; only for [`Action::Proxy`].
     pub filters: Vec<usize>,
+    /// In place of [`Transport::congestion`]; only for [`Action::Proxy`].
+    pub congestion: [Option<CongestionControl>; 2],
 }
 
 /// Every field given must match; an empty one matches anything.

@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::error::{Fault, nearest};
 use super::raw::{RawFilter, RawMatch, RawPolicy, RawRule, Scalar};
-use super::value::Findings;
+use super::value::{CONGESTION_CONTROLS, Findings};
 use super::{
     Accept, Action, BlockAnswer, BlockFilter, Denial, Filter, FilterKind, LimitBy, LimitFilter, LogFilter,
     Match, Policy, ReplaceFilter, Rule,
@@ -107,7 +107,17 @@ fn rule(raw: &RawRule, filters: &[&str], findings: &mut Findings<'_>) -> Rule {
             }
         }
     }
-    Rule { name, matching, action, accept, filters: chain }
+    let congestion =
+        [("congestion_inside", &raw.congestion_inside), ("congestion_outside", &raw.congestion_outside)].map(
+            |(name, written)| {
+                let written = written.as_ref()?;
+                if action != Action::Proxy {
+                    findings.fault(written, &key(name), Fault::OnlyWith("with action = \"proxy\""));
+                }
+                findings.choice(written, &key(name), &CONGESTION_CONTROLS)
+            },
+        );
+    Rule { name, matching, action, accept, filters: chain, congestion }
 }
 
 /// Fills in how a denied client is told.

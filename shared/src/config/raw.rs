@@ -98,6 +98,9 @@ pub(super) struct RawProxy {
     pub window: Option<Spanned<Scalar>>,
     pub ring: Option<Spanned<i64>>,
     pub syn_cookies_above: Option<Spanned<i64>>,
+    pub congestion_inside: Option<Spanned<String>>,
+    pub congestion_outside: Option<Spanned<String>>,
+    pub ecn: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -118,6 +121,8 @@ pub(super) struct RawRule {
     pub deny_with: Option<Spanned<String>>,
     #[serde(default)]
     pub filters: Vec<Spanned<String>>,
+    pub congestion_inside: Option<Spanned<String>>,
+    pub congestion_outside: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -13,9 +13,10 @@ use toml::Spanned;
 use super::error::{ConfigError, Fault, Problem, from_toml};
 use super::policy;
 use super::raw::{RawConfig, RawControl, RawCores, RawLog, RawMemory, RawNat, RawPort, RawProxy, Scalar};
-use super::value::Findings;
+use super::value::{CONGESTION_CONTROLS, Findings};
 use super::{
-    Action, Config, Control, Cores, Hugepages, Idle, Log, Memory, Nat, Policy, Port, Proxy, Timeouts,
+    Action, Config, CongestionControl, Control, Cores, Ecn, Hugepages, Idle, Log, Memory, Nat, Policy, Port,
+    Proxy, Timeouts, Transport,
 };
 use crate::flow::Handle;
 use crate::time::Duration;
@@ -351,6 +352,20 @@ fn proxy(raw: &RawProxy, findings: &mut Findings<'_>) -> Proxy {
             0..=u32::try_from(Handle::SLOTS).expect("invariant: 22 bits"),
             1_024,
         ),
+        transport: transport(raw, findings),
+    }
+}
+
+fn transport(raw: &RawProxy, findings: &mut Findings<'_>) -> Transport {
+    let mut control = |written: Option<&Spanned<String>>, key: &str| {
+        findings.choice_or(written, key, &CONGESTION_CONTROLS, CongestionControl::default())
+    };
+    let inside = control(raw.congestion_inside.as_ref(), "proxy.congestion_inside");
+    let outside = control(raw.congestion_outside.as_ref(), "proxy.congestion_outside");
+    let choices = [("mirror", Ecn::Mirror), ("off", Ecn::Off)];
+    Transport {
+        congestion: [inside, outside],
+        ecn: findings.choice_or(raw.ecn.as_ref(), "proxy.ecn", &choices, Ecn::default()),
     }
 }
 

@@ -144,6 +144,9 @@ udp_timeout = "1m"
 window = "256KiB"
 ring = 1024
 syn_cookies_above = 0
+congestion_inside = "bbr"
+congestion_outside = "newreno"
+ecn = "off"
 [policy]
 default_action = "deny"
 deny_with = "silent"
@@ -157,6 +160,7 @@ name = "chain"
 match = { proto = "udp" }
 action = "proxy"
 filters = ["slow", "swap", "ads"]
+congestion_outside = "cubic"
 [[filter]]
 name = "ads"
 type = "block"
@@ -207,6 +211,10 @@ level = "warn,pnat_proxy=debug"
         window: 256 << 10,
         ring: 1024,
         syn_cookies_above: 0,
+        transport: Transport {
+            congestion: [CongestionControl::Bbr, CongestionControl::NewReno],
+            ecn: Ecn::Off,
+        },
     };
     assert_eq!(config.proxy, proxy);
     let policy = &config.policy;
@@ -214,6 +222,8 @@ level = "warn,pnat_proxy=debug"
     assert_eq!(policy.rules[1].action, Action::Deny(Denial::Icmp));
     assert_eq!(policy.rules[1].matching.dst.len(), 2);
     assert_eq!(policy.rules[1].matching.src_port, [1024..=65535]);
+    let rule = config.proxy.transport.overridden(policy.rules[2].congestion);
+    assert_eq!(rule.congestion, [CongestionControl::Bbr, CongestionControl::Cubic]);
     assert_eq!(policy.rules[2].filters, [3, 2, 1], "chain order is the rule's, not the file's");
     let kinds: Vec<&FilterKind> = policy.filters.iter().map(|filter| &filter.kind).collect();
     let log =

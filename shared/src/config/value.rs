@@ -9,9 +9,17 @@ use std::path::Path;
 
 use toml::Spanned;
 
+use super::CongestionControl;
 use super::error::{Fault, Problem, line_of, nearest};
 use super::raw::{Scalar, Scalars};
 use crate::time::Duration;
+
+/// The words for algorithms of congestion control, wherever one is chosen.
+pub(super) const CONGESTION_CONTROLS: [(&str, CongestionControl); 3] = [
+    ("cubic", CongestionControl::Cubic),
+    ("newreno", CongestionControl::NewReno),
+    ("bbr", CongestionControl::Bbr),
+];
 
 /// The problems found so far, and the file that they are in.
 #[derive(Debug)]

@@ -6,9 +6,12 @@
 //! row went. To add a case is to add a row.
 
 mod ending;
+mod harm;
 
+mod opening;
 mod options;
 mod setting;
+mod size;
 mod talk;
 
 use std::fmt;

@@ -14,8 +14,8 @@ pub(crate) enum Setting {
     Sysctl(&'static str, String),
     /// Attributes of the route to the other host, such as `advmss 536`.
     Route(String),
-    /// Rules of an nftables table of this family, one chain or more.
-    Rules(&'static str, String),
+    /// A chain of nftables.
+    Rules { family: &'static str, hook: &'static str, at: &'static str, rules: String },
     /// A queueing discipline at the host's wire: arguments of `tc`, one command a line.
     Queue(&'static str),
 }
@@ -28,19 +28,14 @@ pub(crate) fn route(attributes: impl Into<String>) -> Setting {
     Setting::Route(attributes.into())
 }
 
-/// A chain where packets arrive at a host (`ingress`) or leave it (`egress`), before and behind all of its own stack.
-pub(crate) fn wire(hook: &str, rules: impl AsRef<str>) -> Setting {
-    let rules = rules.as_ref();
-    Setting::Rules(
-        "netdev",
-        format!("chain wire {{ type filter hook {hook} device \"eth0\" priority 0;\n{rules}\n}}"),
-    )
+/// Rules where packets arrive at a host (`ingress`) or leave it (`egress`), before and behind all of its own stack.
+pub(crate) fn wire(hook: &'static str, rules: impl Into<String>) -> Setting {
+    Setting::Rules { family: "netdev", hook, at: "device \"eth0\"", rules: rules.into() }
 }
 
-/// A chain of a host's firewall: `input` or `output`.
-pub(crate) fn firewall(hook: &str, rules: impl AsRef<str>) -> Setting {
-    let rules = rules.as_ref();
-    Setting::Rules("inet", format!("chain firewall {{ type filter hook {hook} priority 0;\n{rules}\n}}"))
+/// Rules of a host's firewall: `input` or `output`.
+pub(crate) fn firewall(hook: &'static str, rules: impl Into<String>) -> Setting {
+    Setting::Rules { family: "inet", hook, at: "", rules: rules.into() }
 }
 
 impl Setting {
@@ -58,12 +53,12 @@ impl Setting {
                 route.truncate(route.find(' ').expect("a destination"));
                 Undo::Tool(format!("ip route del {route}"))
             }
-            Self::Rules(family, chains) => {
-                host.within({
-                    let table = format!("table {family} row {{\n{chains}\n}}");
-                    move || succeed(Command::new("nft").arg(table))
-                });
-                Undo::Tool(format!("nft delete table {family} row"))
+            Self::Rules { family, hook, at, rules } => {
+                let table = format!(
+                    "table {family} row_{hook} {{ chain row {{ type filter hook {hook} {at} priority 0;\n{rules}\n}}\n}}"
+                );
+                host.within(move || succeed(Command::new("nft").arg(table)));
+                Undo::Tool(format!("nft delete table {family} row_{hook}"))
             }
             Self::Queue(commands) => {
                 for arguments in commands.lines().map(str::trim).filter(|line| !line.is_empty()) {

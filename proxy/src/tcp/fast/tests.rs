@@ -35,6 +35,7 @@ fn endpoint(stamps: bool, now: Instant) -> Endpoint<VecFrame> {
         time_wait: Duration::from_secs(2),
         keepalive: Duration::ZERO,
         patience: Duration::from_secs(3600),
+        congestion: pnat_shared::config::CongestionControl::Cubic,
     };
     let stamp = stamps.then_some(5);
     let mut syn = header(100, 0, Flags::SYN, stamp);
