@@ -52,7 +52,7 @@ impl Connection {
         let now = Instant::from_secs(1);
         let (_, syn, _) = host::read(&host.syn()).expect("a segment");
         let mut endpoint = Endpoint::accept(settings, US, PEER, &syn, now);
-        let offer = Offer { mss: 1460, window_scale: Some(7), sack: true, timestamp: Some(5) };
+        let offer = Offer { mss: 1460, window_scale: Some(7), sack: true, timestamp: Some(5), ecn: false };
         endpoint.answer(Seq(9), offer, now);
         let mut connection = Self { endpoint, host, now, incoming: Vec::new(), outgoing: Vec::new() };
         connection.transmit();

@@ -24,9 +24,10 @@ network_up() {
     fi
 }
 
+# `near` and `far` are hosts that a test puts behind the two.
 network_down() {
     local pid
-    for name in client gateway server; do
+    for name in near client gateway server far; do
         [[ -e /run/netns/$lab-$name ]] || continue
         for pid in $(ip netns pids "$lab-$name" 2>/dev/null); do
             end_process "$pid" 2 || true

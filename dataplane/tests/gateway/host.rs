@@ -11,7 +11,7 @@ use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::ip;
 use pnat_shared::wire::tcp::{self, Flags, Header, Seq};
 
-const OFFER: Offer = Offer { mss: 1460, window_scale: Some(7), sack: true, timestamp: Some(77) };
+const OFFER: Offer = Offer { mss: 1460, window_scale: Some(7), sack: true, timestamp: Some(77), ecn: false };
 const SETTINGS: Settings = Settings {
     window: 256 * 1024,
     mtu: 1500,

@@ -105,11 +105,21 @@ impl Lab {
         succeed(pnat(subcommand, &self.config()).args(args))
     }
 
-    /// A number out of `pnat stats`, by its JSON pointer.
-    pub(crate) fn stat(&self, pointer: &str) -> u64 {
-        let stats: Value = serde_json::from_str(&self.pnat("stats", &["--json"])).unwrap();
-        let number = stats.pointer(pointer).and_then(Value::as_u64);
-        number.unwrap_or_else(|| panic!("no {pointer} in {stats:#}"))
+    /// A sum over all cores of a role out of `pnat stats`.
+    pub(crate) fn total(&self, role: &str, counter: &str) -> u64 {
+        number(&self.stats()["totals"][role][counter])
+    }
+
+    /// A counter of a port, pool or ring out of `pnat stats`.
+    pub(crate) fn gauge(&self, kind: &str, name: &str, counter: &str) -> u64 {
+        let stats = self.stats();
+        let groups = stats["groups"].as_array().expect("groups");
+        let group = groups.iter().find(|group| group["kind"] == kind && group["name"] == name);
+        number(&group.unwrap_or_else(|| panic!("no {kind} {name} in {stats:#}"))["counters"][counter])
+    }
+
+    fn stats(&self) -> Value {
+        serde_json::from_str(&self.pnat("stats", &["--json"])).unwrap()
     }
 
     /// What the log filter has written so far.
@@ -147,6 +157,10 @@ pub(crate) fn pnat(subcommand: &str, config: &Path) -> Command {
     let mut command = Command::new(program());
     command.arg(subcommand).arg("--config").arg(config);
     command
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().expect("a counter of that name")
 }
 
 /// `scripts/lab` for this lab.

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::panic;
+use std::path::Path;
 use std::process::{Command, Output};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -30,10 +31,19 @@ pub(crate) const CLIENT: Host = Host("client");
 pub(crate) const SERVER: Host = Host("server");
 
 impl Host {
+    /// A host that a test adds to the lab; `scripts/lab down` knows `near` and `far`.
+    pub(crate) const fn named(name: &'static str) -> Self {
+        Self(name)
+    }
+
+    pub(crate) fn namespace(self) -> String {
+        format!("{}-{}", fixture::name(), self.0)
+    }
+
     /// Starts `work` on a thread in this host's namespace.
     pub(crate) fn spawn<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
         thread::spawn(move || {
-            let namespace = File::open(format!("/run/netns/{}-{}", fixture::name(), self.0)).unwrap();
+            let namespace = File::open(Path::new("/run/netns").join(self.namespace())).unwrap();
             move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
             work()
         })

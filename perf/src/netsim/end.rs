@@ -21,7 +21,7 @@ pub const ADDRS: [SocketAddrV4; 2] = [
 
 /// Receive buffers and send queues that no path of the grid fills, like those of the kernel's ends.
 const WINDOW: u32 = 32 << 20;
-const OFFER: Offer = Offer { mss: 1460, window_scale: Some(10), sack: true, timestamp: Some(1) };
+const OFFER: Offer = Offer { mss: 1460, window_scale: Some(10), sack: true, timestamp: Some(1), ecn: false };
 /// What an application writes at once.
 const WRITE: usize = 1 << 20;
 

@@ -1,7 +1,9 @@
 //! The mirrored handshake: the server is asked as the client asks, the client is answered as the server answers. Where the
 //! client was accepted early, only the first half is left of it.
 
-use pnat_shared::config::Transport;
+use std::sync::Arc;
+
+use pnat_shared::config::{Ecn, Transport};
 use pnat_shared::flow::{Accepted, NewFlow, Side};
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::loopback::{FIRST, SECOND, mask};
@@ -55,7 +57,7 @@ pub(crate) fn is_completing(ack: &Header, handshake: &Accepted) -> bool {
 impl<F: Frame> Pair<F> {
     /// Asks the server in the client's words, and holds the client's SYN until there is an answer. The ACK of a client that
     /// was accepted early is to follow by [`Pair::on_segment`].
-    pub(crate) fn open(opening: Opening<'_>, limits: Limits, now: Instant) -> Self {
+    pub(crate) fn open(opening: Opening<'_>, limits: &Arc<Limits>, now: Instant) -> Self {
         let Opening { new, flow, chain, segment, quote, transport } = opening;
         let masked = mask(new.handle);
         let settings = |side: Side, open_timeout| Settings {
@@ -78,15 +80,20 @@ impl<F: Frame> Pair<F> {
         };
         let (irs, offer) = match first.peer() {
             Some(said) => said,
-            None => (segment.seq, Offer { mss: MIN_MSS, window_scale: None, sack: false, timestamp: None }),
+            None => (
+                segment.seq,
+                Offer { mss: MIN_MSS, window_scale: None, sack: false, timestamp: None, ecn: false },
+            ),
         };
         let path = new.mtu[0].min(new.mtu[1]);
+        // What the server is not asked for, the client does not get.
+        let asked = Offer { ecn: offer.ecn && transport.ecn == Ecn::Mirror, ..clamp(offer, path) };
         let at_second = settings(Side::Second, limits.connect);
-        let second = Endpoint::connect(at_second, SECOND, masked, irs, clamp(offer, path), now);
+        let second = Endpoint::connect(at_second, SECOND, masked, irs, asked, now);
         Self {
             flow,
             masked,
-            limits,
+            limits: Arc::clone(limits),
             phase: Phase::Connecting { early: new.accepted.is_some() },
             path,
             first,

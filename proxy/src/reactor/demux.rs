@@ -23,11 +23,12 @@ pub(super) struct Arrival {
 /// Ranges count from the frame's first byte.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Body {
-    /// `sum` is the payload's for an Internet checksum.
+    /// `sum` is the payload's for an Internet checksum; `marked`: a router has seen congestion (CE, RFC 3168).
     Segment {
         header: tcp::Header,
         payload: Range<usize>,
         sum: u16,
+        marked: bool,
     },
     Datagram {
         payload: Range<usize>,
@@ -60,14 +61,13 @@ pub(super) fn read(frame: &[u8]) -> Result<Arrival, DropReason> {
         Some(Protocol::Tcp) => {
             let (segment, len) = tcp::Header::read(bytes)?;
             let (handle, side) = address((header.src, segment.src_port), (header.dst, segment.dst_port))?;
-            if !tcp::is_intact(bytes, header.src, header.dst) {
-                return Err(DropReason::L4Checksum);
-            }
+            let (head, text) = bytes.split_at(len);
+            let sum = tcp::verify(head, text, header.src, header.dst).ok_or(DropReason::L4Checksum)?.folded();
             if !segment.flags.are_sane() {
                 return Err(DropReason::TcpFlags);
             }
-            let sum = tcp::payload_sum(&bytes[..len], bytes.len(), header.src, header.dst).folded();
-            let body = Body::Segment { header: segment, payload: start + len..end, sum };
+            let marked = header.is_marked();
+            let body = Body::Segment { header: segment, payload: start + len..end, sum, marked };
             Ok(Arrival { handle, side, body })
         }
         Some(Protocol::Udp) => {

@@ -9,11 +9,11 @@
 //!    |                                                                            ^
 //!  open (handshake)                                               output, segment (headers, frames)
 //!  fast (what was expected)
-//!  input (acceptability, RST, ACK) --> recovery (news, loss) --> send (what goes next)
-//!    '--> recv (order, window, ACKs)   rack, tail, undo            queue (bytes)
+//!  input (acceptability, RST, ACK) --> recovery (news, loss) ----> send (what goes next), pacing (when)
+//!    '--> recv (order, window, ACKs)   rack, tail, undo, prr       queue (bytes)
 //!           reassembly, ranges         scoreboard, records, spans  path (MTU), timer, clock, liveness
-//!           sizing                     rto, rate, prr
-//!                                      congestion (cubic, hystart, newreno, bbr), pacing
+//!           sizing, urgent             rate, rto, ecn
+//!                                      congestion: cubic (hystart), newreno, bbr
 //! ```
 
 mod endpoint;
@@ -44,11 +44,13 @@ mod hystart;
 mod newreno;
 mod bbr;
 mod pacing;
+mod ecn;
 mod rto;
 mod clock;
 mod timer;
 mod liveness;
 mod path;
+mod urgent;
 mod segment;
 
 pub use endpoint::{Endpoint, Error, Offer, Settings, State};

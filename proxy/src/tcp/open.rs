@@ -16,17 +16,23 @@ use pnat_shared::verdict::DropReason;
 use pnat_shared::wire::tcp::{Flags, Header, Options, Seq};
 
 use super::clock::Clock;
+use super::ecn;
 use super::endpoint::{Endpoint, Error, Offer, Reset, State};
 use super::recv::Owed;
 use super::send::{DEFAULT_MSS, Sender};
 
 impl Offer {
+    fn of_syn(syn: &Header) -> Self {
+        Self { ecn: ecn::is_asked_for(syn), ..Self::of(&syn.options) }
+    }
+
     fn of(options: &Options) -> Self {
         Self {
             mss: options.mss.unwrap_or(DEFAULT_MSS),
             window_scale: options.window_scale,
             sack: options.sack_permitted,
             timestamp: options.timestamps.map(|(value, _)| value),
+            ecn: false,
         }
     }
 }
@@ -34,7 +40,10 @@ impl Offer {
 impl<F: Frame> Endpoint<F> {
     /// Notes what the peer's SYN or SYN-ACK says.
     pub(super) fn meet(&mut self, syn: &Header, now: Instant) {
-        let offer = Offer::of(&syn.options);
+        let offer = Offer::of_syn(syn);
+        if syn.options.excessive_scale {
+            tracing::debug!(peer = %self.remote, "a window scale beyond 14 is taken as 14 (RFC 7323 section 2.3)");
+        }
         self.peer = Some((syn.seq, offer));
         self.recv.start(syn.seq);
         self.clock.start(offer.timestamp.unwrap_or(0), now);
@@ -52,6 +61,7 @@ impl<F: Frame> Endpoint<F> {
             window_scale: offer.window_scale.filter(|_| theirs.window_scale.is_some()),
             sack: offer.sack && theirs.sack,
             timestamp: offer.timestamp.filter(|_| theirs.timestamp.is_some()),
+            ecn: offer.ecn && theirs.ecn,
         };
         let window = self.send.window;
         self.send = Sender::new(iss);
@@ -78,7 +88,6 @@ impl<F: Frame> Endpoint<F> {
         // Whatever the ACK says of the window is news.
         self.send.wl1 = handshake.irs;
         self.send.wl2 = handshake.iss;
-        self.syns = 1;
         self.establish(now);
     }
 
@@ -101,6 +110,7 @@ impl<F: Frame> Endpoint<F> {
         self.send.shift = shifts.map_or(0, |(_, shift)| shift.min(14));
         self.send.sack = ours.sack && theirs.sack;
         self.clock.on = ours.timestamp.is_some() && theirs.timestamp.is_some();
+        self.send.ecn.agree(ours.ecn && theirs.ecn);
         self.send.mss = self.most_mss();
     }
 
@@ -151,15 +161,14 @@ impl<F: Frame> Endpoint<F> {
         // What our SYN said of the window holds from the peer's number on.
         self.recv.advertise(true);
         if acks {
-            if self.syns == 1 {
-                self.send.rto.sample(now.since(self.send.unanswered));
-            }
             self.establish(now);
             self.recv.owed = Owed::Now;
         } else {
             // Both opened at once (RFC 9293 figure 8): from here on our SYN acknowledges theirs.
             self.state = State::SynReceived;
             self.syn_due = true;
+            // It is not sent because the first was lost.
+            self.syns = 0;
         }
         Ok(())
     }
@@ -176,6 +185,10 @@ impl<F: Frame> Endpoint<F> {
 
     /// The peer has acknowledged our SYN.
     pub(super) fn establish(&mut self, now: Instant) {
+        // What was sent once was answered once (RFC 6298 section 3).
+        if self.syns == 1 {
+            self.send.rto.sample(now.since(self.send.unanswered));
+        }
         self.timers.life = Instant::FAR;
         self.timers.retransmit = Instant::FAR;
         self.syn_due = false;

@@ -7,9 +7,10 @@ use pnat_shared::time::Instant;
 use pnat_shared::wire::checksum::Sum;
 use pnat_shared::wire::tcp::{Flags, Header, Options, Seq};
 
+use super::ecn;
 use super::endpoint::{Endpoint, Reset, State};
 use super::recv::Owed;
-use super::segment;
+use super::segment::{self, ECT_0, NOT_ECT};
 use super::send::Slice;
 
 /// What to send next.
@@ -32,10 +33,8 @@ impl<F: Frame> Endpoint<F> {
         budget: usize,
         out: &mut Vec<F>,
     ) -> bool {
-        if self.is_quiet() {
-            return true;
-        }
-        if self.is_open() {
+        let is_quiet = self.send.is_quiet();
+        if !is_quiet && self.is_open() {
             self.send.check_idle(now);
         }
         let sent_before = self.send.nxt;
@@ -51,27 +50,14 @@ impl<F: Frame> Endpoint<F> {
             };
             out.push(frame);
         }
+        if is_quiet {
+            return complete;
+        }
         if self.is_open() && self.send.nxt != sent_before && self.timers.retransmit != Instant::FAR {
             self.schedule_retransmit(now);
         }
         self.watch_shut_window(now);
         complete
-    }
-
-    /// Whether there is nothing to send, as most visits find one of a pair's sockets: for the price of a few comparisons.
-    fn is_quiet(&mut self) -> bool {
-        let quiet = self.is_open()
-            && self.reset.is_none()
-            && !self.syn_due
-            && !self.keepalive_due
-            && !self.path.is_searched()
-            && self.send.is_quiet()
-            && self.recv.owed != Owed::Now
-            && !self.recv.is_update_due();
-        if quiet {
-            self.send.rest();
-        }
-        quiet
     }
 
     fn next(&mut self, now: Instant) -> Option<Next> {
@@ -82,13 +68,19 @@ impl<F: Frame> Endpoint<F> {
             return Some(Next::Syn);
         }
         if !self.is_open() {
-            return None;
+            // What is not acceptable is answered in SYN-RECEIVED, too (RFC 9293 section 3.10.7.4).
+            let answers = self.state == State::SynReceived && self.recv.owed == Owed::Now;
+            return answers.then_some(Next::Ack);
         }
-        let options = self.options();
-        let max = usize::from(self.send.mss).saturating_sub(options).max(1);
-        let slice = self.send.next(max as u32);
-        if let Some(slice) = self.send.pace(slice, now) {
-            return Some(Next::Data(slice));
+        if self.send.is_quiet() {
+            self.send.rest();
+            debug_assert_eq!(self.send.next(u32::from(self.send.mss)), None, "quiet");
+        } else {
+            let max = usize::from(self.send.mss).saturating_sub(self.options()).max(1);
+            let slice = self.send.next(max as u32);
+            if let Some(slice) = self.send.pace(slice, now) {
+                return Some(Next::Data(slice));
+            }
         }
         if !self.recv.has_blocks()
             && let Some(slice) = self.path_probe(now)
@@ -121,7 +113,8 @@ impl<F: Frame> Endpoint<F> {
                     ack: reset.ack.unwrap_or(Seq(0)),
                     ..self.header(reset.seq, flags, Options::default())
                 };
-                let written = segment::write(frame, self.local, self.remote, &header, 0, |_| Sum::ZERO);
+                let written =
+                    segment::write(frame, self.local, self.remote, NOT_ECT, &header, 0, |_| Sum::ZERO);
                 if written {
                     self.reset = None;
                 }
@@ -133,13 +126,15 @@ impl<F: Frame> Endpoint<F> {
             Next::KeepAlive => {
                 // A number that the peer has acknowledged: whoever is there answers it (RFC 9293 section 3.8.4).
                 let header = self.acking(self.send.nxt - 1, Flags::ACK, now);
-                let written = segment::write(frame, self.local, self.remote, &header, 0, |_| Sum::ZERO);
+                let written =
+                    segment::write(frame, self.local, self.remote, NOT_ECT, &header, 0, |_| Sum::ZERO);
                 self.keepalive_due &= !written;
                 written
             }
             Next::Ack => {
                 let header = self.acking(self.send.nxt, Flags::ACK, now);
-                segment::write(frame, self.local, self.remote, &header, 0, |_| Sum::ZERO)
+                let header = self.with_urgent(header);
+                segment::write(frame, self.local, self.remote, NOT_ECT, &header, 0, |_| Sum::ZERO)
             }
         }
     }
@@ -165,19 +160,30 @@ impl<F: Frame> Endpoint<F> {
         }
         self.timers.ack = Instant::FAR;
         let window = self.recv.advertise(false);
+        let flags = flags.with(self.send.ecn.echo());
         Header { ack: self.recv.nxt, window, ..self.header(seq, flags, options) }
     }
 
     fn write_syn(&mut self, frame: &mut F, now: Instant) -> bool {
         let options = self.syn_options(now);
         let answers = self.state == State::SynReceived;
-        let flags = if answers { Flags::SYN.with(Flags::ACK) } else { Flags::SYN };
+        let mut flags = if answers { Flags::SYN.with(Flags::ACK) } else { Flags::SYN };
+        if !answers
+            && self.syns > 0
+            && let Some(offer) = &mut self.offer
+        {
+            // Something on the path may drop what it does not know (RFC 3168 section 6.1.1.1).
+            offer.ecn = false;
+        }
+        if self.offer.is_some_and(|offer| offer.ecn) {
+            flags = flags.with(ecn::request(answers));
+        }
         let header = Header {
             ack: if answers { self.recv.nxt } else { Seq(0) },
             window: self.recv.advertise(true),
             ..self.header(self.send.una, flags, options)
         };
-        if !segment::write(frame, self.local, self.remote, &header, 0, |_| Sum::ZERO) {
+        if !segment::write(frame, self.local, self.remote, NOT_ECT, &header, 0, |_| Sum::ZERO) {
             return false;
         }
         self.syn_due = false;
@@ -210,7 +216,14 @@ impl<F: Frame> Endpoint<F> {
                 return false;
             }
         }
-        let mut flags = Flags::ACK;
+        let mut flags = Flags::ACK.with(self.send.ecn.echo());
+        let mut codepoint = NOT_ECT;
+        if self.send.may_be_marked(&slice)
+            && let Some(says) = self.send.ecn.stamp()
+        {
+            flags = flags.with(says);
+            codepoint = ECT_0;
+        }
         if slice.fin {
             flags = flags.with(Flags::FIN);
         }
@@ -218,10 +231,11 @@ impl<F: Frame> Endpoint<F> {
         if slice.len > 0 && slice.seq + slice.len == self.send.queue.end() {
             flags = flags.with(Flags::PSH);
         }
-        let header = Header { seq: slice.seq, flags, ..header };
+        let header = self.with_urgent(Header { seq: slice.seq, flags, ..header });
         let queue = &mut self.send.queue;
         let len = slice.len as usize;
-        if !segment::write(frame, self.local, self.remote, &header, len, |out| queue.copy(slice.seq, out)) {
+        let (local, remote) = (self.local, self.remote);
+        if !segment::write(frame, local, remote, codepoint, &header, len, |out| queue.copy(slice.seq, out)) {
             return false;
         }
         self.send.sent(slice, now);
@@ -237,11 +251,13 @@ impl<F: Frame> Endpoint<F> {
         let options = Options { timestamps: self.clock.stamp(now), ..Options::default() };
         let window = self.recv.advertise(false);
         self.timers.ack = Instant::FAR;
-        let header = Header { ack: self.recv.nxt, window, ..self.header(slice.seq, Flags::ACK, options) };
+        let flags = Flags::ACK.with(self.send.ecn.echo());
+        let header = Header { ack: self.recv.nxt, window, ..self.header(slice.seq, flags, options) };
         let queue = &mut self.send.queue;
         let len = slice.len as usize;
-        let written =
-            segment::write(frame, self.local, self.remote, &header, len, |out| queue.copy(slice.seq, out));
+        let written = segment::write(frame, self.local, self.remote, NOT_ECT, &header, len, |out| {
+            queue.copy(slice.seq, out)
+        });
         self.on_probe_sent(&slice, now);
         written
     }

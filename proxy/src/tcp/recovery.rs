@@ -82,6 +82,7 @@ impl<F: Frame> Sender<F> {
         if self.loss.is_some() || self.dup_acks > 0 || self.phase != Phase::Open {
             self.recover(&mut news);
         }
+        news.marked = self.heed_mark(header, flight, now);
         if news.bytes > 0 {
             self.tell(&news);
         }
@@ -117,7 +118,7 @@ impl<F: Frame> Sender<F> {
             una: self.una,
             nxt: self.nxt,
             phase: self.phase,
-            ece: false,
+            ece: news.marked,
         });
     }
 
@@ -256,12 +257,12 @@ impl<F: Frame> Sender<F> {
             return self.detect_by_duplicates(news.acked);
         }
         let Some(loss) = &mut self.loss else { return 0 };
+        if let Some(newest) = &news.newest {
+            loss.rack.on_arrival(newest, news.reordered, news.now);
+        }
         if loss.board.is_clean() {
             loss.rack.deadline = Instant::FAR;
             return 0;
-        }
-        if let Some(newest) = &news.newest {
-            loss.rack.on_arrival(newest, news.reordered, news.now);
         }
         self.detect_late(news.now)
     }
@@ -378,6 +379,7 @@ impl<F: Frame> Sender<F> {
         if self.phase == Phase::Open && self.loss.as_ref().is_some_and(|loss| loss.board.has_lost()) {
             self.congestion.on_loss(flight, now);
             self.begin_recovery();
+            self.ecn.on_reduced(self.nxt);
             let loss = self.loss.get_or_insert_default();
             loss.undo.begin(self.una, loss.board.resent_bytes());
             loss.prr = self.congestion.uses_prr().then(|| Prr::new(pipe));
@@ -426,6 +428,7 @@ impl<F: Frame> Sender<F> {
         }
         let first = !matches!(self.phase, Phase::Timeout { .. });
         self.congestion.on_timeout(self.flight(), first, now);
+        self.ecn.on_reduced(self.nxt);
         self.phase = Phase::Timeout { until: self.nxt };
         self.dup_acks = 0;
         self.force = true;

@@ -15,17 +15,22 @@ const TCP_AT: usize = L2_LEN + ip::MIN_LEN;
 /// Bytes of an IPv4 and a TCP header without options: what an MTU exceeds an MSS by (RFC 9293 section 3.7.1).
 pub(super) const HEADERS: u16 = (ip::MIN_LEN + tcp::MIN_LEN) as u16;
 
+/// Codepoints of the IP header's ECN field (RFC 3168 section 5): not to be marked, may be marked.
+pub(super) const NOT_ECT: u8 = 0;
+pub(super) const ECT_0: u8 = 2;
+
 /// Payload bytes that fit into a frame behind `header`.
 pub(super) fn room<F: Frame>(frame: &F, header: &Header) -> usize {
     frame.capacity().saturating_sub(TCP_AT + header.len())
 }
 
-/// Fills `frame` with a segment from `src` to `dst` whose `len` bytes of payload `fill` writes, and whose sum it answers.
-/// Answers false where the frame is too small for it.
+/// Fills `frame` with a segment from `src` to `dst` whose `len` bytes of payload `fill` writes, and whose sum it answers;
+/// `ecn` is its codepoint. Answers false where the frame is too small for it.
 pub(super) fn write<F: Frame>(
     frame: &mut F,
     src: SocketAddrV4,
     dst: SocketAddrV4,
+    ecn: u8,
     header: &Header,
     len: usize,
     fill: impl FnOnce(&mut [u8]) -> Sum,
@@ -41,7 +46,7 @@ pub(super) fn write<F: Frame>(
     let packet = ip::Header {
         header_len: ip::MIN_LEN,
         total_len: ip::MIN_LEN + header_len + len,
-        tos: 0,
+        tos: ecn,
         // Never fragmented, so it needs no identification (RFC 6864 section 4.1).
         id: 0,
         fragment: ip::DONT_FRAGMENT,

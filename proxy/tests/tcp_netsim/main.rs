@@ -7,6 +7,7 @@ mod run;
 mod peer;
 mod oracle;
 mod table;
+mod congestion;
 
 use pnat_shared::time::Duration;
 

@@ -114,7 +114,7 @@ impl Peer for Ours {
 
     fn write(&mut self, bytes: &[u8]) -> usize {
         let Some(endpoint) = &mut self.endpoint else { return 0 };
-        if endpoint.queued() > 512 * 1024 {
+        if endpoint.queued() > 8 << 20 {
             return 0;
         }
         let in_frame = bytes.len() <= VecFrame::CAPACITY;

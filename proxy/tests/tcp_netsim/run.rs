@@ -41,6 +41,8 @@ pub(crate) struct Run {
     pub(crate) bytes: [usize; 2],
     pub(crate) close: Close,
     pub(crate) window: u32,
+    /// Of both ends.
+    pub(crate) congestion: CongestionControl,
     pub(crate) offer: Offer,
     /// Initial sequence numbers; the first one makes its stream cross 2^32.
     pub(crate) iss: [u32; 2],
@@ -74,7 +76,14 @@ impl Run {
             bytes: [200_000, 300_000],
             close: Close::Together,
             window: 256 * 1024,
-            offer: Offer { mss: 1460, window_scale: Some(7), sack: true, timestamp: Some(u32::MAX - 500) },
+            congestion: CongestionControl::Cubic,
+            offer: Offer {
+                mss: 1460,
+                window_scale: Some(7),
+                sack: true,
+                timestamp: Some(u32::MAX - 500),
+                ecn: false,
+            },
             iss: [u32::MAX - 100_000, 5],
             read: (usize::MAX, Duration::ZERO),
             write: 4000,
@@ -170,7 +179,7 @@ impl Run {
             time_wait: Duration::from_secs(240),
             keepalive: Duration::from_secs(60),
             patience: Duration::from_secs(600),
-            congestion: CongestionControl::Cubic,
+            congestion: self.congestion,
         };
         let iss = Seq(self.iss[side]);
         let peer: Box<dyn Peer> = match (self.other, side) {

@@ -3,9 +3,17 @@
 mod runner;
 mod open;
 mod transfer;
+mod window;
 mod loss;
+mod rack;
+mod tail;
+mod reduction;
+mod undo;
 mod close;
+mod congestion;
+mod ecn;
 mod early;
 mod hostile;
 mod liveness;
 mod path;
+mod urgent;

@@ -10,13 +10,15 @@
 //! << @1.5 PF. 101+10 ack 301                       the same, sent at 1.5 s
 //! @2.5                                             time goes on to 2.5 s; timers fire on the way
 //! drop paws                                        the last `>>` was not used, for this reason
+//! congestion bbr                                   settings, before the endpoint opens
 //! window N | keepalive N | patience N              settings, times in seconds, before the endpoint opens
-//! send N | shutdown | abort | read | downstream N | mtu SEQ SIZE | pool N
-//! state S | error E | got N | queued N | over
+//! send N | shutdown | abort | urgent | read | downstream N | limit USEFUL MOST | mtu SEQ SIZE | pool N
+//! state S | error E | got N | marked N | queued N | over
 //! ```
 //!
-//! Flags are `S F R P .`(ACK). Fields of a `<<` line that are not written are not compared, except sequence number, length
-//! and acknowledgment. What was sent must have been expected before the next `>>`, `@` or call. `#` begins a comment.
+//! Flags are `S F R P U .`(ACK) `E`(ECE) `C`(CWR). Fields of a `<<` line that are not written are not compared, except
+//! sequence number, length and acknowledgment, and the ECN codepoint (`ect`, `ce`, or neither). What was sent must have been
+//! expected before the next `>>`, `@` or call. `#` begins a comment.
 //! Each byte is a function of its sequence number, so every payload is checked.
 
 use std::collections::VecDeque;
@@ -32,6 +34,10 @@ use pnat_shared::time::{Duration, Instant};
 use pnat_shared::verdict::DropReason;
 use pnat_shared::wire::ip;
 use pnat_shared::wire::tcp::{self, Flags, Header, Options, Seq};
+
+/// Codepoints of the ECN field: may be marked, is marked.
+const ECT_0: u8 = 2;
+const CE: u8 = 3;
 
 const LOCAL: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 80);
 const PEER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 2), 4000);
@@ -51,6 +57,8 @@ struct Segment {
     at: Option<Instant>,
     header: Header,
     len: usize,
+    /// Codepoint in the IP header.
+    ecn: u8,
     /// Names of the optional fields that the line has.
     named: Vec<String>,
 }
@@ -58,6 +66,7 @@ struct Segment {
 struct Sent {
     at: Instant,
     header: Header,
+    ecn: u8,
     payload: Vec<u8>,
 }
 
@@ -73,6 +82,8 @@ struct Bench {
     send_at: Seq,
     read_at: Seq,
     got: usize,
+    /// How much had been read when the last urgent mark was met.
+    marked: usize,
 }
 
 /// Plays a transcript; panics at the line that does not hold.
@@ -96,6 +107,7 @@ pub(crate) fn play(script: &str) {
         send_at: Seq(0),
         read_at: Seq(0),
         got: 0,
+        marked: 0,
     };
     for (number, line) in script.lines().enumerate() {
         let line = line.split('#').next().unwrap_or("").trim();
@@ -112,7 +124,8 @@ pub(crate) fn play(script: &str) {
 
 fn show(sent: &Sent) -> String {
     let after = sent.at.since(Instant::from_secs(100)).as_secs_f64();
-    format!("@{after} {:?} +{} bytes", sent.header, sent.payload.len())
+    let Sent { header, payload, ecn, .. } = sent;
+    format!("@{after} {header:?} +{} bytes, ECN {ecn}", payload.len())
 }
 
 fn number(words: &mut VecDeque<&str>) -> Result<u32, String> {
@@ -147,6 +160,8 @@ impl Segment {
                 'P' => Flags::PSH,
                 'U' => Flags::URG,
                 '.' => Flags::ACK,
+                'E' => Flags::ECE,
+                'C' => Flags::CWR,
                 '-' => Flags(0),
                 _ => return Err(format!("no flag `{letter}`")),
             };
@@ -158,13 +173,14 @@ impl Segment {
             None => (place.parse().map_err(|_| "no sequence number")?, 0),
         };
         header.seq = Seq(seq);
-        let mut named = Vec::new();
+        let (mut named, mut ecn) = (Vec::new(), 0);
         while let Some(word) = words.pop_front() {
             named.push(word.to_owned());
             let options = &mut header.options;
             match word {
                 "ack" => header.ack = Seq(number(&mut words)?),
                 "win" => header.window = number(&mut words)? as u16,
+                "up" => header.urgent = number(&mut words)? as u16,
                 "mss" => options.mss = Some(number(&mut words)? as u16),
                 "ws" => options.window_scale = Some(number(&mut words)? as u8),
                 "sackok" => options.sack_permitted = true,
@@ -175,19 +191,21 @@ impl Segment {
                         options.sack.push(Seq(left), Seq(right));
                     }
                 }
+                "ect" => ecn = ECT_0,
+                "ce" => ecn = CE,
                 // The line lists all options: others than named must not be there.
                 "only" => {}
                 _ => return Err(format!("no field `{word}`")),
             }
         }
-        Ok(Self { at, header, len: len as usize, named })
+        Ok(Self { at, header, len: len as usize, ecn, named })
     }
 }
 
 /// An offer, and `iss` before it.
 fn offer(words: &mut VecDeque<&str>) -> Result<(Seq, Offer), String> {
     let mut iss = 0;
-    let mut offer = Offer { mss: 1460, window_scale: None, sack: false, timestamp: None };
+    let mut offer = Offer { mss: 1460, window_scale: None, sack: false, timestamp: None, ecn: false };
     while let Some(word) = words.pop_front() {
         match word {
             "iss" => iss = number(words)?,
@@ -195,6 +213,7 @@ fn offer(words: &mut VecDeque<&str>) -> Result<(Seq, Offer), String> {
             "ws" => offer.window_scale = Some(number(words)? as u8),
             "sackok" => offer.sack = true,
             "ts" => offer.timestamp = Some(number(words)?),
+            "ecn" => offer.ecn = true,
             _ => return Err(format!("no field `{word}`")),
         }
     }
@@ -222,6 +241,7 @@ impl Bench {
             "state" => return same(&format!("{:?}", self.endpoint()?.state()).as_str(), &rest),
             "error" => return same(&format!("{:?}", self.endpoint()?.error()), &format!("Some({rest})")),
             "over" => return same(&self.endpoint()?.is_over(), &true),
+            "marked" => return same(&self.marked, &(number(&mut words)? as usize)),
             "got" => return same(&self.got, &(number(&mut words)? as usize)),
             "queued" => {
                 let queued = number(&mut words)? as usize;
@@ -263,6 +283,14 @@ impl Bench {
                 let handshake = Accepted { iss, irs, ours, theirs, window };
                 self.endpoint = Some(Endpoint::accepted(self.settings, LOCAL, PEER, &handshake, self.now));
             }
+            "congestion" => {
+                self.settings.congestion = match rest {
+                    "cubic" => CongestionControl::Cubic,
+                    "newreno" => CongestionControl::NewReno,
+                    "bbr" => CongestionControl::Bbr,
+                    _ => return Err("no such algorithm".into()),
+                }
+            }
             "window" => self.settings.window = number(&mut words)?,
             "keepalive" => self.settings.keepalive = Duration::from_secs(number(&mut words)?.into()),
             "patience" => self.settings.patience = Duration::from_secs(number(&mut words)?.into()),
@@ -274,10 +302,15 @@ impl Bench {
             }
             "shutdown" => self.endpoint()?.shutdown(),
             "abort" => self.endpoint()?.abort(),
+            "urgent" => self.endpoint()?.mark_urgent(),
             "read" => self.read()?,
             "downstream" => {
                 let bytes = number(&mut words)? as usize;
                 self.endpoint()?.set_downstream(bytes);
+            }
+            "limit" => {
+                let (useful, most) = (number(&mut words)? as usize, number(&mut words)? as usize);
+                self.endpoint()?.limit_downstream(useful, most);
             }
             "mtu" => {
                 let (seq, mtu) = (number(&mut words)?, number(&mut words)?);
@@ -312,6 +345,9 @@ impl Bench {
         let bytes = text(header.seq, segment.len);
         let payload = Chunk::from_frame(VecFrame::new(&bytes), 0, bytes.len());
         self.last = self.endpoint()?.on_segment(&header, payload, now);
+        if segment.ecn == CE && self.last.is_ok() {
+            self.endpoint()?.on_mark();
+        }
         Ok(())
     }
 
@@ -320,6 +356,9 @@ impl Bench {
             same(&chunk.bytes(), &text(self.read_at, chunk.len()).as_slice())?;
             self.read_at += chunk.len() as u32;
             self.got += chunk.len();
+            if self.endpoint()?.take_urgent() {
+                self.marked = self.got;
+            }
         }
         Ok(())
     }
@@ -351,8 +390,8 @@ impl Bench {
             let segment = &frame.data()[L2_LEN + packet.header_len..];
             assert!(tcp::is_intact(segment, packet.src, packet.dst), "a sound TCP checksum");
             let (header, len) = Header::read(segment).expect("a sound TCP header");
-            assert!(!header.flags.has(Flags::ECE) && !header.flags.has(Flags::CWR));
-            self.sent.push_back(Sent { at: self.now, header, payload: segment[len..].to_vec() });
+            let ecn = packet.tos;
+            self.sent.push_back(Sent { at: self.now, header, ecn, payload: segment[len..].to_vec() });
         }
     }
 
@@ -368,8 +407,10 @@ impl Bench {
             && want.flags == has.flags
             && want.seq == has.seq
             && want.ack == has.ack
+            && expected.ecn == sent.ecn
             && expected.len == sent.payload.len()
             && (!named("win") || want.window == has.window)
+            && (!named("up") || want.urgent == has.urgent)
             && (!named("only") || want.options == has.options)
             && option_fits(&named, &want.options, &has.options);
         if !right {

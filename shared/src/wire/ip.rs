@@ -85,6 +85,11 @@ impl Header {
         self.fragment & (MORE_FRAGMENTS | OFFSET) != 0
     }
 
+    /// Whether a router has marked it for congestion (CE, RFC 3168 section 5).
+    pub const fn is_marked(&self) -> bool {
+        self.tos & 3 == 3
+    }
+
     pub const fn dont_fragment(&self) -> bool {
         self.fragment & DONT_FRAGMENT != 0
     }

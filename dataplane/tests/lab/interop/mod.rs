@@ -10,12 +10,16 @@ mod harm;
 
 mod opening;
 mod options;
+mod path;
+mod patience;
 mod setting;
 mod size;
 mod talk;
+mod volume;
 
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
+use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -25,30 +29,40 @@ use crate::hosts::{CLIENT, SERVER};
 use crate::policy;
 use setting::Setting;
 
-/// A way through the gateway, chosen by the server's port.
+/// A way through the gateway, chosen by the server's port. Rows that run at the same time have a lane each.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(crate) struct Way {
+    kind: Kind,
+    lane: u16,
+}
+
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Kind {
     Proxy,
     Nat,
 }
 
 impl Way {
-    pub(crate) const BOTH: [Self; 2] = [Self::Proxy, Self::Nat];
+    pub(crate) const PROXY: Self = Self { kind: Kind::Proxy, lane: 0 };
+    pub(crate) const NAT: Self = Self { kind: Kind::Nat, lane: 0 };
+    pub(crate) const BOTH: [Self; 2] = [Self::PROXY, Self::NAT];
 
     pub(crate) const fn port(self) -> u16 {
-        match self {
-            Self::Proxy => 7000,
-            Self::Nat => 7100,
-        }
+        let first = match self.kind {
+            Kind::Proxy => 7000,
+            Kind::Nat => 7100,
+        };
+        first + self.lane
+    }
+
+    const fn is_proxied(self) -> bool {
+        matches!(self.kind, Kind::Proxy)
     }
 }
 
 impl fmt::Display for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Proxy => "proxy",
-            Self::Nat => "nat",
-        })
+        f.write_str(if self.is_proxied() { "proxy" } else { "nat" })
     }
 }
 
@@ -57,11 +71,11 @@ pub(crate) struct Row {
     name: String,
     client: Vec<Setting>,
     server: Vec<Setting>,
-    exchange: Box<dyn Fn(Way)>,
+    exchange: Box<dyn Fn(Way) + Send>,
 }
 
 impl Row {
-    pub(crate) fn new(name: impl Into<String>, exchange: impl Fn(Way) + 'static) -> Self {
+    pub(crate) fn new(name: impl Into<String>, exchange: impl Fn(Way) + Send + 'static) -> Self {
         Self { name: name.into(), client: Vec::new(), server: Vec::new(), exchange: Box::new(exchange) }
     }
 
@@ -81,14 +95,14 @@ impl Row {
     }
 }
 
-/// A lab whose gateway sends the ports from [`Way::port`] of `Nat` on through the packet path, and all others by the proxy
+/// A lab whose gateway sends the ports from 7100 to 7199 through the packet path, and all others by the proxy
 /// and a passing chain.
 pub(crate) fn lab() -> Lab {
     ready(Lab::start(&policy()))
 }
 
 pub(crate) fn policy() -> String {
-    let nat = Way::Nat.port();
+    let nat = Way::NAT.port();
     format!(
         r#"
         [[rule]]
@@ -127,7 +141,7 @@ pub(crate) fn run_by(ways: &[Way], lab: &Lab, rows: impl IntoIterator<Item = Row
             let opened = pairs_opened(lab) - before;
             if let Err(cause) = outcome {
                 failed.push(format!("{} by {way}: {}", row.name, words(cause.as_ref())));
-            } else if (opened > 0) != (way == Way::Proxy) {
+            } else if (opened > 0) != way.is_proxied() {
                 failed.push(format!("{} by {way}: {opened} pairs were opened", row.name));
             }
         }
@@ -137,16 +151,39 @@ pub(crate) fn run_by(ways: &[Way], lab: &Lab, rows: impl IntoIterator<Item = Row
     settles(lab);
 }
 
+/// Runs all rows at the same time, each by both ways: they wait more than they work. They share the hosts, so they have
+/// no settings.
+pub(crate) fn run_together(lab: &Lab, rows: impl IntoIterator<Item = fn() -> Row>) {
+    let before = pairs_opened(lab);
+    let mut running = Vec::new();
+    for (lane, row) in (0..).zip(rows) {
+        for way in Way::BOTH {
+            let row = row();
+            assert!(row.client.is_empty() && row.server.is_empty(), "{} is not alone", row.name);
+            let name = format!("{} by {way}", row.name);
+            running.push((name, thread::spawn(move || (row.exchange)(Way { lane, ..way }))));
+        }
+    }
+    let expected = running.len() as u64 / 2;
+    let failed: Vec<_> = running
+        .into_iter()
+        .filter_map(|(name, row)| row.join().err().map(|cause| format!("{name}: {}", words(cause.as_ref()))))
+        .collect();
+    assert!(failed.is_empty(), "{} rows failed:\n{}", failed.len(), failed.join("\n"));
+    assert_eq!(pairs_opened(lab) - before, expected, "pairs were opened");
+    settles(lab);
+}
+
 /// When all is said, nothing is left of it: no pair, no panic, and no packet that the hosts or the gateway got wrong.
 fn settles(lab: &Lab) {
     wait_until(Duration::from_secs(20), "every pair has ended", || {
-        lab.stat("/totals/proxy/pairs_tcp") == 0 && lab.stat("/totals/proxy/kept") == 0
+        lab.total("proxy", "pairs_tcp") == 0 && lab.total("proxy", "kept") == 0
     });
-    assert_eq!(lab.stat("/totals/proxy/panics"), 0);
+    assert_eq!(lab.total("proxy", "panics"), 0);
 }
 
 pub(crate) fn pairs_opened(lab: &Lab) -> u64 {
-    lab.stat("/totals/proxy/pairs_tcp_opened")
+    lab.total("proxy", "pairs_tcp_opened")
 }
 
 /// What a panic said.

@@ -204,7 +204,7 @@ fn hosts_may_call_each_other_at_the_same_time() {
     let lab = lab();
     let keep_out = wire("ingress", "tcp flags & (syn|ack) == syn drop;").apply(SERVER);
     let capture = Capture::start(&lab, SERVER);
-    let calling = CLIENT.spawn(|| TcpStream::connect((FAR_ADDRESS, Way::Proxy.port())));
+    let calling = CLIENT.spawn(|| TcpStream::connect((FAR_ADDRESS, Way::PROXY.port())));
     thread::sleep(Duration::from_millis(200));
     let packets = capture.stop();
     let syn = packets.iter().find(|packet| packet.line.contains("Flags [S]")).expect("the client's SYN");
@@ -212,7 +212,7 @@ fn hosts_may_call_each_other_at_the_same_time() {
 
     let server = SERVER.within(move || {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.bind(&SocketAddrV4::new(FAR_ADDRESS.parse().unwrap(), Way::Proxy.port()).into()).unwrap();
+        socket.bind(&SocketAddrV4::new(FAR_ADDRESS.parse().unwrap(), Way::PROXY.port()).into()).unwrap();
         let to = SocketAddrV4::new(PUBLIC_ADDRESS.parse().unwrap(), public_port);
         socket.connect_timeout(&to.into(), PATIENCE).unwrap();
         TcpStream::from(socket)

@@ -255,6 +255,8 @@ impl Congestion for Bbr {
     fn on_loss(&mut self, _flight: u32, _now: Instant) {
         self.save_state();
         self.recovering = true;
+        // The timer may have found the loss, of which no ACK tells.
+        self.note_loss(self.rounds.total());
     }
 
     fn on_recovered(&mut self, _now: Instant) {

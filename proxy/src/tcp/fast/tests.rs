@@ -42,7 +42,11 @@ fn endpoint(stamps: bool, now: Instant) -> Endpoint<VecFrame> {
     syn.options.mss = Some(1000);
     syn.options.sack_permitted = true;
     let mut endpoint = Endpoint::accept(settings, LOCAL, PEER, &syn, now);
-    endpoint.answer(Seq(900), Offer { mss: 1000, window_scale: None, sack: true, timestamp: stamp }, now);
+    endpoint.answer(
+        Seq(900),
+        Offer { mss: 1000, window_scale: None, sack: true, timestamp: stamp, ecn: false },
+        now,
+    );
     transmit(&mut endpoint, now);
     let ack = header(101, 901, Flags::ACK, stamp);
     endpoint.on_segment(&ack, Chunk::from_vec(Vec::new()), now).unwrap();
