@@ -85,7 +85,12 @@ impl Flow {
                 return most;
             }
             still = if next > self.now { 0 } else { still + 1 };
-            assert!(still < STILL, "time stands still at {:?}, with deadlines {:?}", self.now, self.ends.each_ref().map(End::deadline));
+            assert!(
+                still < STILL,
+                "time stands still at {:?}, with deadlines {:?}",
+                self.now,
+                self.ends.each_ref().map(End::deadline)
+            );
             self.now = next.max(self.now);
         }
     }

@@ -110,7 +110,12 @@ fn split(algorithm: Algorithm, seed: u64) -> usize {
         world.step();
         let next = world.next_event();
         still = if next > world.now { 0 } else { still + 1 };
-        assert!(still < STILL, "time stands still at {:?}; the reactor wakes at {:?}", world.now, world.reactor.deadline());
+        assert!(
+            still < STILL,
+            "time stands still at {:?}; the reactor wakes at {:?}",
+            world.now,
+            world.reactor.deadline()
+        );
         world.now = next.max(world.now + Duration::from_nanos(1));
     }
     world.ends[0].read

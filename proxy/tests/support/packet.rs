@@ -85,7 +85,7 @@ pub fn describe(message: &FromProxy<VecFrame>) -> String {
         FromProxy::Packet { frame, .. } => describe_packet(about_packet(frame)),
         FromProxy::Again { frame, .. } => {
             let segment = &about_packet(frame)[ip::MIN_LEN..];
-            format!("again {}", describe_segment(segment))
+            format!("again {}", describe_segment("", segment))
         }
     }
 }
