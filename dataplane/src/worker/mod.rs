@@ -212,6 +212,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
                         self.stats.drops.add(reason, 1);
                     }
                 }
+                FromProxy::Again { handle, frame } => self.take_back(handle, frame, now, out),
                 // The worker may have ended the flow by itself in the meantime.
                 FromProxy::Closed { handle, reason } => {
                     if let Some(slot) = self.nat.slot(handle) {

@@ -293,7 +293,7 @@ pub(crate) fn tell_ip(packet: &[u8], whole: bool) -> String {
         1 => tell_icmp(body, src, dst, whole),
         other => panic!("protocol {other} left the gateway"),
     };
-    if whole { told + &format!(" ttl={}", header.ttl) } else { told }
+    if whole { told + &format!(" ttl={} tos={}", header.ttl, header.tos) } else { told }
 }
 
 /// The options of a segment, each word behind a prefix.

@@ -9,7 +9,7 @@ use pnat_dataplane::nat::policy::Snapshot;
 use pnat_dataplane::route::PortInfo;
 use pnat_dataplane::worker::{Outputs, Setup, SynCookies, Worker, WorkerStats};
 use pnat_shared::config::{self, Action, Policy};
-use pnat_shared::flow::{Accepted, NewFlow, WorkerId};
+use pnat_shared::flow::{Accepted, Handle, NewFlow, WorkerId};
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::loopback::{FromProxy, ToProxy};
 use pnat_shared::testkit::{VecFrame, VecPool};
@@ -170,6 +170,11 @@ impl Gateway {
     pub(crate) fn packet_from_proxy(&mut self, packet: &[u8]) -> Vec<Out> {
         let frame = VecFrame::new(&[&[0; L2_LEN], packet].concat());
         self.receive_from_proxy(FromProxy::Packet { frame, at: self.now })
+    }
+
+    pub(crate) fn again_from_proxy(&mut self, handle: Handle, packet: &[u8]) -> Vec<Out> {
+        let frame = VecFrame::new(&[&[0; L2_LEN], packet].concat());
+        self.receive_from_proxy(FromProxy::Again { handle, frame })
     }
 
     /// Lets time pass, timers running.
