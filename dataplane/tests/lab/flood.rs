@@ -1,4 +1,6 @@
 //! A flood of SYNs from addresses that are nobody's, while clients that exist go on with their work (RFC 4987).
+//!
+//! Without cookies (`proxy.syn_cookies_above` at its largest) 2 % of them succeed, and memory grows fourfold.
 
 use std::fs;
 use std::io::{Read, Write};

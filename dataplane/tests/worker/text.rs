@@ -174,7 +174,7 @@ fn build_tcp(words: &Words<'_>, src: SocketAddrV4, dst: SocketAddrV4, payload: &
         window: 1000,
         urgent: 0,
         options: tcp::Options {
-            mss: words.number("mss").or(words.has("badopt").then_some(1460)),
+            mss: words.number("mss").or_else(|| words.has("badopt").then_some(1460)),
             window_scale: words.number("ws"),
             sack_permitted: words.has("sackok"),
             timestamps: stamps,
