@@ -65,7 +65,7 @@ impl<F: Frame> Sender<F> {
             && matches!(self.tail, Tail::Idle | Tail::Armed(_))
             && self.phase == Phase::Open
             && self.dup_acks == 0
-            && self.loss.is_none()
+            && self.loss.as_ref().is_none_or(|loss| loss.is_spent())
     }
 }
 
