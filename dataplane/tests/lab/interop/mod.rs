@@ -7,6 +7,7 @@
 
 mod ending;
 mod harm;
+mod jumbo;
 
 mod opening;
 mod options;
@@ -21,8 +22,6 @@ use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
 use std::thread;
 use std::time::Duration;
-
-use serde_json::Value;
 
 use crate::fixture::{Lab, wait_until};
 use crate::hosts::{CLIENT, SERVER};
