@@ -16,6 +16,7 @@ mod patience;
 mod setting;
 mod size;
 mod talk;
+mod urgent;
 mod volume;
 
 use std::fmt;
