@@ -55,8 +55,20 @@ impl Host {
 
     /// A full segment, the next of its stream.
     pub fn data(&mut self) -> PoolFrame {
-        let frame = self.segment(Flags::ACK.with(Flags::PSH), self.options(), SEGMENT);
-        self.seq += SEGMENT as u32;
+        self.text(SEGMENT)
+    }
+
+    /// A segment of so many bytes, at most [`SEGMENT`].
+    pub fn text(&mut self, len: usize) -> PoolFrame {
+        let frame = self.segment(Flags::ACK.with(Flags::PSH), self.options(), len);
+        self.seq += len as u32;
+        frame
+    }
+
+    /// Ends the stream.
+    pub fn fin(&mut self) -> PoolFrame {
+        let frame = self.segment(Flags::ACK.with(Flags::FIN), self.options(), 0);
+        self.seq += 1;
         frame
     }
 
@@ -81,6 +93,10 @@ impl Host {
             return Some(if answers { self.ack() } else { self.opening(Flags::SYN.with(Flags::ACK)) });
         }
         assert_eq!(header.seq, self.expected, "out of order");
+        if header.flags.has(Flags::FIN) {
+            self.expected += len as u32 + 1;
+            return Some(self.ack());
+        }
         if len == 0 {
             return None;
         }

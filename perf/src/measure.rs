@@ -147,7 +147,8 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
+/// Prints what a bench found out.
 #[expect(clippy::print_stdout, reason = "beside criterion's own lines")]
-fn tell(line: &str) {
+pub fn tell(line: &str) {
     println!("{line}\n");
 }

@@ -105,14 +105,16 @@ impl<F: Frame> Chunk<F> {
     /// A chunk that holds four times more memory than bytes would let a peer pin whole frames with single bytes, so where
     /// something waits before it, such a chunk is copied together with its like. A queue's memory is thus a small multiple
     /// of its bytes (eight at worst, when large and small chunks alternate).
+    #[inline]
     pub fn gather(last: Option<&mut Self>, next: Self) -> Option<Self> {
         if next.is_empty() {
             return None;
         }
         let Some(last) = last else { return Some(next) };
-        if next.footprint() < 4 * next.len() {
-            return Some(next);
-        }
+        if next.footprint() < 4 * next.len() { Some(next) } else { Self::gather_small(last, &next) }
+    }
+
+    fn gather_small(last: &mut Self, next: &Self) -> Option<Self> {
         if let Store::Heap(bytes) = &mut last.store
             && last.end as usize == bytes.len()
             && bytes.capacity() - bytes.len() >= next.len()

@@ -37,6 +37,8 @@ impl StreamError {
     pub(crate) fn of(side: Side, error: tcp::Error, open: bool) -> Option<Self> {
         let kind = match error {
             tcp::Error::Refused => ErrorKind::Refused,
+            // Between crossed SYNs, too (RFC 9293 section 3.10.7.4).
+            tcp::Error::Reset if side == Side::Second && !open => ErrorKind::Refused,
             tcp::Error::Reset => ErrorKind::Reset,
             tcp::Error::Timeout if open => ErrorKind::Silent,
             tcp::Error::Timeout => ErrorKind::Unanswered,

@@ -216,7 +216,8 @@ impl Driver {
                 self.wait(Duration::from_micros(micros));
             }
             200..=209 => self.endpoint.set_downstream(input.word() as usize),
-            210..=215 => self.endpoint.shutdown(),
+            210..=213 => self.endpoint.shutdown(),
+            214..=215 => self.endpoint.mark_urgent(),
             216 => self.endpoint.abort(),
             217..=225 => self.answer(input.byte()),
             226..=232 => {
@@ -258,6 +259,7 @@ impl Driver {
             flags,
             window: if extras & 8 == 0 { 0xffff } else { input.offset() as u16 },
             options,
+            urgent: if extras & 32 == 0 { 0 } else { input.offset() as u16 },
             ..Header::default()
         };
         let len = if extras & 16 == 0 { u32::from(input.byte()) } else { input.word() % 1461 };
@@ -288,6 +290,7 @@ impl Driver {
                 assert!(known, "byte {byte} at {at:?} was never sent");
                 self.expected += 1;
             }
+            self.endpoint.take_urgent();
         }
     }
 

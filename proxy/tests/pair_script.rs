@@ -124,6 +124,42 @@ fn a_closed_port_looks_closed() {
 }
 
 #[test]
+fn rfc9293_figure_8_a_server_that_opens_at_the_same_time_is_connected() {
+    script().play(
+        "
+        >> client SYN seq=100 mss=1400 sack
+        << server SYN seq=100 mss=1400 sack
+        >> server SYN seq=900 mss=1200 sack
+        << server SYN ACK seq=100 ack=901 mss=1400
+        >> server SYN ACK seq=900 ack=101 mss=1200 sack
+        << server ACK seq=101 ack=901
+        << client SYN ACK seq=900 ack=101 mss=1200
+        >> client ACK seq=101 ack=901
+        >> client ACK seq=101 ack=901 data=hello
+        << server ACK seq=101 ack=901 data=hello
+        >> server ACK seq=901 ack=106
+        @ 100ms
+        << client ACK ack=106
+        ",
+    );
+}
+
+#[test]
+fn rfc9293_3_10_7_4_a_reset_between_crossed_syns_refuses() {
+    script().play(
+        "
+        >> client SYN seq=100
+        << server SYN seq=100
+        >> server SYN seq=900
+        << server SYN ACK seq=100 ack=901
+        >> server RST seq=901
+        << client RST ACK seq=0 ack=101
+        << closed refused
+        ",
+    );
+}
+
+#[test]
 fn an_unreachable_server_is_reported_to_the_client_by_the_same_icmp_error() {
     for code in ["3/0", "3/1", "3/3", "3/13"] {
         script().play(&format!(
@@ -237,6 +273,34 @@ fn a_server_may_speak_first_and_before_the_client_completed_the_handshake() {
         << client ACK seq=901 data=220
         >> client ACK seq=101 ack=904
         @ 100ms
+        ",
+    );
+}
+
+#[test]
+fn rfc6093_urgent_data_keeps_its_place_in_both_streams() {
+    open().play(
+        "
+        >> client ACK seq=101 ack=901 up=3 data=hello
+        << server ACK seq=101 ack=901 up=3 data=hello
+        >> server ACK seq=901 ack=106 up=5 data=world
+        << client ACK seq=901 ack=106 up=5 data=world
+        >> client ACK seq=106 ack=906
+        >> client ACK seq=106 ack=906 data=calm
+        << server ACK seq=106 ack=906 data=calm
+        @ 100ms
+        << client ACK ack=110
+        ",
+    );
+}
+
+#[test]
+fn rfc6093_a_mark_of_an_edited_stream_lies_behind_what_its_bytes_became() {
+    let (mut script, _ends) = open_obedient();
+    script.play(
+        "
+        >> client ACK seq=101 ack=901 up=6 data=double
+        << server ACK seq=101 up=12 data=doubledouble
         ",
     );
 }

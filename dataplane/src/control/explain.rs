@@ -3,12 +3,12 @@
 use core::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
-use pnat_shared::config::{Action, Denial, Match, Policy};
+use pnat_shared::config::{Accept, Action, Denial, Match, Policy};
 use pnat_shared::flow::Protocol;
 use thiserror::Error;
 
 use super::answer::{Explanation, Step};
-use crate::nat::policy;
+use crate::nat::policy::{self, Decision};
 
 /// Walks the rules until one matches.
 pub fn explain(policy: &Policy, protocol: Protocol, src: SocketAddr, dst: SocketAddr) -> Explanation {
@@ -28,7 +28,7 @@ pub fn explain(policy: &Policy, protocol: Protocol, src: SocketAddr, dst: Socket
         generation: None,
         steps: steps.collect(),
         rule,
-        action: action(decision.action).to_owned(),
+        action: action(decision, protocol).to_owned(),
         filters: filters.iter().map(|filter| policy.filters[*filter].name.clone()).collect(),
         flow: None,
     }
@@ -51,8 +51,11 @@ fn mismatch(matching: &Match, protocol: Protocol, src: SocketAddr, dst: SocketAd
     keys.into_iter().find(|(_, fits)| !fits).map(|(key, _)| key)
 }
 
-const fn action(action: Action) -> &'static str {
-    match action {
+fn action(decision: Decision, protocol: Protocol) -> &'static str {
+    match decision.action {
+        Action::Proxy if decision.accept == Accept::Early && protocol == Protocol::Tcp => {
+            "proxy, accepted early"
+        }
         Action::Proxy => "proxy",
         Action::Nat => "nat",
         Action::Deny(Denial::Reset) => "deny with reset",
@@ -85,10 +88,29 @@ pub fn parse_address(protocol: Protocol, written: &str) -> Result<SocketAddr, Ad
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pnat_shared::config::Rule;
     use proptest::prelude::*;
 
     fn maybe<T: Clone + core::fmt::Debug>(value: T) -> impl Strategy<Value = Vec<T>> {
         prop_oneof![Just(Vec::new()), Just(vec![value])]
+    }
+
+    #[test]
+    fn early_accept_is_told_of_tcp_alone() {
+        let rule = Rule {
+            name: "early".to_owned(),
+            matching: Match::default(),
+            action: Action::Proxy,
+            accept: Accept::Early,
+            congestion: [None; 2],
+            filters: Vec::new(),
+        };
+        let policy = Policy { rules: vec![rule], default_action: Action::Nat, filters: Vec::new() };
+        let (from, to) =
+            ("10.0.0.5:4000".parse().expect("address"), "192.0.2.9:80".parse().expect("address"));
+        let told = |protocol| explain(&policy, protocol, from, to).action;
+        assert_eq!(told(Protocol::Tcp), "proxy, accepted early");
+        assert_eq!(told(Protocol::Udp), "proxy");
     }
 
     proptest! {

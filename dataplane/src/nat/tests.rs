@@ -164,3 +164,30 @@ fn a_handle_of_an_ended_flow_is_stale() {
     assert_eq!(nat.slot(handle), None);
     assert_eq!(nat.slot(Handle { worker: WorkerId(1), ..nat.handle(slot) }), None);
 }
+
+#[test]
+fn a_proxied_tcp_flow_is_half_open_until_the_client_acknowledges_what_it_was_sent() {
+    let mut nat = nat(&settings());
+    let tcp = |port| {
+        let other = opening(1, port, 1);
+        let inside = Tuple::new(Protocol::Tcp, other.inside.src(), other.inside.dst());
+        Opening { inside, path: Path::Proxy(ProxyId(0)), ..other }
+    };
+    let slots = [4000, 4001, 4002].map(|port| nat.open(&tcp(port), NOW).unwrap());
+    nat.open(&Opening { proven: true, ..tcp(4003) }, NOW).unwrap();
+    nat.open(&Opening { path: Path::Nat, ..tcp(4004) }, NOW).unwrap();
+    nat.open(&Opening { path: Path::Proxy(ProxyId(0)), ..opening(1, 4005, 1) }, NOW).unwrap();
+    assert_eq!(nat.half_open(), 3, "neither proven, nor translated, nor UDP");
+    nat.ask_proof(slots[0], Seq(u32::MAX));
+    assert!(!nat.give_proof(slots[0], Seq(1)) && !nat.give_proof(slots[1], Seq(0)));
+    assert!(nat.give_proof(slots[0], Seq(0)));
+    assert_eq!(nat.half_open(), 2);
+    nat.close(slots[0], NOW);
+    nat.close(slots[1], NOW);
+    assert_eq!(nat.half_open(), 1);
+}
+
+#[test]
+fn a_flow_fills_two_cache_lines() {
+    assert!(size_of::<[Tuple; 2]>() + size_of::<Binding>() <= 120);
+}

@@ -3,7 +3,7 @@
 use core::net::{Ipv4Addr, SocketAddr};
 
 use pnat_shared::config::{Action, Denial};
-use pnat_shared::flow::{Accepted, NewFlow, Protocol, ProxyId, Stream};
+use pnat_shared::flow::{Accepted, NewFlow, Protocol, Stream};
 use pnat_shared::frame::{Frame, FramePool, L2_LEN};
 use pnat_shared::loopback::{self, ToProxy};
 use pnat_shared::time::Instant;
@@ -164,7 +164,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
                 self.count_opened();
                 match path {
                     Path::Nat => self.on_hit(frame, port, slot, packet, now, out),
-                    Path::Proxy(core) => self.redirect(frame, core, slot, packet, accepted, now, out),
+                    Path::Proxy(_) => self.redirect(frame, slot, packet, accepted, now, out),
                 }
             }
             // RFC 5508 REQ-8, RFC 6888 REQ-11: dropped, and the client is told.
@@ -227,7 +227,6 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
     fn redirect(
         &mut self,
         mut frame: F,
-        core: ProxyId,
         slot: u32,
         packet: &Packet,
         accepted: Option<Accepted>,
@@ -235,6 +234,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         out: &mut Outputs<F>,
     ) {
         let Some((keys, binding)) = self.nat.flows().entry(slot) else { return };
+        let Path::Proxy(core) = binding.path else { return };
         let mtu = |stream: Stream| {
             let port = binding.egress[stream as usize];
             self.routes.port(port).map_or(ip::MIN_LEN as u16, |info| info.mtu)

@@ -5,7 +5,7 @@
 mod host;
 mod world;
 
-use pnat_shared::config::Action;
+use pnat_shared::config::{Accept, Action};
 use pnat_shared::testkit::LinkSpec;
 use pnat_shared::time::Duration;
 
@@ -22,32 +22,51 @@ fn with_seeds(seeds: u64, run: &Run) {
     }
 }
 
-#[test]
-fn proxied_flows_are_byte_exact_and_leave_nothing_behind() {
-    with_seeds(10, &Run { flows: 20, action: Action::Proxy, link: LinkSpec::default() });
-}
-
-#[test]
-fn translated_flows_are_byte_exact() {
-    with_seeds(10, &Run { flows: 20, action: Action::Nat, link: LinkSpec::default() });
-}
-
-#[test]
-fn bad_links_slow_proxied_flows_down_and_do_no_harm() {
-    let link = LinkSpec {
+/// Loses, repeats, delays and damages.
+fn bad_link() -> LinkSpec {
+    LinkSpec {
         loss: 0.03,
         duplication: 0.02,
         reordering: 0.1,
         reorder_by: Duration::from_millis(3),
         corruption: 0.01,
         ..LinkSpec::default()
-    };
-    with_seeds(10, &Run { flows: 10, action: Action::Proxy, link });
+    }
+}
+
+#[test]
+fn proxied_flows_are_byte_exact_and_leave_nothing_behind() {
+    with_seeds(10, &Run::default());
+}
+
+#[test]
+fn translated_flows_are_byte_exact() {
+    with_seeds(10, &Run { action: Action::Nat, ..Run::default() });
+}
+
+#[test]
+fn bad_links_slow_proxied_flows_down_and_do_no_harm() {
+    with_seeds(10, &Run { flows: 10, link: bad_link(), ..Run::default() });
 }
 
 /// Without corruption: translation keeps the sender's checksum, and two bits turned over on two links may cancel out.
 #[test]
 fn bad_links_slow_translated_flows_down_and_do_no_harm() {
-    let link = LinkSpec { loss: 0.03, duplication: 0.02, reordering: 0.1, ..LinkSpec::default() };
-    with_seeds(10, &Run { flows: 10, action: Action::Nat, link });
+    let link = LinkSpec { corruption: 0.0, ..bad_link() };
+    with_seeds(10, &Run { flows: 10, action: Action::Nat, link, ..Run::default() });
+}
+
+#[test]
+fn flows_accepted_early_are_byte_exact_and_leave_nothing_behind() {
+    with_seeds(10, &Run { accept: Accept::Early, ..Run::default() });
+}
+
+#[test]
+fn bad_links_slow_flows_accepted_early_down_and_do_no_harm() {
+    with_seeds(10, &Run { flows: 10, accept: Accept::Early, link: bad_link(), ..Run::default() });
+}
+
+#[test]
+fn rfc4987_spoofed_syns_cost_next_to_nothing_and_keep_no_client_out() {
+    with_seeds(5, &Run { syn_cookies_above: 10, spoofed: 20_000, ..Run::default() });
 }

@@ -10,14 +10,16 @@ use pnat_dataplane::route::PortInfo;
 use pnat_dataplane::worker::{Outputs, Setup, SynCookies, Worker, WorkerStats};
 use pnat_proxy::filter::{Chains, Services};
 use pnat_proxy::reactor::{self, Reactor};
-use pnat_shared::config::{self, Action, Policy, Transport};
+use pnat_shared::config::{self, Accept, Action, Match, Policy, Rule, Transport};
 use pnat_shared::flow::WorkerId;
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::loopback::{FromProxy, ToProxy};
+use pnat_shared::stats::Counter;
 use pnat_shared::testkit::{Link, LinkSpec, Random, VecFrame, VecPool};
 use pnat_shared::time::{Duration, Instant};
-use pnat_shared::wire::arp;
 use pnat_shared::wire::ethernet::{self, Mac};
+use pnat_shared::wire::tcp::{Flags, Header, Options, Seq};
+use pnat_shared::wire::{arp, ip};
 
 use crate::host::{Host, read};
 
@@ -27,6 +29,8 @@ const OUTSIDE: usize = 1;
 const SERVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 18, 5, 10), 80);
 const PUBLIC: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 const WINDOW: u32 = 128 * 1024;
+/// How long spoofed SYNs go on.
+const FLOOD: Duration = Duration::from_millis(250);
 /// Longer than any run takes.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -35,12 +39,30 @@ const PATIENCE: Duration = Duration::from_secs(600);
 pub(crate) struct Run {
     pub(crate) flows: u8,
     pub(crate) action: Action,
+    pub(crate) accept: Accept,
+    /// [`config::Proxy::syn_cookies_above`].
+    pub(crate) syn_cookies_above: u32,
+    /// SYNs from addresses that are nobody's: a quarter before the first client's, the others within a quarter of a second.
+    pub(crate) spoofed: u32,
     /// Each of the four directions between gateway and hosts.
     pub(crate) link: LinkSpec,
 }
 
+impl Default for Run {
+    fn default() -> Self {
+        Self {
+            flows: 20,
+            action: Action::Proxy,
+            accept: Accept::Late,
+            syn_cookies_above: u32::MAX,
+            spoofed: 0,
+            link: LinkSpec::default(),
+        }
+    }
+}
+
 pub(crate) struct World {
-    action: Action,
+    run: Run,
     now: Instant,
     random: Random,
     workers: Vec<Worker<VecFrame, VecPool>>,
@@ -57,17 +79,28 @@ impl World {
     pub(crate) fn new(run: &Run, seed: u64) -> Self {
         let now = Instant::from_secs(1);
         let mut random = Random::new(seed);
-        let policy = Arc::new(Policy { rules: Vec::new(), default_action: run.action, filters: Vec::new() });
+        let rule = Rule {
+            name: "all".to_owned(),
+            matching: Match::default(),
+            action: run.action,
+            accept: run.accept,
+            congestion: [None; 2],
+            filters: Vec::new(),
+        };
+        let policy = Policy { rules: vec![rule], default_action: Action::Nat, filters: Vec::new() };
+        let policy = Arc::new(policy);
         let shards = Shards::new(CORES as u8, CORES as u8, seed);
         let worker = |me: usize| {
-            let setup = setup(me as u8, &shards, Snapshot { generation: 1, policy: policy.clone() });
+            let snapshot = Snapshot { generation: 1, policy: policy.clone() };
+            let setup = setup(me as u8, &shards, snapshot, run.syn_cookies_above);
             let stats = Arc::new(WorkerStats::new(2));
             Worker::new(setup, VecPool::endless(), stats, now)
         };
         let reactor = |_| {
             let mut reactor = Reactor::new(&proxy(), CORES, Services::default(), Arc::default(), now);
-            let chains = Arc::new(Chains::new(Vec::new(), WINDOW));
-            reactor.set_policy(reactor::Snapshot { generation: 1, rules: Vec::new(), chains }, 1);
+            let chains = Arc::new(Chains::new(vec![Vec::new()], WINDOW));
+            let rules = vec!["all".into()];
+            reactor.set_policy(reactor::Snapshot { generation: 1, rules, chains }, 1);
             reactor
         };
         let clients = (0..run.flows).map(|n| {
@@ -77,9 +110,15 @@ impl World {
         });
         let clients = clients.collect();
         let mut link = || Link::new(run.link.clone(), random.number());
-        let (outward, inward) = ([link(), link()], [link(), link()]);
+        let (outward, mut inward) = ([link(), link()], [link(), link()]);
+        for n in 0..run.spoofed {
+            let before = run.spoofed / 4;
+            let at =
+                if n < before { Instant::ZERO } else { now + FLOOD * (n - before) / (run.spoofed - before) };
+            inward[INSIDE].send(spoofed_syn(&mut random), at);
+        }
         Self {
-            action: run.action,
+            run: run.clone(),
             now,
             workers: (0..CORES).map(worker).collect(),
             reactors: (0..CORES).map(reactor).collect(),
@@ -113,10 +152,31 @@ impl World {
             }
         }
         let opened: u64 = self.reactors.iter().map(|reactor| reactor.stats().opened_tcp.value()).sum();
-        if (self.action == Action::Proxy) != (opened >= self.clients.len() as u64) {
-            return Err(format!("{opened} pairs for {} flows by {:?}", self.clients.len(), self.action));
+        if (self.run.action == Action::Proxy) != (opened >= self.clients.len() as u64) {
+            return Err(format!("{opened} pairs for {} flows by {:?}", self.clients.len(), self.run.action));
         }
-        Ok(())
+        self.judge_cookies()
+    }
+
+    /// What went by cookies, and what spoofed SYNs cost: a worker opens no more flows for them than it takes to notice.
+    fn judge_cookies(&self) -> Result<(), String> {
+        let clients = self.clients.len() as u64;
+        let sum = |of: fn(&WorkerStats) -> &Counter| -> u64 {
+            self.workers.iter().map(|worker| of(worker.stats()).value()).sum()
+        };
+        let [sent, accepted] = [sum(|stats| &stats.cookies_sent), sum(|stats| &stats.cookies_accepted)];
+        let opened = sum(|stats| &stats.opened);
+        let most = clients + CORES as u64 * (u64::from(self.run.syn_cookies_above) + 1);
+        let told =
+            format!("{sent} cookies sent, {accepted} accepted, {opened} flows opened for {clients} clients");
+        let is_right = if self.run.accept == Accept::Early {
+            accepted >= clients && opened == accepted
+        } else if self.run.spoofed > 0 {
+            accepted > 0 && sent >= u64::from(self.run.spoofed) * 9 / 10 && opened <= most
+        } else {
+            sent == 0 && accepted == 0
+        };
+        if is_right { Ok(()) } else { Err(told) }
     }
 
     fn is_over(&self) -> bool {
@@ -237,6 +297,44 @@ impl World {
     }
 }
 
+/// A SYN to the server from a neighbor that does not exist.
+fn spoofed_syn(random: &mut Random) -> VecFrame {
+    let src = Ipv4Addr::new(10, 77, 1, 100 + random.below(100) as u8);
+    let syn = Header {
+        src_port: random.number() as u16,
+        dst_port: SERVER.port(),
+        seq: Seq(random.number() as u32),
+        flags: Flags::SYN,
+        window: 64_240,
+        options: Options {
+            mss: Some(1460),
+            window_scale: Some(7),
+            sack_permitted: true,
+            timestamps: Some((random.number() as u32, 0)),
+            ..Options::default()
+        },
+        ..Header::default()
+    };
+    let total_len = ip::MIN_LEN + syn.len();
+    let mut frame = VecFrame::new(&vec![0; L2_LEN + total_len]);
+    let link = ethernet::Header { dst: mac(INSIDE), src: station(INSIDE), ether_type: ethernet::TYPE_IPV4 };
+    link.write(frame.data_mut());
+    let packet = ip::Header {
+        header_len: ip::MIN_LEN,
+        total_len,
+        tos: 0,
+        id: 0,
+        fragment: ip::DONT_FRAGMENT,
+        ttl: 64,
+        protocol: 6,
+        src,
+        dst: *SERVER.ip(),
+    };
+    packet.write(&mut frame.data_mut()[L2_LEN..]);
+    syn.write(&mut frame.data_mut()[L2_LEN + ip::MIN_LEN..], src, *SERVER.ip());
+    frame
+}
+
 fn answer(port: usize, asked: &arp::Message) -> VecFrame {
     let mut frame = VecFrame::new(&[0; L2_LEN + arp::LEN]);
     let (dst, src) = (mac(port), station(port));
@@ -262,7 +360,7 @@ const fn station(port: usize) -> Mac {
     Mac([2, 0, 0, 0, 1, port as u8])
 }
 
-fn setup(me: u8, shards: &Shards, policy: Snapshot) -> Setup {
+fn setup(me: u8, shards: &Shards, policy: Snapshot, syn_cookies_above: u32) -> Setup {
     let port = |port: usize, addr: Ipv4Addr, gateway| PortInfo {
         mac: mac(port),
         mtu: 1500,
@@ -289,7 +387,7 @@ fn setup(me: u8, shards: &Shards, policy: Snapshot) -> Setup {
         },
         policy,
         proxied_idle: Duration::from_secs(7440),
-        cookies: SynCookies { above: 1024, window: WINDOW, secret: 7 },
+        cookies: SynCookies { above: syn_cookies_above, window: WINDOW, secret: 7 },
         secret: u64::from(me),
     }
 }

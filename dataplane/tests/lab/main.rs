@@ -16,6 +16,7 @@ mod policy;
 mod arrangements;
 mod disguise;
 mod filters;
+mod flood;
 mod flow_log;
 mod interop;
 mod operation;

@@ -12,6 +12,7 @@ use pnat_shared::testkit::Random;
 
 use filters::{Pass, Scan, chains};
 
+mod connections;
 mod core;
 mod filters;
 mod peer;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         let mut peer = bench.run(&format!("smoltcp/{name}"), Allocations::Told, peer);
         bench.compare(&mut pass, &mut peer);
     }
+    bench.run("pair/connection", Allocations::Told, connections::Connections::new);
     for (name, flows) in [("1", 1), ("10k", 10_000)] {
         let gateway = || whole::Whole::new(flows, policy(Vec::new()), chains(None));
         bench.run(&format!("gateway/no_filter/{name}"), Allocations::None, gateway);

@@ -23,8 +23,8 @@ use pnat_shared::frame::Frame;
 use pnat_shared::time::Instant;
 use pnat_shared::verdict::CloseReason;
 
-use super::stage::{Half, Stage, Step};
-use super::{Call, Flow, Services, StreamFilter, Summary, Turn, Verdict, name_verdict};
+use super::stage::{Half, Shown, Stage, Step};
+use super::{Call, Flow, Services, StreamFilter, Summary, Turn, name_verdict};
 use crate::chunk::Chunk;
 
 /// What leaves a chain in one turn. The pair empties it: chunks first, then ends, then the outcome.
@@ -135,8 +135,20 @@ impl StreamChain {
             turn.out.stream(stream).push(chunk);
             return;
         }
-        self.feed(turn, stream, self.entrance(stream), chunk);
-        self.settle(turn, stream);
+        let mut at = self.watcher(stream, self.entrance(stream));
+        while let Some(stage) = at {
+            let shown = self.ask(turn, stream, stage, Some(&chunk));
+            if !shown.passes(&chunk) {
+                self.carry_out(turn, stream, stage, shown, Some(chunk));
+                return self.settle(turn, stream);
+            }
+            at = self.watcher(stream, self.after(stream, stage));
+        }
+        turn.out.stream(stream).push(chunk);
+        if self.stages.len() > 1 {
+            // One filter may have given up a wake-up that another one's held bytes had to wait for.
+            self.settle(turn, stream);
+        }
     }
 
     /// The stream has ended. Its end comes out ([`Output::ended`]) once everything held has.
@@ -172,7 +184,8 @@ impl StreamChain {
     pub(crate) fn warm(&self) -> u64 {
         let stages = self.stages.iter().fold(0, |sum, stage| {
             let [first, second] = &stage.halves;
-            sum ^ first.held.len() ^ second.held.len() ^ usize::from(first.watching) ^ stage.name.len()
+            let wakes = usize::from(first.wake.is_some()) ^ usize::from(second.wake.is_some());
+            sum ^ first.held.len() ^ second.held.len() ^ usize::from(first.watching) ^ wakes
         });
         (stages ^ self.limit ^ self.output.len()) as u64
     }
@@ -271,6 +284,19 @@ impl StreamChain {
         at: usize,
         chunk: Option<Chunk<F>>,
     ) {
+        let shown = self.ask(turn, stream, at, chunk.as_ref());
+        self.carry_out(turn, stream, at, shown, chunk);
+    }
+
+    /// Calls the filter of stage `at`.
+    #[inline]
+    fn ask<F: Frame>(
+        &mut self,
+        turn: &mut Turn<'_, Output<F>>,
+        stream: Stream,
+        at: usize,
+        chunk: Option<&Chunk<F>>,
+    ) -> Shown {
         self.output.clear();
         let mut wake = None;
         let mut call = Call {
@@ -280,18 +306,20 @@ impl StreamChain {
             output: &mut self.output,
             wake: &mut wake,
         };
-        let (may_end, stage) = (self.state == State::Open, &mut self.stages[at]);
-        let shown = stage.show(&mut call, stream, chunk.as_ref());
-        let chunk = match (chunk, shown) {
-            // What nearly all chunks come to: on as they are.
-            (Some(chunk), (0, Verdict::Pass(count)))
-                if count >= chunk.len() && !stage.half(stream).ending =>
-            {
-                return self.feed(turn, stream, self.after(stream, at), chunk);
-            }
-            (chunk, _) => chunk,
-        };
-        match stage.carry_out(&mut call, stream, shown, chunk, may_end) {
+        self.stages[at].show(&mut call, stream, chunk)
+    }
+
+    /// Does what the filter of stage `at` said about what it was shown.
+    fn carry_out<F: Frame>(
+        &mut self,
+        turn: &mut Turn<'_, Output<F>>,
+        stream: Stream,
+        at: usize,
+        shown: Shown,
+        chunk: Option<Chunk<F>>,
+    ) {
+        let may_end = self.state == State::Open;
+        match self.stages[at].carry_out(turn.flow, &mut self.output, stream, shown, chunk, may_end) {
             Step::Go { passed, released, ended } => {
                 if released || ended {
                     self.count_watching();

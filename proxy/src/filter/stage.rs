@@ -10,7 +10,7 @@ use pnat_shared::time::{Duration, Instant};
 use pnat_shared::verdict::CloseReason;
 
 use super::held::Held;
-use super::{Call, StreamFilter, Verdict};
+use super::{Call, Flow, StreamFilter, Verdict};
 use crate::chunk::Chunk;
 
 /// A wake-up comes no sooner than this after the call that asked for it.
@@ -53,8 +53,26 @@ pub(super) enum Step<F> {
         ended: bool,
     },
     Reset(CloseReason),
-    /// The answer is in [`Call::output`].
+    /// The answer is in the filter's output.
     Answer(CloseReason),
+}
+
+/// A filter's verdict, and on what.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Shown {
+    /// Bytes that earlier verdicts had left.
+    held: usize,
+    /// The stream has ended.
+    ending: bool,
+    verdict: Verdict,
+}
+
+impl Shown {
+    /// Whether all comes down to this chunk going on as it is, as nearly all chunks do.
+    #[inline]
+    pub(super) const fn passes<F: Frame>(&self, chunk: &Chunk<F>) -> bool {
+        matches!(self.verdict, Verdict::Pass(count) if count >= chunk.len()) && self.held == 0 && !self.ending
+    }
 }
 
 impl Stage {
@@ -72,13 +90,14 @@ impl Stage {
         &mut self.halves[stream as usize]
     }
 
-    /// Shows what is held and `chunk` to the filter. Answers how many bytes were held, and the verdict.
+    /// Shows what is held and `chunk` to the filter.
+    #[inline]
     pub(super) fn show<F: Frame>(
         &mut self,
         call: &mut Call<'_>,
         stream: Stream,
         chunk: Option<&Chunk<F>>,
-    ) -> (usize, Verdict) {
+    ) -> Shown {
         let half = &mut self.halves[stream as usize];
         let held = half.held.len();
         let verdict = match chunk {
@@ -91,19 +110,21 @@ impl Stage {
             }
         };
         half.wake = call.wake.map(|wake| wake.max(call.now + SOONEST_WAKE));
-        (held, verdict)
+        Shown { held, ending: half.ending, verdict }
     }
 
-    /// Carries out the verdict on what was shown: `held` bytes and `chunk`. Where the filter may not end the flow, such a
-    /// verdict means pass all.
+    /// Carries out the verdict on what was `shown`, `chunk` behind what was held. `output` is what the filter wrote. Where
+    /// the filter may not end the flow, a verdict that does means pass all.
     pub(super) fn carry_out<F: Frame>(
         &mut self,
-        call: &mut Call<'_>,
+        flow: &mut Flow,
+        output: &mut Vec<u8>,
         stream: Stream,
-        (held, verdict): (usize, Verdict),
+        shown: Shown,
         chunk: Option<Chunk<F>>,
         may_end: bool,
     ) -> Step<F> {
+        let Shown { held, verdict, .. } = shown;
         let half = &mut self.halves[stream as usize];
         let total = held + chunk.as_ref().map_or(0, Chunk::len);
         // `edited` bytes are replaced, those from there to `let_out` go on unchanged, those behind are held.
@@ -117,12 +138,12 @@ impl Stage {
         };
         let let_out = if half.ending && half.wake.is_none() { total } else { let_out };
         let replacement = match verdict {
-            Verdict::Edit(_) if !call.output.is_empty() => Some(Chunk::from_vec(std::mem::take(call.output))),
+            Verdict::Edit(_) if !output.is_empty() => Some(Chunk::from_vec(std::mem::take(output))),
             _ => None,
         };
         let [old, new] = half.split(chunk, held, edited, let_out);
         if may_end && half.held.len() > self.filter.budget() {
-            call.flow.verdict = Some(format!("holds more than {} bytes", self.filter.budget()));
+            flow.verdict = Some(format!("holds more than {} bytes", self.filter.budget()));
             return Step::Reset(CloseReason::FilterError);
         }
         let ended = half.ending && half.held.is_empty();

@@ -398,7 +398,7 @@ impl Side {
             window_scale: (kind & 1 == 0).then_some(kind >> 5),
             sack: kind & 2 == 0,
             timestamp: (kind & 4 == 0).then_some(u32::MAX),
-            ecn: kind & 8 == 0,
+            ecn: kind & 8 != 0,
         };
         Self {
             endpoint: None,

@@ -30,6 +30,7 @@ mod close;
 pub(crate) use open::{Opening, is_completing, is_opening};
 
 use std::net::SocketAddrV4;
+use std::sync::Arc;
 
 use pnat_shared::flow::{Side, Stream};
 use pnat_shared::frame::{Frame, FramePool};
@@ -64,7 +65,7 @@ pub(crate) struct Limits {
 pub(crate) struct Pair<F> {
     flow: Flow,
     masked: SocketAddrV4,
-    limits: Limits,
+    limits: Arc<Limits>,
     phase: Phase,
     /// The client's side and the server's.
     first: Endpoint<F>,
@@ -193,8 +194,9 @@ impl<F: Frame> Pair<F> {
     /// Reads something of every cache line that a segment will need; what, means nothing.
     pub(crate) fn warm(&self) -> u64 {
         let chain = self.chain.as_ref().map_or(0, StreamChain::warm);
-        let rest = self.last_seen.as_nanos() ^ self.flow.opened.as_nanos() ^ self.tally.warm();
-        rest ^ u64::from(self.limits.window) ^ chain ^ self.first.warm() ^ self.second.warm()
+        let times = self.last_seen.as_nanos() ^ self.flow.opened.as_nanos() ^ self.expiry().as_nanos();
+        let rest = u64::from(self.limits.window) ^ u64::from(self.finished[0]) ^ self.tally.warm();
+        times ^ rest ^ chain ^ self.first.warm() ^ self.second.warm()
     }
 
     /// Why the pair ended, once there is nothing left for it to do.

@@ -1,6 +1,8 @@
 //! The mirrored handshake: the server is asked as the client asks, the client is answered as the server answers. Where the
 //! client was accepted early, only the first half is left of it.
 
+use std::sync::Arc;
+
 use pnat_shared::config::{Ecn, Transport};
 use pnat_shared::flow::{Accepted, NewFlow, Side};
 use pnat_shared::frame::{Frame, FramePool};
@@ -55,7 +57,7 @@ pub(crate) fn is_completing(ack: &Header, handshake: &Accepted) -> bool {
 impl<F: Frame> Pair<F> {
     /// Asks the server in the client's words, and holds the client's SYN until there is an answer. The ACK of a client that
     /// was accepted early is to follow by [`Pair::on_segment`].
-    pub(crate) fn open(opening: Opening<'_>, limits: Limits, now: Instant) -> Self {
+    pub(crate) fn open(opening: Opening<'_>, limits: &Arc<Limits>, now: Instant) -> Self {
         let Opening { new, flow, chain, segment, quote, transport } = opening;
         let masked = mask(new.handle);
         let settings = |side: Side, open_timeout| Settings {
@@ -91,7 +93,7 @@ impl<F: Frame> Pair<F> {
         Self {
             flow,
             masked,
-            limits,
+            limits: Arc::clone(limits),
             phase: Phase::Connecting { early: new.accepted.is_some() },
             path,
             first,

@@ -27,14 +27,14 @@ impl<F: Frame> Pair<F> {
     pub(super) fn carry<P: FramePool<F>>(&mut self, stream: Stream, visit: &mut Visit<'_, F, P>) -> bool {
         let window = self.limits.window as usize;
         let (mut bytes, mut chunks) = (0, 0);
-        loop {
+        while chunks < CHUNKS && self.socket(stream.enters()).is_ready() {
             let room = window.saturating_sub(self.downstream(stream));
             let taken = self.carry_run(stream, room, CHUNKS - chunks, visit);
-            bytes += taken.bytes;
-            chunks += taken.chunks;
             if taken.chunks == 0 {
                 break;
             }
+            bytes += taken.bytes;
+            chunks += taken.chunks;
         }
         if bytes > 0 {
             self.tally.received(stream, bytes);
@@ -79,6 +79,11 @@ impl<F: Frame> Pair<F> {
             // Without a chain the flow has its record: what still comes is taken, so that FIN can come, and dropped.
             if let Some(chain) = &mut self.chain {
                 chain.push(&mut visit.turn(&mut self.flow), stream, chunk);
+                if self.socket(stream.enters()).take_urgent() {
+                    // What the chain has let out by now ends where the urgent data does, however it was edited.
+                    self.pass(visit);
+                    self.socket(!stream.enters()).mark_urgent();
+                }
             }
         }
         if run.chunks > 0 && self.chain.is_some() {

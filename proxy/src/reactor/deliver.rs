@@ -26,7 +26,7 @@ impl<F: Frame> Reactor<F> {
     /// A packet of a flow that is open, or was.
     pub(super) fn packet<P: FramePool<F>>(&mut self, frame: F, at: Instant, round: &mut Round<'_, F, P>) {
         match demux::read(frame.data()) {
-            Ok(arrival) => self.deliver(arrival, frame, at, round),
+            Ok(arrival) => self.deliver(&arrival, frame, at, round),
             Err(reason) => self.stats.drops.add(reason, 1),
         }
     }
@@ -34,7 +34,7 @@ impl<F: Frame> Reactor<F> {
     /// Hands a packet to its pair's socket; datagrams and ICMP errors go on at once, segments when the pair is visited.
     pub(super) fn deliver<P: FramePool<F>>(
         &mut self,
-        arrival: Arrival,
+        arrival: &Arrival,
         frame: F,
         at: Instant,
         round: &mut Round<'_, F, P>,
@@ -44,15 +44,19 @@ impl<F: Frame> Reactor<F> {
         };
         let slot = &mut self.slots[key];
         let visit = &mut self.bench.visit(&slot.account, round);
-        let delivered = contain(|| slot.conversation.deliver(arrival.side, arrival.body, frame, visit));
+        let delivered = contain(|| slot.conversation.deliver(arrival.side, &arrival.body, frame, visit));
         slot.cause = Some(Cause { at, taken: round.now });
         match delivered {
             Some(Ok(())) => {}
             Some(Err(reason)) => self.stats.drops.add(reason, 1),
             None => return self.bury(key, round),
         }
+        let touched = std::mem::replace(&mut slot.touched, true);
+        if !touched {
+            self.ready.push_back(key);
+        }
+        // A datagram is on its way already.
         self.emit(key, round);
-        self.touch(key);
     }
 
     /// Notes a pair for a visit, once.
@@ -63,10 +67,15 @@ impl<F: Frame> Reactor<F> {
         }
     }
 
-    /// Notes a pair whose timer has fired.
-    pub(super) fn fire(&mut self, key: u32) {
-        if let Some(slot) = self.slots.get_mut(key) {
-            slot.armed = Instant::FAR;
+    /// A pair's timer has fired: notes the pair, or winds the timer up again where what it was for has moved on meanwhile.
+    pub(super) fn fire(&mut self, key: u32, now: Instant) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        slot.armed = Instant::FAR;
+        let deadline = slot.conversation.deadline();
+        if deadline > now && deadline != Instant::FAR && !slot.dry {
+            slot.armed = deadline;
+            self.wheel.arm(key, deadline);
+        } else {
             self.touch(key);
         }
     }
@@ -87,9 +96,11 @@ impl<F: Frame> Reactor<F> {
     fn visit<P: FramePool<F>>(&mut self, key: u32, round: &mut Round<'_, F, P>) {
         let Some(slot) = self.slots.get_mut(key) else { return };
         slot.touched = false;
+        // An armed timer lies no later than what it is for; where it has fired, or was never armed, the pair knows.
+        let may_be_due = slot.armed <= round.now || slot.armed == Instant::FAR;
         let visit = &mut self.bench.visit(&slot.account, round);
         let Some(progress) = contain(|| {
-            if slot.conversation.deadline() <= visit.now {
+            if may_be_due && slot.conversation.deadline() <= visit.now {
                 slot.conversation.on_timer(visit);
             }
             slot.conversation.pump(visit)
@@ -111,6 +122,7 @@ impl<F: Frame> Reactor<F> {
             return self.remove(key, reason, round.out);
         }
         let mut deadline = slot.conversation.deadline();
+        slot.dry = progress.dry;
         if progress.dry {
             deadline = deadline.min(round.now + DRY_RETRY);
         }

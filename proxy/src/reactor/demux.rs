@@ -61,13 +61,11 @@ pub(super) fn read(frame: &[u8]) -> Result<Arrival, DropReason> {
         Some(Protocol::Tcp) => {
             let (segment, len) = tcp::Header::read(bytes)?;
             let (handle, side) = address((header.src, segment.src_port), (header.dst, segment.dst_port))?;
-            if !tcp::is_intact(bytes, header.src, header.dst) {
-                return Err(DropReason::L4Checksum);
-            }
+            let (head, text) = bytes.split_at(len);
+            let sum = tcp::verify(head, text, header.src, header.dst).ok_or(DropReason::L4Checksum)?.folded();
             if !segment.flags.are_sane() {
                 return Err(DropReason::TcpFlags);
             }
-            let sum = tcp::payload_sum(&bytes[..len], bytes.len(), header.src, header.dst).folded();
             let marked = header.is_marked();
             let body = Body::Segment { header: segment, payload: start + len..end, sum, marked };
             Ok(Arrival { handle, side, body })

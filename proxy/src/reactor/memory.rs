@@ -5,8 +5,9 @@
 //! A pair may keep as much as half of what is free, a client's pairs together as much as all of it (dynamic thresholds;
 //! Choudhury and Hahne, "Dynamic Queue Length Thresholds for Multipriority Shared-Memory Packet Switches", 1998). So one
 //! greedy client ends with half of the memory, two with a third each, and whoever takes little always finds
-//! room. Shares bound receive windows: as memory gets short, windows shrink, and as it recedes they open again. Nobody is
-//! killed for it. Text is dropped only where more was promised than came true: its sender repeats it.
+//! room. Shares bound receive windows: as memory gets short, windows shrink, and as shortage recedes they open again. Nobody
+//! is killed for it. But windows that were granted stay granted, to more pairs perhaps than there is memory for: where
+//! little is left, text beyond its pair's share is dropped, and its sender repeats it.
 //!
 //! Everything is counted in chunks, since it is they that hold memory: about 2 KB each, however few their bytes.
 
@@ -136,16 +137,18 @@ impl Memory {
             let others = self.clients[account.client].charged.saturating_sub(account.charged);
             chunks = chunks.min(free.saturating_sub(others));
         }
-        Share { bytes: chunks.max(LEAST).saturating_mul(CHUNK), chunks: self.refused_from() }
+        let chunks = chunks.max(LEAST);
+        Share { bytes: chunks.saturating_mul(CHUNK), chunks: self.refused_from(chunks) }
     }
 
-    /// The last resort, where more came than fits: pairs with some chunks get no more, and a little later nobody does.
-    const fn refused_from(&self) -> usize {
+    /// The last resort: from how many chunks on a pair with this share gets no more. The last quarter is for those who keep
+    /// little; beyond all bounds nobody gets anything.
+    const fn refused_from(&self, share: usize) -> usize {
         let most = self.most();
-        if self.kept < most {
+        if self.kept < most - most / 4 {
             usize::MAX
         } else if self.kept < most.saturating_add(most / 8) {
-            LEAST
+            share
         } else {
             0
         }
@@ -214,14 +217,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_beyond_all_bounds_is_refused_to_those_who_keep_some_and_then_to_all() {
+    fn where_little_is_left_text_beyond_a_share_is_refused_and_at_last_all_text() {
         let mut memory = memory();
         let mut accounts = [memory.open(client(1)), memory.open(client(2))];
         let mut refused = |kept| {
             memory.keep(&mut accounts[0], kept);
             memory.share(&accounts[1]).chunks
         };
-        assert_eq!([refused(799), refused(800), refused(900)], [usize::MAX, LEAST, 0]);
+        assert_eq!([refused(599), refused(600), refused(780)], [usize::MAX, 100, 10]);
+        assert_eq!([refused(800), refused(899), refused(900)], [LEAST, LEAST, 0]);
     }
 
     #[test]

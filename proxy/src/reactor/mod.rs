@@ -61,7 +61,7 @@ const VISITS: usize = 256;
 /// What a proxy core runs.
 #[derive(Debug)]
 pub struct Reactor<F: Frame> {
-    limits: Limits,
+    limits: Arc<Limits>,
     transport: Transport,
     udp_timeout: Duration,
     max_pairs: usize,
@@ -100,13 +100,13 @@ impl<F: Frame> Reactor<F> {
         now: Instant,
     ) -> Self {
         Self {
-            limits: Limits {
+            limits: Arc::new(Limits {
                 connect: settings.connect_timeout,
                 half_open: settings.half_open_timeout,
                 idle: settings.idle_timeout,
                 keepalive: settings.keepalive,
                 window: settings.window,
-            },
+            }),
             transport: settings.transport,
             udp_timeout: settings.udp_timeout,
             max_pairs: settings.pairs as usize,
@@ -174,7 +174,7 @@ impl<F: Frame> Reactor<F> {
         let mut fired = std::mem::take(&mut self.fired);
         self.wheel.expire(now, VISITS, &mut fired);
         for key in fired.drain(..) {
-            self.fire(key);
+            self.fire(key, now);
         }
         self.fired = fired;
         self.visit_ready(round);

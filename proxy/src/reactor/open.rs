@@ -61,6 +61,7 @@ impl<F: Frame> Reactor<F> {
             conversation,
             armed: Instant::FAR,
             touched: false,
+            dry: false,
             account,
             cause,
         });
@@ -71,7 +72,7 @@ impl<F: Frame> Reactor<F> {
             protocol = %new.protocol, client = %new.client, server = %new.server, public = %new.public, "flow opened"
         );
         if has_more {
-            self.deliver(arrival, frame, at, round);
+            self.deliver(&arrival, frame, at, round);
         } else {
             self.stats.packets[Side::First as usize].add(1);
             self.touch(key);
@@ -138,6 +139,6 @@ impl<F: Frame> Reactor<F> {
         let transport = snapshot.transport(new.rule, self.transport);
         let chain = snapshot.chains.stream(new.rule);
         let opening = Opening { new, flow, chain, segment, quote, transport };
-        Ok(Conversation::Tcp(Box::new(Pair::open(opening, self.limits, now))))
+        Ok(Conversation::Tcp(Box::new(Pair::open(opening, &self.limits, now))))
     }
 }

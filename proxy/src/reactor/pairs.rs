@@ -28,6 +28,8 @@ pub(super) struct Slot<F> {
     pub(super) armed: Instant,
     /// Whether its key waits for a visit.
     pub(super) touched: bool,
+    /// Its last visit found the pool dry: the timer runs for the next attempt, too.
+    pub(super) dry: bool,
     /// Holds [`Conversation::kept`] as of its last visit.
     pub(super) account: Account,
     /// The packet that the next frames are due to; `None` where time is.
@@ -87,23 +89,23 @@ impl<F: Frame> Conversation<F> {
     pub(super) fn deliver<P: FramePool<F>>(
         &mut self,
         side: Side,
-        body: Body,
+        body: &Body,
         frame: F,
         visit: &mut Visit<'_, F, P>,
     ) -> Result<(), DropReason> {
         match (self, body) {
             (Self::Tcp(pair), Body::Segment { header, payload, sum, marked }) => {
                 visit.stats.packets[side as usize].add(1);
-                let payload = Chunk::from_frame(frame, payload.start, payload.end).with_sum(sum);
+                let payload = Chunk::from_frame(frame, payload.start, payload.end).with_sum(*sum);
                 if !payload.is_empty()
                     && visit.share.chunks != usize::MAX
                     && pair.chunks() >= visit.share.chunks
                 {
-                    return pair.on_unwelcome_text(side, header, payload, visit);
+                    return pair.on_unwelcome_text(side, *header, payload, visit);
                 }
                 let payload = if visit.is_thrifty { payload.out_of_frame() } else { payload };
-                let is_mark = marked && !payload.is_empty();
-                pair.on_segment(side, &header, payload, visit)?;
+                let is_mark = *marked && !payload.is_empty();
+                pair.on_segment(side, header, payload, visit)?;
                 if is_mark {
                     pair.on_mark(side);
                 }
@@ -111,12 +113,12 @@ impl<F: Frame> Conversation<F> {
             }
             (Self::Udp(association), Body::Datagram { payload }) => {
                 visit.stats.packets[side as usize].add(1);
-                association.on_datagram(side, frame, payload, visit)
+                association.on_datagram(side, frame, payload.clone(), visit)
             }
             (conversation, Body::Icmp(complaint)) => {
                 let of_use = match conversation {
-                    Self::Tcp(pair) => pair.on_complaint(side, &complaint, visit),
-                    Self::Udp(association) => association.on_complaint(side, &complaint, visit),
+                    Self::Tcp(pair) => pair.on_complaint(side, complaint, visit),
+                    Self::Udp(association) => association.on_complaint(side, complaint, visit),
                 };
                 visit.stats.icmp_soft.add(u64::from(!of_use));
                 Ok(())

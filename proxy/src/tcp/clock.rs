@@ -3,8 +3,8 @@
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::tcp::Seq;
 
-/// After this long without a segment the peer's clock may have gone half way round (RFC 7323 section 5.5).
-const STALE: Duration = Duration::from_secs(24 * 24 * 3600);
+/// After so many seconds without a segment the peer's clock may have gone half way round (RFC 7323 section 5.5).
+const STALE: u32 = 24 * 24 * 3600;
 
 /// How long TSval stays the same.
 const TICK: Duration = Duration::from_millis(1);
@@ -15,21 +15,33 @@ const TICK: Duration = Duration::from_millis(1);
 pub(super) struct Clock {
     /// Both ends offered the option. While a SYN of ours is out this says that we offer it.
     pub(super) on: bool,
+    /// TSval at [`Instant::ZERO`].
     base: u32,
-    epoch: Instant,
     /// TS.Recent: what goes into TSecr.
     recent: u32,
-    recent_at: Instant,
+    /// When it came, in seconds.
+    recent_at: u32,
+}
+
+/// Seconds until `now`, as a small number: they last for more than a century.
+const fn seconds(now: Instant) -> u32 {
+    (now.as_millis() / 1000) as u32
 }
 
 impl Clock {
     pub(super) fn new(base: Option<u32>, now: Instant) -> Self {
-        Self { on: base.is_some(), base: base.unwrap_or(0), epoch: now, recent: 0, recent_at: now }
+        let start = now.as_millis() as u32;
+        Self {
+            on: base.is_some(),
+            base: base.unwrap_or(0).wrapping_sub(start),
+            recent: 0,
+            recent_at: seconds(now),
+        }
     }
 
     /// TSval at `now`.
     pub(super) const fn value(&self, now: Instant) -> u32 {
-        self.base.wrapping_add(now.since(self.epoch).as_millis() as u32)
+        self.base.wrapping_add(now.as_millis() as u32)
     }
 
     /// The option of a segment that leaves now.
@@ -40,12 +52,12 @@ impl Clock {
     /// TSval of the peer's SYN.
     pub(super) const fn start(&mut self, value: u32, now: Instant) {
         self.recent = value;
-        self.recent_at = now;
+        self.recent_at = seconds(now);
     }
 
     /// PAWS (RFC 7323 section 5.3, R1): whether the segment is older than one that came before.
     pub(super) fn is_old(&self, value: u32, now: Instant) -> bool {
-        self.on && Seq(value).before(Seq(self.recent)) && now.since(self.recent_at) < STALE
+        self.on && Seq(value).before(Seq(self.recent)) && !self.is_stale(now)
     }
 
     /// Whether the segment is no older than the one before it, however long ago that was.
@@ -54,9 +66,13 @@ impl Clock {
         !Seq(value).before(Seq(self.recent))
     }
 
+    const fn is_stale(&self, now: Instant) -> bool {
+        seconds(now).saturating_sub(self.recent_at) >= STALE
+    }
+
     /// Remembers the TSval of a segment that reaches down to the last ACK sent (RFC 7323 section 4.3).
     pub(super) fn remember(&mut self, value: u32, now: Instant) {
-        if !Seq(value).before(Seq(self.recent)) || now.since(self.recent_at) >= STALE {
+        if !Seq(value).before(Seq(self.recent)) || self.is_stale(now) {
             self.start(value, now);
         }
     }
@@ -64,8 +80,7 @@ impl Clock {
     /// The last moment at which the echoed value can have been written; `None` where that has not come or is long past.
     pub(super) fn echoed(&self, echo: u32, now: Instant) -> Option<Instant> {
         let age = u64::try_from(Seq(self.value(now)).distance(Seq(echo))).ok().filter(|ms| *ms <= 60_000)?;
-        let shown = now.since(self.epoch).as_millis() as u64;
-        let at = self.epoch + Duration::from_millis(shown.checked_sub(age)?);
+        let at = Instant::from_millis(now.as_millis().checked_sub(age)?);
         Some(at + (TICK - Duration::from_nanos(1)))
     }
 }
@@ -89,7 +104,7 @@ mod tests {
         let mut clock = Clock::new(Some(0), ZERO);
         clock.start(5, ZERO);
         assert!(clock.is_old(4, ZERO) && !clock.is_old(5, ZERO) && clock.is_old(u32::MAX, ZERO));
-        assert!(!clock.is_old(4, ZERO + STALE));
+        assert!(!clock.is_old(4, ZERO + Duration::from_secs(u64::from(STALE))));
         clock.remember(4, ZERO);
         assert_eq!(clock.stamp(ZERO), Some((0, 5)));
     }

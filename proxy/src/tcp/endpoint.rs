@@ -16,6 +16,7 @@ use super::path::Path;
 use super::recv::{Owed, Receiver};
 use super::send::Sender;
 use super::timer::{Timers, fires};
+use super::urgent::Marks;
 use crate::chunk::Chunk;
 
 /// How long after the last segment an endpoint gives spare memory back.
@@ -163,6 +164,7 @@ pub struct Endpoint<F> {
     pub(super) recv: Receiver<F>,
     pub(super) timers: Timers,
     pub(super) path: Path,
+    pub(super) urgent: Option<Box<Marks>>,
     /// A SYN or SYN-ACK is to be sent.
     pub(super) syn_due: bool,
     /// How many were sent.
@@ -247,6 +249,7 @@ impl<F: Frame> Endpoint<F> {
             recv: Receiver::new(settings.window),
             timers: Timers::new(),
             path: Path::default(),
+            urgent: None,
             syn_due: false,
             syns: 0,
             reset: None,
@@ -260,8 +263,7 @@ impl<F: Frame> Endpoint<F> {
     /// Takes in a segment whose checksum was verified. `payload` is what follows the TCP header. An error says why the
     /// segment was not used; an answer that the RFC asks for (challenge ACK, RST) is sent all the same.
     ///
-    /// Urgent data is ordinary data here: it stays in the stream, and the pointer is not passed on (RFC 6093 advises
-    /// against its use, and middleboxes clear it).
+    /// Urgent data stays in the stream; where it ends, [`Endpoint::take_urgent`] tells.
     pub fn on_segment(&mut self, header: &Header, payload: Chunk<F>, now: Instant) -> Result<(), DropReason> {
         if self.is_predicted(header, payload.len()) {
             self.on_predicted(header, payload, now);
@@ -325,9 +327,28 @@ impl<F: Frame> Endpoint<F> {
         self.send_segments(pool, now, budget, out)
     }
 
-    /// The next bytes in order, if any.
+    /// Whether [`Endpoint::receive`] has something.
+    #[inline]
+    pub fn is_ready(&self) -> bool {
+        !self.recv.is_drained()
+    }
+
+    /// The next bytes in order, if any: no further than to the peer's urgent mark.
     pub fn receive(&mut self) -> Option<Chunk<F>> {
-        self.recv.next()
+        if self.urgent.is_some() { self.receive_to_mark() } else { self.recv.next() }
+    }
+
+    /// Whether what [`Endpoint::receive`] has answered ends, now for the first time, where the peer's urgent data does.
+    pub fn take_urgent(&mut self) -> bool {
+        self.urgent.is_some() && self.take_mark()
+    }
+
+    /// The last byte that was queued is urgent: the peer is told as soon as it may be (RFC 6093). Where nothing is queued that
+    /// was not sent before, it is what is queued next.
+    pub fn mark_urgent(&mut self) {
+        if !matches!(self.state, State::SynHeld | State::Closed) {
+            self.set_mark();
+        }
     }
 
     /// Whether the peer's FIN has come and all bytes before it were taken by [`Endpoint::receive`].
@@ -358,6 +379,7 @@ impl<F: Frame> Endpoint<F> {
     pub fn send(&mut self, chunk: Chunk<F>) {
         if !matches!(self.state, State::SynHeld | State::Closed) {
             self.send.push(chunk);
+            self.set_due_mark();
         }
     }
 
@@ -430,7 +452,8 @@ impl<F: Frame> Endpoint<F> {
 
     /// Reads something of every cache line that a segment will need; what, means nothing.
     pub(crate) fn warm(&self) -> u64 {
-        let times = [self.timers.retransmit, self.timers.trim, self.heard, self.send.unanswered];
+        let times =
+            [self.timers.retransmit, self.timers.trim, self.heard, self.challenge_from, self.send.unanswered];
         let times = times.into_iter().fold(0, |sum, at| sum ^ at.as_nanos());
         let words = [
             self.settings.window,
@@ -441,8 +464,13 @@ impl<F: Frame> Endpoint<F> {
             self.recv.nxt.0,
             u32::from(self.recv.is_drained()),
             u32::from(self.recv.has_blocks()),
+            u32::from(self.recv.owed == Owed::Now),
+            u32::from(self.send.limited),
             u32::from(self.offer.is_some()),
             u32::from(self.peer.is_some()),
+            u32::from(self.reset.is_some()),
+            u32::from(self.state == State::Closed),
+            u32::from(self.local.port()),
         ];
         times ^ self.send.rto.warm() ^ words.into_iter().fold(0, |sum, word| sum ^ u64::from(word))
     }
@@ -527,6 +555,7 @@ impl<F: Frame> Endpoint<F> {
         self.timers = Timers::new();
         self.syn_due = false;
         self.keepalive_due = false;
+        self.urgent = None;
         self.send.clear();
         self.send.shrink();
         self.recv.owed = Owed::Nothing;

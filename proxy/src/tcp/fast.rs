@@ -21,7 +21,8 @@ impl<F: Frame> Endpoint<F> {
             Some((value, _)) => self.clock.on && self.clock.is_next(value),
             None => !self.clock.on,
         };
-        self.state == State::Established
+        len > 0
+            && self.state == State::Established
             && Flags(header.flags.0 & !Flags::PSH.0) == Flags::ACK
             && stamp_is_good
             && header.options.sack.is_empty()

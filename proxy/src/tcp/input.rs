@@ -58,9 +58,6 @@ impl<F: Frame> Endpoint<F> {
             self.clock.remember(value, now);
         }
         if opening {
-            if self.syns == 1 {
-                self.send.rto.sample(now.since(self.send.unanswered));
-            }
             self.establish(now);
         }
         self.touch(now);
@@ -69,6 +66,7 @@ impl<F: Frame> Endpoint<F> {
         if self.state == State::Closed {
             return Ok(());
         }
+        self.on_urgent(header);
         self.on_text(header, payload, now)
     }
 
@@ -166,9 +164,10 @@ impl<F: Frame> Endpoint<F> {
             return Err(DropReason::Unacceptable);
         }
         if header.ack.before(self.send.una) {
-            // Somewhat old is a reordered segment whose text is good; very old is a guess (RFC 5961 section 5).
+            // Somewhat old is a reordered segment whose text is good; older than any window, it is a guess (RFC 5961
+            // section 5.2). A window probe goes one byte beyond the window.
             let age = self.send.una.0.wrapping_sub(header.ack.0);
-            if age <= self.send.max_window.max(0xffff) {
+            if age <= self.send.max_window + 1 {
                 return Ok(());
             }
             self.challenge(now);
@@ -182,6 +181,7 @@ impl<F: Frame> Endpoint<F> {
         let news = self.send.on_ack(answered.as_ref().unwrap_or(header), bare, echoed, now);
         if self.send.una != before {
             self.on_path_progress(now);
+            self.on_mark_acked();
         }
         if self.send.flight() == 0 {
             self.timers.retransmit = Instant::FAR;

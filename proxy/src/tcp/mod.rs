@@ -9,10 +9,10 @@
 //!    |                                                                            ^
 //!  open (handshake)                                               output, segment (headers, frames)
 //!  fast (what was expected)
-//!  input (acceptability, RST, ACK) --> recovery (news, loss) --> send (what goes next), pacing (when)
+//!  input (acceptability, RST, ACK) --> recovery (news, loss) ----> send (what goes next), pacing (when)
 //!    '--> recv (order, window, ACKs)   rack, tail, undo, prr       queue (bytes)
 //!           reassembly, ranges         scoreboard, records, spans  path (MTU), timer, clock, liveness
-//!           sizing                     rate, rto, ecn
+//!           sizing, urgent             rate, rto, ecn
 //!                                      congestion: cubic (hystart), newreno, bbr
 //! ```
 
@@ -50,6 +50,7 @@ mod clock;
 mod timer;
 mod liveness;
 mod path;
+mod urgent;
 mod segment;
 
 pub use endpoint::{Endpoint, Error, Offer, Settings, State};

@@ -34,6 +34,8 @@ pub(super) struct News {
     pub(super) pipe: u32,
     /// By how much SND.UNA advances.
     pub(super) acked: u32,
+    /// It reports that a router has seen congestion (RFC 3168).
+    pub(super) marked: bool,
     /// By its timestamp it answers something that left then or before.
     pub(super) echoed: Option<Instant>,
     /// What it reports to have come twice.
@@ -75,6 +77,7 @@ impl News {
             flight,
             pipe,
             acked,
+            marked: false,
             echoed,
             repeated: None,
             bytes: 0,

@@ -41,6 +41,9 @@ impl<F: Frame> Endpoint<F> {
     /// Notes what the peer's SYN or SYN-ACK says.
     pub(super) fn meet(&mut self, syn: &Header, now: Instant) {
         let offer = Offer::of_syn(syn);
+        if syn.options.excessive_scale {
+            tracing::debug!(peer = %self.remote, "a window scale beyond 14 is taken as 14 (RFC 7323 section 2.3)");
+        }
         self.peer = Some((syn.seq, offer));
         self.recv.start(syn.seq);
         self.clock.start(offer.timestamp.unwrap_or(0), now);
@@ -85,7 +88,6 @@ impl<F: Frame> Endpoint<F> {
         // Whatever the ACK says of the window is news.
         self.send.wl1 = handshake.irs;
         self.send.wl2 = handshake.iss;
-        self.syns = 1;
         self.establish(now);
     }
 
@@ -159,15 +161,14 @@ impl<F: Frame> Endpoint<F> {
         // What our SYN said of the window holds from the peer's number on.
         self.recv.advertise(true);
         if acks {
-            if self.syns == 1 {
-                self.send.rto.sample(now.since(self.send.unanswered));
-            }
             self.establish(now);
             self.recv.owed = Owed::Now;
         } else {
             // Both opened at once (RFC 9293 figure 8): from here on our SYN acknowledges theirs.
             self.state = State::SynReceived;
             self.syn_due = true;
+            // It is not sent because the first was lost.
+            self.syns = 0;
         }
         Ok(())
     }
@@ -184,6 +185,10 @@ impl<F: Frame> Endpoint<F> {
 
     /// The peer has acknowledged our SYN.
     pub(super) fn establish(&mut self, now: Instant) {
+        // What was sent once was answered once (RFC 6298 section 3).
+        if self.syns == 1 {
+            self.send.rto.sample(now.since(self.send.unanswered));
+        }
         self.timers.life = Instant::FAR;
         self.timers.retransmit = Instant::FAR;
         self.syn_due = false;

@@ -33,10 +33,8 @@ impl<F: Frame> Endpoint<F> {
         budget: usize,
         out: &mut Vec<F>,
     ) -> bool {
-        if self.is_quiet() {
-            return true;
-        }
-        if self.is_open() {
+        let is_quiet = self.send.is_quiet();
+        if !is_quiet && self.is_open() {
             self.send.check_idle(now);
         }
         let sent_before = self.send.nxt;
@@ -52,27 +50,14 @@ impl<F: Frame> Endpoint<F> {
             };
             out.push(frame);
         }
+        if is_quiet {
+            return complete;
+        }
         if self.is_open() && self.send.nxt != sent_before && self.timers.retransmit != Instant::FAR {
             self.schedule_retransmit(now);
         }
         self.watch_shut_window(now);
         complete
-    }
-
-    /// Whether there is nothing to send, as most visits find one of a pair's sockets: for the price of a few comparisons.
-    fn is_quiet(&mut self) -> bool {
-        let quiet = self.is_open()
-            && self.reset.is_none()
-            && !self.syn_due
-            && !self.keepalive_due
-            && !self.path.is_searched()
-            && self.send.is_quiet()
-            && self.recv.owed != Owed::Now
-            && !self.recv.is_update_due();
-        if quiet {
-            self.send.rest();
-        }
-        quiet
     }
 
     fn next(&mut self, now: Instant) -> Option<Next> {
@@ -83,13 +68,19 @@ impl<F: Frame> Endpoint<F> {
             return Some(Next::Syn);
         }
         if !self.is_open() {
-            return None;
+            // What is not acceptable is answered in SYN-RECEIVED, too (RFC 9293 section 3.10.7.4).
+            let answers = self.state == State::SynReceived && self.recv.owed == Owed::Now;
+            return answers.then_some(Next::Ack);
         }
-        let options = self.options();
-        let max = usize::from(self.send.mss).saturating_sub(options).max(1);
-        let slice = self.send.next(max as u32);
-        if let Some(slice) = self.send.pace(slice, now) {
-            return Some(Next::Data(slice));
+        if self.send.is_quiet() {
+            self.send.rest();
+            debug_assert_eq!(self.send.next(u32::from(self.send.mss)), None, "quiet");
+        } else {
+            let max = usize::from(self.send.mss).saturating_sub(self.options()).max(1);
+            let slice = self.send.next(max as u32);
+            if let Some(slice) = self.send.pace(slice, now) {
+                return Some(Next::Data(slice));
+            }
         }
         if !self.recv.has_blocks()
             && let Some(slice) = self.path_probe(now)
@@ -142,6 +133,7 @@ impl<F: Frame> Endpoint<F> {
             }
             Next::Ack => {
                 let header = self.acking(self.send.nxt, Flags::ACK, now);
+                let header = self.with_urgent(header);
                 segment::write(frame, self.local, self.remote, NOT_ECT, &header, 0, |_| Sum::ZERO)
             }
         }
@@ -239,7 +231,7 @@ impl<F: Frame> Endpoint<F> {
         if slice.len > 0 && slice.seq + slice.len == self.send.queue.end() {
             flags = flags.with(Flags::PSH);
         }
-        let header = Header { seq: slice.seq, flags, ..header };
+        let header = self.with_urgent(Header { seq: slice.seq, flags, ..header });
         let queue = &mut self.send.queue;
         let len = slice.len as usize;
         let (local, remote) = (self.local, self.remote);

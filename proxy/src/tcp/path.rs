@@ -94,12 +94,7 @@ impl Search {
     }
 }
 
-impl Path {
-    /// Whether segments are shorter than they might be, and a probe may be due.
-    pub(super) const fn is_searched(&self) -> bool {
-        self.search.is_some()
-    }
-}
+impl Path {}
 
 impl<F: Frame> Endpoint<F> {
     /// What both ends and the leg's MTU allow.

@@ -10,10 +10,18 @@ use super::news::Arrival;
 /// Recoveries after which the reordering window shrinks again (section 6.2, step 4).
 const PERSIST: u8 = 16;
 
+/// Of the transmissions that have arrived, that which left last: when it did, and where it ended (RACK.xmit_ts, end_seq).
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Newest {
+    pub(super) sent: Instant,
+    pub(super) end: Seq,
+    /// Its bytes had been sent before.
+    pub(super) again: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct Rack {
-    /// Of the transmissions that have arrived, when that which left last did, and where it ended (RACK.xmit_ts, end_seq).
-    newest: (Instant, Seq),
+    newest: Newest,
     /// How long that one took.
     rtt: Duration,
     /// Segments were seen to arrive in another order than they left in.
@@ -31,7 +39,7 @@ pub(super) struct Rack {
 impl Default for Rack {
     fn default() -> Self {
         Self {
-            newest: (Instant::ZERO, Seq(0)),
+            newest: Newest { sent: Instant::ZERO, end: Seq(0), again: false },
             rtt: Duration::ZERO,
             reordering: false,
             quarters: 1,
@@ -48,8 +56,8 @@ impl Rack {
         !self.reordering && self.quarters == 1
     }
 
-    pub(super) const fn newest(&self) -> (Instant, Seq) {
-        self.newest
+    pub(super) const fn newest(&self) -> &Newest {
+        &self.newest
     }
 
     pub(super) const fn rtt(&self) -> Duration {
@@ -58,8 +66,8 @@ impl Rack {
 
     /// Steps 2 and 3.
     pub(super) fn on_arrival(&mut self, arrival: &Arrival, reordered: bool, now: Instant) {
-        if arrival.is_after(self.newest.0, self.newest.1) {
-            self.newest = (arrival.tx.sent, arrival.end);
+        if arrival.is_after(self.newest.sent, self.newest.end) {
+            self.newest = Newest { sent: arrival.tx.sent, end: arrival.end, again: arrival.again };
             self.rtt = now.since(arrival.tx.sent);
         }
         self.reordering |= reordered;

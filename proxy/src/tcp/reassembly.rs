@@ -27,9 +27,68 @@ impl<F: Frame> Piece<F> {
     }
 }
 
-/// Sorted, disjoint pieces, none of them empty, all beyond the next expected byte.
+/// What came out of order. Most connections never see anything of the kind, and pay for a pointer.
 #[derive(Debug)]
 pub(super) struct Reassembly<F> {
+    held: Option<Box<Held<F>>>,
+}
+
+impl<F: Frame> Reassembly<F> {
+    pub(super) const fn new() -> Self {
+        Self { held: None }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.held.as_ref().is_none_or(|held| held.pieces.is_empty())
+    }
+
+    pub(super) fn pieces(&self) -> usize {
+        self.held.as_ref().map_or(0, |held| held.pieces.len())
+    }
+
+    /// Behind the last byte held.
+    pub(super) fn end(&self) -> Option<Seq> {
+        self.held.as_ref()?.pieces.back().map(Piece::end)
+    }
+
+    /// Takes in what of `chunk` is not here yet, in at most `limit` pieces altogether.
+    pub(super) fn insert(&mut self, seq: Seq, chunk: Chunk<F>, limit: usize) -> Result<(), DropReason> {
+        self.held.get_or_insert_with(|| Box::new(Held::new())).insert(seq, chunk, limit)
+    }
+
+    /// The first piece, if it begins at or before `next`: what of it lies behind `next`, perhaps nothing.
+    pub(super) fn pop(&mut self, next: Seq) -> Option<Chunk<F>> {
+        self.held.as_mut()?.pop(next)
+    }
+
+    /// The blocks for the next ACK.
+    pub(super) fn sack_blocks(&self) -> SackBlocks {
+        self.held.as_ref().map_or_else(SackBlocks::default, |held| held.sack_blocks())
+    }
+
+    /// Memory held, in bytes.
+    pub(super) fn footprint(&self) -> usize {
+        self.held.as_ref().map_or(0, |held| size_of::<Held<F>>() + held.footprint())
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.held = None;
+    }
+
+    /// Gives unused memory back.
+    pub(super) fn shrink(&mut self) {
+        if self.is_empty() {
+            self.held = None;
+        } else if let Some(held) = &mut self.held {
+            held.pieces.shrink_to_fit();
+            held.runs.shrink();
+        }
+    }
+}
+
+/// Sorted, disjoint pieces, none of them empty, all beyond the next expected byte.
+#[derive(Debug)]
+struct Held<F> {
     pieces: VecDeque<Piece<F>>,
     /// What `pieces` cover.
     runs: Ranges,
@@ -37,26 +96,12 @@ pub(super) struct Reassembly<F> {
     recent: [Option<Seq>; 4],
 }
 
-impl<F: Frame> Reassembly<F> {
-    pub(super) fn new() -> Self {
+impl<F: Frame> Held<F> {
+    fn new() -> Self {
         Self { pieces: VecDeque::new(), runs: Ranges::default(), recent: [None; 4] }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.pieces.is_empty()
-    }
-
-    pub(super) fn pieces(&self) -> usize {
-        self.pieces.len()
-    }
-
-    /// Behind the last byte held.
-    pub(super) fn end(&self) -> Option<Seq> {
-        self.pieces.back().map(Piece::end)
-    }
-
-    /// Takes in what of `chunk` is not here yet, in at most `limit` pieces altogether.
-    pub(super) fn insert(&mut self, seq: Seq, chunk: Chunk<F>, limit: usize) -> Result<(), DropReason> {
+    fn insert(&mut self, seq: Seq, chunk: Chunk<F>, limit: usize) -> Result<(), DropReason> {
         let mut rest = Some((seq, chunk));
         let mut index = match self.pieces.back() {
             Some(back) if back.end().after(seq) => {
@@ -113,8 +158,7 @@ impl<F: Frame> Reassembly<F> {
         self.recent = recent;
     }
 
-    /// The first piece, if it begins at or before `next`: what of it lies behind `next`, perhaps nothing.
-    pub(super) fn pop(&mut self, next: Seq) -> Option<Chunk<F>> {
+    fn pop(&mut self, next: Seq) -> Option<Chunk<F>> {
         if self.pieces.front()?.start.after(next) {
             return None;
         }
@@ -127,8 +171,7 @@ impl<F: Frame> Reassembly<F> {
         Some(piece.chunk)
     }
 
-    /// The blocks for the next ACK.
-    pub(super) fn sack_blocks(&self) -> SackBlocks {
+    fn sack_blocks(&self) -> SackBlocks {
         let mut blocks = SackBlocks::default();
         for at in self.recent.into_iter().flatten() {
             if let Some((left, right)) = self.runs.containing(at)
@@ -140,20 +183,9 @@ impl<F: Frame> Reassembly<F> {
         blocks
     }
 
-    /// Memory held, in bytes.
-    pub(super) fn footprint(&self) -> usize {
+    fn footprint(&self) -> usize {
         let chunks: usize = self.pieces.iter().map(|piece| piece.chunk.footprint()).sum();
         chunks + self.pieces.capacity() * size_of::<Piece<F>>()
-    }
-
-    pub(super) fn clear(&mut self) {
-        *self = Self::new();
-    }
-
-    /// Gives unused memory back.
-    pub(super) fn shrink(&mut self) {
-        self.pieces.shrink_to_fit();
-        self.runs.shrink();
     }
 }
 
@@ -182,7 +214,7 @@ mod tests {
     fn the_number_of_pieces_is_bounded() {
         let mut reassembly = Reassembly::new();
         let refused = (0..1000).filter(|n| reassembly.insert(Seq(n * 2), chunk(b"x"), 64).is_err()).count();
-        assert_eq!((reassembly.pieces.len(), refused), (64, 936));
+        assert_eq!((reassembly.pieces(), refused), (64, 936));
     }
 
     proptest! {

@@ -82,9 +82,9 @@ impl<F: Frame> Sender<F> {
         if self.loss.is_some() || self.dup_acks > 0 || self.phase != Phase::Open {
             self.recover(&mut news);
         }
-        let ece = self.heed_mark(header, flight, now);
+        news.marked = self.heed_mark(header, flight, now);
         if news.bytes > 0 {
-            self.tell(&news, ece);
+            self.tell(&news);
         }
         acked > 0 || (self.sack && news.bytes > 0)
     }
@@ -103,7 +103,7 @@ impl<F: Frame> Sender<F> {
     }
 
     /// Congestion control hears of it.
-    fn tell(&mut self, news: &News, ece: bool) {
+    fn tell(&mut self, news: &News) {
         self.congestion.on_ack(&Acked {
             now: news.now,
             delivered: news.bytes,
@@ -118,7 +118,7 @@ impl<F: Frame> Sender<F> {
             una: self.una,
             nxt: self.nxt,
             phase: self.phase,
-            ece,
+            ece: news.marked,
         });
     }
 
@@ -257,12 +257,12 @@ impl<F: Frame> Sender<F> {
             return self.detect_by_duplicates(news.acked);
         }
         let Some(loss) = &mut self.loss else { return 0 };
+        if let Some(newest) = &news.newest {
+            loss.rack.on_arrival(newest, news.reordered, news.now);
+        }
         if loss.board.is_clean() {
             loss.rack.deadline = Instant::FAR;
             return 0;
-        }
-        if let Some(newest) = &news.newest {
-            loss.rack.on_arrival(newest, news.reordered, news.now);
         }
         self.detect_late(news.now)
     }

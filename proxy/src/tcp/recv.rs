@@ -291,6 +291,22 @@ impl<F: Frame> Receiver<F> {
         Some(chunk)
     }
 
+    /// As [`Receiver::next`], but at most so many bytes.
+    pub(super) fn next_of(&mut self, most: usize) -> Option<Chunk<F>> {
+        let mut chunk = self.ready.pop_front()?;
+        if chunk.len() > most {
+            self.ready.push_front(chunk.copy_from(most));
+            chunk.truncate(most);
+        }
+        self.ready_bytes -= chunk.len();
+        Some(chunk)
+    }
+
+    /// Number of the next byte that [`Receiver::next`] answers.
+    pub(super) fn unread(&self) -> Seq {
+        self.nxt - self.ready_bytes as u32 - u32::from(self.finished)
+    }
+
     pub(super) fn is_drained(&self) -> bool {
         self.ready.is_empty()
     }

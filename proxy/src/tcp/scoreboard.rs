@@ -17,6 +17,7 @@ use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::tcp::Seq;
 
 use super::news::{Arrival, News};
+use super::rack::Newest;
 use super::records::{Records, Transmission};
 use super::spans::Spans;
 
@@ -203,12 +204,12 @@ impl Scoreboard {
     pub(super) fn detect(
         &mut self,
         records: &Records,
-        newest: (Instant, Seq),
+        newest: &Newest,
         wait: Duration,
         now: Instant,
     ) -> (u32, Option<Instant>) {
         self.wake(records.base());
-        let (sent, end) = newest;
+        let Newest { sent, end, again } = *newest;
         let before = self.lost.bytes();
         let mut late = false;
         while let Some((left, right)) = self.next_trusted(records) {
@@ -226,7 +227,8 @@ impl Scoreboard {
         }
         while let Some((at, left, right)) = self.order.front().copied() {
             if self.resent_at(at, left, right).is_some() {
-                if at > sent || (at == sent && !right.before(end)) {
+                // New data that left at the same time left first, whatever the numbers say.
+                if at > sent || (at == sent && !(again && right.before(end))) {
                     break;
                 }
                 if at + wait > now {

@@ -197,7 +197,9 @@ impl<F: Frame> Sender<F> {
         self.una + self.window
     }
 
-    /// Whether [`Sender::next`] would find nothing, and nothing that waits for the peer's window either.
+    /// Whether [`Sender::next`] finds nothing, for the price of a few comparisons: so most visits find one of a pair's
+    /// sockets. False wherever in doubt.
+    #[inline]
     pub(super) fn is_quiet(&self) -> bool {
         self.nxt == self.limit() && self.tail != Tail::Due && !self.probe && self.is_clean()
     }

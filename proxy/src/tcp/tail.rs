@@ -115,10 +115,10 @@ impl<F: Frame> Sender<F> {
             self.tail = Tail::Idle;
         } else if self.una.after(end) {
             // Nobody has reported that the probe came twice: it has itself repaired a loss, which tells of congestion all
-            // the same.
+            // the same. What was in flight then is not known any more, but the window is.
             self.tail = Tail::Idle;
             if self.phase == Phase::Open {
-                self.congestion.on_loss(news.flight, news.now);
+                self.congestion.on_loss(self.congestion.window(), news.now);
                 self.ecn.on_reduced(self.nxt);
                 self.congestion.on_recovered(news.now);
             }

@@ -18,6 +18,8 @@ use super::frames::{CountedFrame, CountingPool};
 pub(crate) struct Task {
     /// Bytes that it writes.
     pub(crate) text: Vec<u8>,
+    /// How many times it writes them again.
+    pub(crate) repeats: usize,
     /// Closes its stream only after it has read the other's end.
     pub(crate) closes_last: bool,
     /// Aborts once it has read this many bytes.
@@ -123,6 +125,10 @@ impl End {
         self.read(now);
         if self.task.aborts_after.is_some_and(|bytes| self.read.len() >= bytes) {
             self.socket.abort();
+        }
+        if self.written == self.task.text.len() && self.task.repeats > 0 {
+            self.task.repeats -= 1;
+            self.written = 0;
         }
         let all_written = self.written == self.task.text.len();
         if all_written && !self.closed && (!self.task.closes_last || self.socket.is_receive_finished()) {

@@ -6,6 +6,8 @@
 //!           <--link--         <--link--
 //! ```
 
+#![allow(dead_code, reason = "every test binary uses its own part of this")]
+
 mod end;
 mod frames;
 
@@ -13,7 +15,7 @@ pub(crate) use end::{End, Task};
 pub(crate) use frames::{CountedFrame, CountingPool};
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use pnat_proxy::filter::{Chains, Services};
@@ -46,6 +48,10 @@ pub(crate) struct Run {
     pub(crate) tasks: Vec<[Task; 2]>,
     /// A flow starts this long after the one before.
     pub(crate) stagger: Duration,
+    /// Largest receive window of the reactor's sockets, in bytes.
+    pub(crate) window: u32,
+    /// The first so many flows are one client's; each other one has a client of its own.
+    pub(crate) greedy: u32,
 }
 
 /// What came of it all.
@@ -55,6 +61,8 @@ pub(crate) struct Report {
     pub(crate) outcomes: Vec<Outcome>,
     /// Most frames that lived at a time.
     pub(crate) most_frames: usize,
+    /// Most chunks that pairs kept at a time.
+    pub(crate) most_kept: u64,
     /// Until nothing was left to happen.
     pub(crate) took: Duration,
 }
@@ -66,6 +74,8 @@ pub(crate) struct Outcome {
     pub(crate) read: [Vec<u8>; 2],
     /// What the worker was told; a flow of which packets are late may be opened, and end, again.
     pub(crate) closed: Vec<CloseReason>,
+    /// When the worker was told first, since the begin of all.
+    pub(crate) ended: Duration,
 }
 
 /// The simulated world.
@@ -82,7 +92,9 @@ struct World {
     /// Flows that the worker has a binding for.
     bindings: BTreeSet<u32>,
     closed: HashMap<u32, Vec<CloseReason>>,
+    ended: HashMap<u32, Instant>,
     most_frames: usize,
+    most_kept: u64,
 }
 
 const fn handle(slot: u32) -> Handle {
@@ -98,6 +110,8 @@ impl Run {
             chains: Arc::new(Chains::new(Vec::new(), WINDOW)),
             tasks,
             stagger: Duration::from_millis(1),
+            window: WINDOW,
+            greedy: 0,
         }
     }
 
@@ -105,23 +119,40 @@ impl Run {
     pub(crate) fn simulate(&self, seed: u64) -> Report {
         let mut world = World::new(self, seed);
         let mut started = 0;
-        loop {
-            while started < self.tasks.len() && world.now >= START + self.stagger * started as u32 {
-                world.start(started as u32, self);
-                started += 1;
-            }
-            world.step(self);
-            let mut next = world.next_event();
-            if started < self.tasks.len() {
-                next = next.min(START + self.stagger * started as u32);
-            }
-            if next == Instant::FAR {
-                break;
-            }
-            world.now = next.max(world.now + Duration::from_nanos(1));
+        while self.advance(&mut world, &mut started) {
             assert!(world.now.since(START) < Duration::from_secs(3600), "does not end: {:#?}", world.stuck());
         }
         world.conclude(self.tasks.len() as u32)
+    }
+
+    /// Runs for some time, and shows the reactor after every step.
+    pub(crate) fn watch(
+        &self,
+        seed: u64,
+        time: Duration,
+        mut look: impl FnMut(Duration, &Reactor<CountedFrame>),
+    ) {
+        let mut world = World::new(self, seed);
+        let mut started = 0;
+        while world.now.since(START) < time && self.advance(&mut world, &mut started) {
+            look(world.now.since(START), &world.reactor);
+        }
+    }
+
+    /// Does what is due and goes on to when there is something to do again; answers whether there is. `started` counts
+    /// flows.
+    fn advance(&self, world: &mut World, started: &mut usize) -> bool {
+        while *started < self.tasks.len() && world.now >= START + self.stagger * *started as u32 {
+            world.start(*started as u32, self);
+            *started += 1;
+        }
+        world.step(self);
+        let mut next = world.next_event();
+        if *started < self.tasks.len() {
+            next = next.min(START + self.stagger * *started as u32);
+        }
+        world.now = next.max(world.now + Duration::from_nanos(1));
+        next != Instant::FAR
     }
 }
 
@@ -135,7 +166,7 @@ impl World {
             idle_timeout: Duration::from_secs(600),
             keepalive: Duration::from_secs(30),
             udp_timeout: Duration::from_secs(60),
-            window: WINDOW,
+            window: run.window,
             ring: 1024,
             syn_cookies_above: 1024,
             transport: Transport::default(),
@@ -156,7 +187,9 @@ impl World {
             ends: HashMap::new(),
             bindings: BTreeSet::new(),
             closed: HashMap::new(),
+            ended: HashMap::new(),
             most_frames: 0,
+            most_kept: 0,
         }
     }
 
@@ -192,15 +225,16 @@ impl World {
         let mut input = Vec::new();
         for side in 0..2 {
             while let Some(frame) = self.inward[side].receive(self.now) {
-                input.extend(self.worker(frame));
+                input.extend(self.worker(frame, run));
             }
         }
         self.reactor.on_burst(&mut input, &mut self.pool, self.now, &mut self.out);
         self.reactor.on_timer(&mut self.pool, self.now, &mut self.out);
         self.most_frames = self.most_frames.max(self.pool.living());
+        self.most_kept = self.most_kept.max(self.reactor.stats().kept.value());
         for view in self.reactor.pairs(self.now).take(20) {
             // A window per stream, and the chunk that reached it.
-            assert!(view.held <= 2 * (WINDOW as usize + 4096), "{view:?}");
+            assert!(view.held <= 2 * (run.window as usize + 4096), "{view:?}");
         }
         for message in std::mem::take(self.out.worker(WorkerId(0))) {
             match message {
@@ -213,13 +247,14 @@ impl World {
                 FromProxy::Closed { handle, reason } => {
                     self.bindings.remove(&handle.slot);
                     self.closed.entry(handle.slot).or_default().push(reason);
+                    self.ended.entry(handle.slot).or_insert(self.now);
                 }
             }
         }
     }
 
     /// What a worker makes of a packet from an end: it knows the flow, or opens one for a client's SYN, or drops it.
-    fn worker(&mut self, frame: CountedFrame) -> Option<ToProxy<CountedFrame>> {
+    fn worker(&mut self, frame: CountedFrame, run: &Run) -> Option<ToProxy<CountedFrame>> {
         let packet = ip::Header::read(&frame.data()[L2_LEN..]).ok()?;
         let bytes = &frame.data()[L2_LEN + ip::MIN_LEN..];
         let (segment, _) = Header::read(bytes).ok()?;
@@ -234,10 +269,11 @@ impl World {
         }
         self.bindings.insert(handle.slot);
         let addr = SocketAddr::from(([10, 0, 0, 1], 80));
+        let owner = if handle.slot < run.greedy { 0 } else { handle.slot + 1 };
         let flow = NewFlow {
             handle,
             protocol: Protocol::Tcp,
-            client: addr,
+            client: SocketAddr::from((Ipv4Addr::from_bits(0x0a01_0000 + owner), 40_000)),
             server: addr,
             public: addr,
             policy: 1,
@@ -294,11 +330,12 @@ impl World {
             .map(|slot| {
                 let mut read = |side| self.ends.remove(&(slot, side)).map(|end| end.read).unwrap_or_default();
                 let read = [read(0), read(1)];
-                Outcome { read, closed: self.closed.remove(&slot).unwrap_or_default() }
+                let ended = self.ended.get(&slot).map_or(Duration::MAX, |at| at.since(START));
+                Outcome { read, closed: self.closed.remove(&slot).unwrap_or_default(), ended }
             })
             .collect();
         drop((self.ends, self.inward, self.outward, self.reactor, self.out));
         assert_eq!(self.pool.living(), 0, "frames that never came back");
-        Report { outcomes, most_frames: self.most_frames, took }
+        Report { outcomes, most_frames: self.most_frames, most_kept: self.most_kept, took }
     }
 }

@@ -110,6 +110,9 @@ fn describe_segment(body: &[u8]) -> String {
         let _ = write!(words, "ack={} ", header.ack.0);
     }
     let _ = write!(words, "win={} ", header.window);
+    if header.flags.has(Flags::URG) {
+        let _ = write!(words, "up={} ", header.urgent);
+    }
     let options = header.options;
     let mut option = |name: &str, value: Option<u32>| {
         if let Some(value) = value {
@@ -153,7 +156,7 @@ fn payload(bytes: &[u8]) -> String {
     }
 }
 
-/// A segment by words: `SYN ACK seq=900 ack=101 win=64000 mss=1460 ws=7 sack ts=5/1`, `data=text` or `fill=1000`.
+/// A segment by words: `SYN ACK seq=900 ack=101 win=64000 mss=1460 ws=7 sack ts=5/1 up=3`, `data=text` or `fill=1000`.
 pub fn parse_segment(words: &[&str]) -> (tcp::Header, Vec<u8>) {
     let mut header = tcp::Header { window: 64_000, ..tcp::Header::default() };
     let mut payload = Vec::new();
@@ -165,6 +168,10 @@ pub fn parse_segment(words: &[&str]) -> (tcp::Header, Vec<u8>) {
             "ACK" => header.flags = header.flags.with(Flags::ACK),
             "FIN" => header.flags = header.flags.with(Flags::FIN),
             "RST" => header.flags = header.flags.with(Flags::RST),
+            "up" => {
+                header.flags = header.flags.with(Flags::URG);
+                header.urgent = u16::try_from(number()).unwrap();
+            }
             "seq" => header.seq = Seq(number()),
             "ack" => header.ack = Seq(number()),
             "win" => header.window = u16::try_from(number()).unwrap(),

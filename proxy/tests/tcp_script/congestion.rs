@@ -74,12 +74,12 @@ fn rfc5681_3_1_newreno_halves_what_was_in_flight() {
             << . 101+1000 ack 301
             {}
             @0.3
-            >> . 301 ack 11101 win 1000
+            >> . 301 ack 11101 win 1000           # half, and one for the window that was acknowledged meanwhile
             {}
             ",
             segments(0, 10),
             segments(10, 4),
-            segments(14, 2),
+            segments(14, 3),
         ),
     );
 }

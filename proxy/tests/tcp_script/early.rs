@@ -27,7 +27,7 @@ fn rfc4987_3_6_options_that_the_cookie_kept_are_in_force() {
         >> . 101 ack 301 win 500 ts 78/960
         @0.1
         send 4000
-        << . 301+1388 ack 101 win 50000 ts 1100/78 only      # 1400 - 12; a window of 500 << 3
+        << . 301+1388 ack 101 win 16384 ts 1100/78 only      # 1400 - 12; a window of 500 << 3
         << . 1689+1388 ack 101 ts 1100/78
         << P. 3077+1224 ack 101 ts 1100/78
         >> . 1101+100 ack 301 win 500 ts 80/1100             # out of order
@@ -90,7 +90,7 @@ fn the_window_that_the_syn_ack_told_is_honored() {
         window 200000
         accepted iss 300 mss 1460 ws 2 ts 1000 win 3000 from iss 100 mss 1460 ws 3 ts 77
         >> . 101+3000 ack 301 ts 78/960
-        << . 301 ack 3101 win 49250 ts 1000/78 only          # the first scaled window says all there is
+        << . 301 ack 3101 win 15634 ts 1000/78 only          # the first scaled window says all there is
         read
         got 3000
         ",

@@ -70,6 +70,96 @@ fn rfc5961_5_2_an_acknowledgment_of_what_was_not_sent_is_answered() {
 }
 
 #[test]
+fn rfc5961_5_2_an_acknowledgment_older_than_any_window_is_a_guess() {
+    play(
+        "
+        connect iss 100 mss 1000
+        << S 100
+        >> S. 300 ack 101 win 3000 mss 1000
+        << . 101 ack 301
+        send 3000
+        << . 101+1000 ack 301
+        << . 1101+1000 ack 301
+        << P. 2101+1000 ack 301
+        >> . 301 ack 3101 win 3000
+        send 1000
+        << P. 3101+1000 ack 301
+        >> . 301 ack 4101 win 3000
+        >> . 301+10 ack 1101 win 3000             # as old as the window is wide: the text is good
+        read
+        got 10
+        @0.1
+        << . 4101 ack 311
+        >> . 311+10 ack 1099 win 3000
+        drop unacceptable
+        << . 4101 ack 311
+        read
+        got 10
+        ",
+    );
+}
+
+#[test]
+fn rfc5961_7_challenges_are_rationed_by_connection_whatever_provokes_them() {
+    play_open(
+        "
+        >> S 500000
+        << . 101 ack 301
+        >> R 302
+        >> . 301 ack 999
+        >> S 300
+        << -
+        @0.5
+        >> S 500000
+        << . 101 ack 301
+        state Established
+        ",
+    );
+}
+
+#[test]
+fn rfc5961_3_2_a_reset_in_fin_wait_and_close_wait_must_be_exact_too() {
+    play_open(
+        "
+        shutdown
+        << F. 101 ack 301
+        >> R 300
+        drop unacceptable
+        >> R 302
+        << . 102 ack 301
+        state FinWait1
+        >> R 301
+        error Reset
+        ",
+    );
+    play_open(
+        "
+        >> F. 301 ack 101
+        << . 101 ack 302
+        >> R 303
+        << . 101 ack 302
+        state CloseWait
+        >> R 302
+        error Reset
+        ",
+    );
+}
+
+#[test]
+fn rfc5961_4_2_a_peer_that_has_forgotten_us_resets_by_the_challenge() {
+    play_open(
+        "
+        send 10
+        << P. 101+10 ack 301
+        >> S 7000 mss 1000                        # it was restarted, and connects by the same ports
+        << . 111 ack 301
+        >> R 301
+        error Reset
+        ",
+    );
+}
+
+#[test]
 fn rfc9293_3_10_7_4_text_outside_the_window_is_acknowledged() {
     play_open(
         "

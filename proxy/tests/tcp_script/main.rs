@@ -3,7 +3,12 @@
 mod runner;
 mod open;
 mod transfer;
+mod window;
 mod loss;
+mod rack;
+mod tail;
+mod reduction;
+mod undo;
 mod close;
 mod congestion;
 mod ecn;
@@ -11,3 +16,4 @@ mod early;
 mod hostile;
 mod liveness;
 mod path;
+mod urgent;

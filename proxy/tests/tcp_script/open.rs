@@ -188,6 +188,67 @@ fn rfc9293_figure_8_simultaneous_open() {
 }
 
 #[test]
+fn rfc9293_figure_8_crossed_syns_are_no_lost_syn() {
+    play(
+        "
+        connect iss 100 mss 1000
+        << S 100
+        @0.1
+        >> S 300 mss 1000
+        << S. 100 ack 301
+        @0.2
+        >> S. 300 ack 101 mss 1000                # a round trip of 100 ms from the SYN-ACK on
+        << . 101 ack 301
+        send 10
+        << P. 101+10 ack 301
+        @0.55
+        << @0.5 P. 101+10 ack 301                 # not three seconds
+        ",
+    );
+}
+
+#[test]
+fn rfc9293_3_5_crossed_syns_of_which_one_answer_is_lost() {
+    play(
+        "
+        connect iss 100 mss 1000
+        << S 100
+        >> S 300 mss 1000
+        << S. 100 ack 301
+        @1
+        << @1 S. 100 ack 301
+        >> S 300 mss 1000                         # the peer has not heard ours either
+        << S. 100 ack 301
+        >> S. 300 ack 101
+        << . 101 ack 301
+        state Established
+        ",
+    );
+}
+
+#[test]
+fn rfc9293_3_10_7_4_syn_received_answers_what_is_not_acceptable() {
+    play(
+        "
+        connect iss 100
+        << S 100
+        >> S 300
+        << S. 100 ack 301
+        >> . 99999+10 ack 101
+        drop out_of_window
+        << . 101 ack 301
+        state SynReceived
+        >> R 400
+        << . 101 ack 301
+        >> R 400
+        << -
+        >> R 301
+        error Reset
+        ",
+    );
+}
+
+#[test]
 fn simultaneous_open_also_ends_by_a_plain_ack() {
     play(
         "

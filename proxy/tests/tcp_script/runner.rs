@@ -12,11 +12,11 @@
 //! drop paws                                        the last `>>` was not used, for this reason
 //! congestion bbr                                   settings, before the endpoint opens
 //! window N | keepalive N | patience N              settings, times in seconds, before the endpoint opens
-//! send N | shutdown | abort | read | downstream N | mtu SEQ SIZE | pool N
-//! state S | error E | got N | queued N | over
+//! send N | shutdown | abort | urgent | read | downstream N | limit USEFUL MOST | mtu SEQ SIZE | pool N
+//! state S | error E | got N | marked N | queued N | over
 //! ```
 //!
-//! Flags are `S F R P .`(ACK) `E`(ECE) `C`(CWR). Fields of a `<<` line that are not written are not compared, except
+//! Flags are `S F R P U .`(ACK) `E`(ECE) `C`(CWR). Fields of a `<<` line that are not written are not compared, except
 //! sequence number, length and acknowledgment, and the ECN codepoint (`ect`, `ce`, or neither). What was sent must have been
 //! expected before the next `>>`, `@` or call. `#` begins a comment.
 //! Each byte is a function of its sequence number, so every payload is checked.
@@ -82,6 +82,8 @@ struct Bench {
     send_at: Seq,
     read_at: Seq,
     got: usize,
+    /// How much had been read when the last urgent mark was met.
+    marked: usize,
 }
 
 /// Plays a transcript; panics at the line that does not hold.
@@ -105,6 +107,7 @@ pub(crate) fn play(script: &str) {
         send_at: Seq(0),
         read_at: Seq(0),
         got: 0,
+        marked: 0,
     };
     for (number, line) in script.lines().enumerate() {
         let line = line.split('#').next().unwrap_or("").trim();
@@ -177,6 +180,7 @@ impl Segment {
             match word {
                 "ack" => header.ack = Seq(number(&mut words)?),
                 "win" => header.window = number(&mut words)? as u16,
+                "up" => header.urgent = number(&mut words)? as u16,
                 "mss" => options.mss = Some(number(&mut words)? as u16),
                 "ws" => options.window_scale = Some(number(&mut words)? as u8),
                 "sackok" => options.sack_permitted = true,
@@ -237,6 +241,7 @@ impl Bench {
             "state" => return same(&format!("{:?}", self.endpoint()?.state()).as_str(), &rest),
             "error" => return same(&format!("{:?}", self.endpoint()?.error()), &format!("Some({rest})")),
             "over" => return same(&self.endpoint()?.is_over(), &true),
+            "marked" => return same(&self.marked, &(number(&mut words)? as usize)),
             "got" => return same(&self.got, &(number(&mut words)? as usize)),
             "queued" => {
                 let queued = number(&mut words)? as usize;
@@ -297,10 +302,15 @@ impl Bench {
             }
             "shutdown" => self.endpoint()?.shutdown(),
             "abort" => self.endpoint()?.abort(),
+            "urgent" => self.endpoint()?.mark_urgent(),
             "read" => self.read()?,
             "downstream" => {
                 let bytes = number(&mut words)? as usize;
                 self.endpoint()?.set_downstream(bytes);
+            }
+            "limit" => {
+                let (useful, most) = (number(&mut words)? as usize, number(&mut words)? as usize);
+                self.endpoint()?.limit_downstream(useful, most);
             }
             "mtu" => {
                 let (seq, mtu) = (number(&mut words)?, number(&mut words)?);
@@ -346,6 +356,9 @@ impl Bench {
             same(&chunk.bytes(), &text(self.read_at, chunk.len()).as_slice())?;
             self.read_at += chunk.len() as u32;
             self.got += chunk.len();
+            if self.endpoint()?.take_urgent() {
+                self.marked = self.got;
+            }
         }
         Ok(())
     }
@@ -397,6 +410,7 @@ impl Bench {
             && expected.ecn == sent.ecn
             && expected.len == sent.payload.len()
             && (!named("win") || want.window == has.window)
+            && (!named("up") || want.urgent == has.urgent)
             && (!named("only") || want.options == has.options)
             && option_fits(&named, &want.options, &has.options);
         if !right {

@@ -138,7 +138,8 @@ pub struct Proxy {
     pub keepalive: Duration,
     /// How long a UDP pair may be silent.
     pub udp_timeout: Duration,
-    /// Largest receive window of a socket, in bytes; also bounds what a stream may have in flight inside the pair.
+    /// Largest receive window of a socket, in bytes; also bounds what a stream may have in flight inside the pair. Windows
+    /// start smaller and grow by need.
     pub window: u32,
     /// Slots of each ring between a worker and a proxy core.
     pub ring: u32,

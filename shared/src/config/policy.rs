@@ -80,7 +80,7 @@ fn rule(raw: &RawRule, filters: &[&str], findings: &mut Findings<'_>) -> Rule {
             Fault::NotAllowed { value: "\"proxy\"".to_owned(), allowed },
         );
     }
-    let accept = raw.accept.as_ref().map_or(Accept::default(), |written| {
+    let accept = raw.accept.as_ref().map_or_else(Accept::default, |written| {
         if action != Action::Proxy {
             findings.fault(written, &key("accept"), Fault::OnlyWith("with action = \"proxy\""));
         } else if matching.protocol == Some(Protocol::Udp) {

@@ -343,7 +343,7 @@ fn proxy(raw: &RawProxy, findings: &mut Findings<'_>) -> Proxy {
         idle_timeout,
         keepalive,
         udp_timeout,
-        window: window.and_then(|bytes| u32::try_from(bytes).ok()).unwrap_or(1 << 20),
+        window: window.and_then(|bytes| u32::try_from(bytes).ok()).unwrap_or(4 << 20),
         ring: findings.integer_or(raw.ring.as_ref(), "proxy.ring", 64..=65_536, 4_096),
         // Half-open flows are few of those that a worker can have: the largest value is never exceeded.
         syn_cookies_above: findings.integer_or(

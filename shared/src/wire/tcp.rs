@@ -161,6 +161,8 @@ pub struct Options {
     pub mss: Option<u16>,
     /// Shift of the sender's window field, 0 to 14, SYN only; larger values read as 14 (RFC 7323 section 2.3).
     pub window_scale: Option<u8>,
+    /// The shift that was read was larger.
+    pub excessive_scale: bool,
     /// SYN only.
     pub sack_permitted: bool,
     /// (TSval, TSecr).
@@ -198,7 +200,10 @@ impl Options {
             let value = &bytes[2..len];
             match (kind, value.len()) {
                 (2, 2) => options.mss = Some(be16(value, 0)),
-                (3, 1) => options.window_scale = Some(value[0].min(14)),
+                (3, 1) => {
+                    options.window_scale = Some(value[0].min(14));
+                    options.excessive_scale = value[0] > 14;
+                }
                 (4, 0) => options.sack_permitted = true,
                 (5, n) if n % 8 == 0 => {
                     for block in value.chunks_exact(8) {
@@ -215,7 +220,19 @@ impl Options {
     }
 
     /// Bytes that [`Options::write`] writes: a multiple of four, at most 40.
+    #[inline]
     pub fn len(&self) -> usize {
+        let only_stamps = self.mss.is_none()
+            && self.window_scale.is_none()
+            && self.sack.is_empty()
+            && (self.timestamps.is_some() || !self.sack_permitted);
+        if only_stamps {
+            return self.timestamps.map_or(0, |_| STAMPS_LEN);
+        }
+        self.len_of_any()
+    }
+
+    fn len_of_any(&self) -> usize {
         let plain = self.mss.map_or(0, |_| 4)
             + self.window_scale.map_or(0, |_| 4)
             + if self.sack_permitted && self.timestamps.is_none() { 4 } else { 0 }
@@ -312,6 +329,7 @@ impl Header {
     }
 
     /// Bytes that [`Header::write`] writes.
+    #[inline]
     pub fn len(&self) -> usize {
         MIN_LEN + self.options.len()
     }
@@ -330,7 +348,7 @@ impl Header {
     }
 
     /// As [`Header::write`], where the payload's sum is known already: it came with the payload's first checksum
-    /// ([`payload_sum`]), or was folded into the copy.
+    /// ([`verify`]), or was folded into the copy.
     ///
     /// # Panics
     /// Where `bytes` is shorter than the header.
@@ -377,11 +395,12 @@ fn put<const N: usize>(bytes: &mut [u8], words: [u32; N]) -> Sum {
     words.into_iter().fold(Sum::ZERO, Sum::words)
 }
 
-/// The sum of the payload behind `header` in an intact segment of `len` bytes altogether: whatever makes the whole
-/// of it sum up right. The payload itself is not read.
+/// The payload's sum, where the checksum of the whole segment is right: header and payload of it.
 #[inline]
-pub fn payload_sum(header: &[u8], len: usize, src: Ipv4Addr, dst: Ipv4Addr) -> Sum {
-    Sum::ZERO.word(Sum::pseudo(src, dst, 6, len).bytes(header).finish())
+pub fn verify(header: &[u8], payload: &[u8], src: Ipv4Addr, dst: Ipv4Addr) -> Option<Sum> {
+    let sum = Sum::ZERO.bytes(payload);
+    let whole = Sum::pseudo(src, dst, 6, header.len() + payload.len()).header(header).and(sum);
+    whole.is_valid().then_some(sum)
 }
 
 /// Whether a segment's checksum is right.
@@ -423,7 +442,8 @@ mod tests {
             let mut bytes = vec![0; header(first).len()];
             bytes.extend_from_slice(&payload);
             header(first).write(&mut bytes, src, dst);
-            let sum = payload_sum(&bytes[..header(first).len()], bytes.len(), src, dst);
+            let (head, text) = bytes.split_at(header(first).len());
+            let sum = verify(head, text, src, dst).expect("the segment is intact");
             let mut bytes = vec![0; header(second).len()];
             bytes.extend_from_slice(&payload);
             header(second).write_with_payload_sum(&mut bytes, dst, src, sum);

@@ -87,7 +87,7 @@ proptest! {
             },
             _ => ack.options.timestamps = match ack.options.timestamps {
                 Some(_) => None,
-                None => Some((1, u32::from(SACK) | bit % 15)),
+                None => Some((1, u32::from(SACK) | (bit % 15))),
             },
         }
         // An unlucky guess is possible, once in 2^28 cases.

@@ -147,18 +147,18 @@ impl Bench {
     }
 
     /// RFC 8985 section 6.2 byte by byte: what left before `newest` and is overdue.
-    fn detect(&mut self, newest: (Instant, usize), wait: Duration) {
-        let (sent, end) = newest;
-        let (lost, deadline) = self.board.detect(&self.records, (sent, self.at(end)), wait, self.now);
+    fn detect(&mut self, newest: &Newest, wait: Duration) {
+        let Newest { sent, end, again } = *newest;
+        let (lost, deadline) = self.board.detect(&self.records, newest, wait, self.now);
         let (mut count, mut late) = (0, false);
-        let end = self.at(end);
         for (n, byte) in self.bytes.iter_mut().enumerate() {
             let (at, right) = match byte.state {
                 State::Flying => (byte.first_sent, self.una + n as u32),
                 State::Resent(at, right) => (at, right),
                 State::Sacked | State::Lost => continue,
             };
-            if at < sent || (at == sent && right.before(end)) {
+            let first = again || byte.state == State::Flying;
+            if at < sent || (at == sent && first && right.before(end)) {
                 if at + wait <= self.now {
                     byte.state = State::Lost;
                     count += 1;
@@ -213,7 +213,8 @@ proptest! {
                 }
                 8 if flight > 0 => {
                     let sent = bench.now.back(Duration::from_millis(start as u64 % 40));
-                    bench.detect((sent, to), Duration::from_millis(millis));
+                    let newest = Newest { sent, end: bench.at(to), again: len % 2 == 0 };
+                    bench.detect(&newest, Duration::from_millis(millis));
                 }
                 9 if flight > 0 && start < 50 => bench.time_out(bench.now.back(Duration::from_millis(millis))),
                 _ => {}
@@ -267,7 +268,7 @@ fn looks_per_ack(block: impl Fn(u32) -> (u32, u32)) -> usize {
         records.push(BASE + n * SEGMENT, tx(Instant::from_micros(n.into())));
     }
     let mut board = Scoreboard::default();
-    let newest = (Instant::from_secs(1), BASE);
+    let newest = Newest { sent: Instant::from_secs(1), end: BASE, again: false };
     let before = LOOKS.get();
     let acks = 3 * SEGMENTS;
     for n in 0..acks {
@@ -281,7 +282,7 @@ fn looks_per_ack(block: impl Fn(u32) -> (u32, u32)) -> usize {
                 board.sack(&records, block, SEGMENT, now, &mut news);
             }
         }
-        board.detect(&records, newest, Duration::from_micros(20_000), now);
+        board.detect(&records, &newest, Duration::from_micros(20_000), now);
         if let Some((left, right)) = board.next_lost(SEGMENT) {
             board.on_resent(BASE, left, right.min(left + SEGMENT), tx(now));
         }
