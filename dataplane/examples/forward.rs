@@ -133,6 +133,7 @@ fn planned(name: &str, device: &str, arguments: &Arguments) -> PlannedPort {
         cores: arguments.cores.clone(),
         queue_len: arguments.queue_len,
         promiscuous: true,
+        mtu: None,
     }
 }
 

@@ -98,7 +98,7 @@ fn bind(flags: &[String]) {
         // Without it rte_cpuset_t is not declared.
         .clang_arg("-D_GNU_SOURCE")
         .clang_args(flags)
-        .allowlist_var("ETH_RSS_(IP|TCP|UDP|SCTP)|DEV_TX_OFFLOAD_MBUF_FAST_FREE|RTE_MBUF_DEFAULT_BUF_SIZE")
+        .allowlist_var("ETH_RSS_(IP|TCP|UDP|SCTP)|DEV_TX_OFFLOAD_MBUF_FAST_FREE|RTE_MBUF_DEFAULT_BUF_SIZE|RTE_PKTMBUF_HEADROOM")
         .allowlist_function("_rte_.*|pnat_.*")
         .newtype_enum("rte_eth_rx_mq_mode")
         // Declared by hand in lib.rs: their C form differs between DPDK versions, their layout does not (shim.c checks).

@@ -152,7 +152,7 @@ fn exercise(ports: &mut CorePorts) -> Seen {
 
 fn port(name: &str, device: &str, args: Option<String>, core: usize) -> PlannedPort {
     let (name, device) = (name.to_owned(), device.to_owned());
-    PlannedPort { name, device, args, cores: vec![core], queue_len: 256, promiscuous: false }
+    PlannedPort { name, device, args, cores: vec![core], queue_len: 256, promiscuous: false, mtu: None }
 }
 
 /// A capture file with one zeroed frame of each length.

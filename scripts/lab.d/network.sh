@@ -3,6 +3,7 @@
 
 queues=${PNAT_LAB_QUEUES:-1}
 loss=${PNAT_LAB_LOSS:-0}
+mtu=${PNAT_LAB_MTU:-1500}
 
 network_up() {
     for name in client gateway server; do
@@ -47,8 +48,8 @@ make_namespace() {
 
 # join HOST HOST_END GATEWAY_END: both ends are born inside their namespaces, so no name of the machine's is at risk.
 join() {
-    ip link add "$3" netns "$lab-gateway" mtu 1500 numtxqueues "$queues" numrxqueues "$queues" type veth \
-        peer name "$2" netns "$lab-$1" mtu 1500 numtxqueues "$queues" numrxqueues "$queues"
+    ip link add "$3" netns "$lab-gateway" mtu "$mtu" numtxqueues "$queues" numrxqueues "$queues" type veth \
+        peer name "$2" netns "$lab-$1" mtu "$mtu" numtxqueues "$queues" numrxqueues "$queues"
     wire_like gateway "$3"
     wire_like "$1" "$2"
     ip -n "$lab-gateway" link set "$3" up

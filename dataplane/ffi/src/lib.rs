@@ -14,13 +14,14 @@ use std::ffi::{c_char, c_int, c_void};
 pub mod device;
 mod eal;
 mod kni;
+mod pool;
 
 pub use bindings::{
     _rte_errno, _rte_eth_rx_burst, _rte_eth_tx_burst, _rte_mempool_put_bulk, _rte_pktmbuf_alloc,
     _rte_pktmbuf_alloc_bulk, _rte_pktmbuf_free, DEV_TX_OFFLOAD_MBUF_FAST_FREE, ETH_RSS_IP, ETH_RSS_SCTP,
     ETH_RSS_TCP, ETH_RSS_UDP, RTE_MBUF_DEFAULT_BUF_SIZE, pnat_eth_dev_configure as rte_eth_dev_configure,
-    pnat_pktmbuf_pool_create as rte_pktmbuf_pool_create, pnat_thread_set_affinity as rte_thread_set_affinity,
-    rte_cpuset_t, rte_eal_cleanup, rte_eth_allmulticast_disable, rte_eth_allmulticast_enable, rte_eth_conf,
+    pnat_thread_set_affinity as rte_thread_set_affinity, rte_cpuset_t, rte_eal_cleanup,
+    rte_eth_allmulticast_disable, rte_eth_allmulticast_enable, rte_eth_conf,
     rte_eth_dev_adjust_nb_rx_tx_desc, rte_eth_dev_get_port_by_name, rte_eth_dev_info, rte_eth_dev_info_get,
     rte_eth_dev_socket_id, rte_eth_dev_start, rte_eth_dev_stop, rte_eth_macaddr_get,
     rte_eth_promiscuous_disable, rte_eth_promiscuous_enable, rte_eth_rx_mq_mode, rte_eth_rx_queue_setup,
@@ -32,6 +33,7 @@ pub use kni::{
     rte_kni, rte_kni_alloc, rte_kni_close, rte_kni_conf, rte_kni_handle_request, rte_kni_init, rte_kni_ops,
     rte_kni_release, rte_kni_rx_burst, rte_kni_tx_burst,
 };
+pub use pool::{rte_pktmbuf_pool_create, set_frame_room};
 
 /// DPDK's frame. Fields whose names begin with an underscore are only there for the layout, which `shim.c` checks.
 #[repr(C, align(64))]

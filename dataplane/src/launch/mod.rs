@@ -188,6 +188,7 @@ fn plan(config: &Config) -> Plan {
         cores: config.cores.workers.clone(),
         queue_len: QUEUE_LEN,
         promiscuous: false,
+        mtu: port.mtu,
     };
     Plan {
         app_name: "pnat".to_owned(),

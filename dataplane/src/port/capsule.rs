@@ -26,7 +26,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
@@ -49,10 +49,8 @@ pub use capsule_ffi::device::{PoolLevel, PortCounters, pools};
 #[repr(transparent)]
 pub struct MbufFrame(::capsule::Mbuf);
 
-impl MbufFrame {
-    /// Bytes that every frame can hold, whichever driver received it (`ffi/shim/shim.c` makes the room).
-    pub const CAPACITY: usize = 2048;
-}
+/// Bytes that every frame can hold, whichever driver received it (`ffi/shim/shim.c` makes the room). Set once, at start.
+static FRAME_ROOM: AtomicUsize = AtomicUsize::new(0);
 
 impl Frame for MbufFrame {
     fn data(&self) -> &[u8] {
@@ -80,7 +78,7 @@ impl Frame for MbufFrame {
     }
 
     fn capacity(&self) -> usize {
-        Self::CAPACITY
+        FRAME_ROOM.load(Ordering::Relaxed)
     }
 
     fn resize(&mut self, len: usize) -> bool {
@@ -88,7 +86,7 @@ impl Frame for MbufFrame {
         if len < present {
             self.0.truncate(len).is_ok()
         } else if len > present {
-            len <= Self::CAPACITY && self.0.extend(present, len - present).is_ok()
+            len <= self.capacity() && self.0.extend(present, len - present).is_ok()
         } else {
             true
         }
@@ -217,11 +215,14 @@ impl Runtime {
         let free = if plan.hugepages { Memory::free_hugepages() } else { 0 };
         let memory = Memory::choose(plan.memory_needed(nodes.len()), free);
 
+        let room = plan.frame_room();
+        FRAME_ROOM.store(room.into(), Ordering::Relaxed);
+        capsule_ffi::set_frame_room(room);
         let config = configuration(plan, main_core, &memory)?;
         let capsule = ::capsule::Runtime::build(config).map_err(|error| {
             unopened(plan).unwrap_or_else(|| RuntimeError::when("cannot start DPDK")(error))
         })?;
-        let ports = plan.ports.iter().map(port_info).collect::<Result<_, _>>()?;
+        let ports = plan.ports.iter().map(|port| port_info(port, room)).collect::<Result<_, _>>()?;
 
         let floating: Vec<usize> = available.into_iter().filter(|cpu| !plan.cores.contains(cpu)).collect();
         if !floating.is_empty() {
@@ -444,7 +445,7 @@ impl<F> OneCall<F> {
 fn configuration(plan: &Plan, main_core: usize, memory: &Memory) -> Result<RuntimeConfig, RuntimeError> {
     let planned = plan.ports.iter().map(|port| {
         serde_json::json!({
-            "name": port.name, "device": port.device, "args": port.device_arguments(), "cores": port.cores,
+            "name": port.name, "device": port.device, "args": port.device_arguments(plan.frame_room()), "cores": port.cores,
             "rxd": port.queue_len, "txd": port.queue_len, "promiscuous": port.promiscuous,
         })
     });
@@ -465,7 +466,7 @@ fn configuration(plan: &Plan, main_core: usize, memory: &Memory) -> Result<Runti
     RuntimeConfig::deserialize(config).map_err(RuntimeError::when("cannot configure capsule"))
 }
 
-fn port_info(planned: &PlannedPort) -> Result<PortInfo, RuntimeError> {
+fn port_info(planned: &PlannedPort, frame_room: u16) -> Result<PortInfo, RuntimeError> {
     let unknown =
         || RuntimeError::NoSuchDevice { port: planned.name.clone(), device: planned.device.clone() };
     let port = device::port_by_device(&planned.device).ok_or_else(unknown)?;
@@ -474,13 +475,16 @@ fn port_info(planned: &PlannedPort) -> Result<PortInfo, RuntimeError> {
         .kernel_interface()
         .and_then(|interface| fs::read_to_string(format!("/sys/class/net/{interface}/mtu")).ok())
         .and_then(|mtu| mtu.trim().parse().ok());
-    let frame_mtu = u16::try_from(MbufFrame::CAPACITY - L2_LEN).unwrap_or(u16::MAX);
+    let frame_mtu = frame_room - L2_LEN as u16;
+    // Nor do they know what their frames hold: where the operator asks for more than the usual, ours and the kernel's
+    // limits are the ones that count.
+    let driver_mtu = if planned.mtu.is_some() && kernel_mtu.is_some() { planned.mtu } else { port.mtu() };
     Ok(PortInfo {
         name: planned.name.clone(),
         device: planned.device.clone(),
         driver: port.driver().ok_or_else(unknown)?,
         mac: port.mac().ok_or_else(unknown)?,
-        mtu: [port.mtu(), kernel_mtu].into_iter().flatten().fold(frame_mtu, u16::min),
+        mtu: [driver_mtu, kernel_mtu].into_iter().flatten().fold(frame_mtu, u16::min),
     })
 }
 
@@ -490,7 +494,9 @@ fn unopened(plan: &Plan) -> Option<RuntimeError> {
         return None;
     }
     let missing = plan.ports.iter().find(|port| device::port_by_device(&port.device).is_none())?;
-    let arguments = missing.device_arguments().map_or_else(String::new, |arguments| format!(",{arguments}"));
+    let arguments = missing
+        .device_arguments(plan.frame_room())
+        .map_or_else(String::new, |arguments| format!(",{arguments}"));
     Some(RuntimeError::NoSuchDevice {
         port: missing.name.clone(),
         device: format!("{}{arguments}", missing.device),

@@ -46,13 +46,25 @@ pub struct PlannedPort {
     pub queue_len: u16,
     /// Whether it receives frames for other stations too.
     pub promiscuous: bool,
+    /// The longest IP packet that it is to carry, in bytes, where the operator says so: buffers are made for it.
+    pub mtu: Option<u16>,
 }
 
-/// Memory that one frame buffer costs, in bytes, its part of the pool's bookkeeping included.
-pub const FRAME_BYTES: u64 = 3072;
+/// Memory that one frame buffer of the usual room costs, in bytes, its part of the pool's bookkeeping included.
+pub const FRAME_BYTES: u64 = FRAME_ROOM as u64 + FRAME_EXTRA;
+const FRAME_EXTRA: u64 = 1024;
 
-/// The same where a PCI device needs each buffer to lie within one page of whatever size.
-const PCI_FRAME_BYTES: u64 = 4096 + 64;
+/// What a buffer costs more where a PCI device needs it to lie within one page of whatever size.
+const PCI_EXTRA: u64 = 1024 + 64;
+
+/// Bytes that a frame holds unless a port carries longer packets.
+const FRAME_ROOM: u16 = 2048;
+
+/// What a packet's buffer needs besides the packet: the Ethernet header, and what packet sockets put in front of it.
+const PACKET_EXTRA: u16 = 96;
+
+/// The most that AF_XDP can use: buffer and bookkeeping must lie within one page of 4 KiB.
+const XDP_FRAME_ROOM: u16 = 3072;
 
 /// Memory that DPDK and its drivers need besides frames, in bytes.
 const BASE_BYTES: u64 = 64 << 20;
@@ -83,6 +95,10 @@ pub enum PlanError {
     NoSuchInterface { port: String, interface: String },
     #[error("port.device: port \"{port}\": there is no PCI device {device}")]
     NoSuchPciDevice { port: String, device: String },
+    #[error(
+        "port.mtu: AF_XDP (port \"{port}\") carries packets of at most {most} bytes; net_af_packet carries longer ones"
+    )]
+    TooLongForXdp { port: String, most: u16 },
     #[error("memory.frames: {frames} frames are too few; these ports and cores need at least {needed}")]
     TooFewFrames { frames: u32, needed: u64 },
     #[error("a cache of {cache} frames per core is too large: DPDK allows {CACHE_MAX}")]
@@ -111,6 +127,12 @@ impl Plan {
                 return Err(PlanError::DuplicateDevice { device: port.device.clone() });
             }
         }
+        if self.frame_room() > XDP_FRAME_ROOM
+            && let Some(port) = self.ports.iter().find(|port| port.device.starts_with("net_af_xdp"))
+        {
+            let most = XDP_FRAME_ROOM - PACKET_EXTRA;
+            return Err(PlanError::TooLongForXdp { port: port.name.clone(), most });
+        }
         if self.frame_cache > CACHE_MAX {
             return Err(PlanError::CacheTooLarge { cache: self.frame_cache });
         }
@@ -138,6 +160,12 @@ impl Plan {
         Ok(())
     }
 
+    /// Bytes that every frame holds, whichever port it is for: whole KiB, in which packet sockets can be told them.
+    pub(super) fn frame_room(&self) -> u16 {
+        let longest = self.ports.iter().filter_map(|port| port.mtu).max().unwrap_or(0);
+        longest.saturating_add(PACKET_EXTRA).div_ceil(1024).saturating_mul(1024).max(FRAME_ROOM)
+    }
+
     /// Buffers that may be out of reach while nothing moves: in queues, in core caches (which fill to one and a half of
     /// their size), in one burst per core.
     fn frames_held(&self) -> u64 {
@@ -161,7 +189,8 @@ impl Plan {
 
     /// Memory for frames on `nodes` NUMA nodes and all else, in bytes.
     pub(super) fn memory_needed(&self, nodes: usize) -> u64 {
-        let frame = if self.ports.iter().any(PlannedPort::is_pci) { PCI_FRAME_BYTES } else { FRAME_BYTES };
+        let pci = if self.ports.iter().any(PlannedPort::is_pci) { PCI_EXTRA } else { 0 };
+        let frame = u64::from(self.frame_room()) + FRAME_EXTRA + pci;
         u64::from(self.frames) * frame * nodes as u64 + BASE_BYTES
     }
 
@@ -202,18 +231,26 @@ impl PlannedPort {
         !self.device.starts_with("net_") && self.device.contains(':')
     }
 
-    /// The device's arguments, with as many queues as the port has cores where the driver wants to be told.
-    pub(super) fn device_arguments(&self) -> Option<String> {
-        let key = match &self.device {
+    /// The device's arguments, with as many queues as the port has cores, and with room for frames of this size, where the
+    /// driver wants to be told.
+    pub(super) fn device_arguments(&self, frame_room: u16) -> Option<String> {
+        let packet_sockets = self.device.starts_with("net_af_packet");
+        let queues = match &self.device {
             device if device.starts_with("net_af_xdp") => "queue_count",
-            device if device.starts_with("net_af_packet") => "qpairs",
+            _ if packet_sockets => "qpairs",
             _ => return self.args.clone(),
         };
+        let mut arguments: Vec<String> = self.args.iter().cloned().collect();
         let given = self.args.as_deref().unwrap_or_default();
-        if self.cores.len() < 2 || given.split(',').any(|argument| argument.starts_with(key)) {
-            return self.args.clone();
+        let is_given = |key: &str| given.split(',').any(|argument| argument.starts_with(key));
+        if self.cores.len() > 1 && !is_given(queues) {
+            arguments.push(format!("{queues}={}", self.cores.len()));
         }
-        Some(format!("{given},{key}={}", self.cores.len()))
+        if packet_sockets && frame_room > FRAME_ROOM && !is_given("framesz") {
+            // A block is a number of whole pages and of whole frames.
+            arguments.push(format!("framesz={frame_room},blocksz={}", 4 * u32::from(frame_room)));
+        }
+        (!arguments.is_empty()).then(|| arguments.join(","))
     }
 
     /// The kernel interface behind the device, if its arguments name one.
@@ -286,6 +323,7 @@ mod tests {
             cores: cores.to_vec(),
             queue_len: 1024,
             promiscuous: false,
+            mtu: None,
         }
     }
 
@@ -396,7 +434,8 @@ mod tests {
 
     #[test]
     fn kernel_devices_are_told_how_many_queues_to_open() {
-        let arguments = |device, args, cores: &[usize]| port("p", device, args, cores).device_arguments();
+        let arguments =
+            |device, args, cores: &[usize]| port("p", device, args, cores).device_arguments(FRAME_ROOM);
         assert_eq!(arguments("net_af_xdp0", Some("iface=a"), &[1]).as_deref(), Some("iface=a"));
         assert_eq!(
             arguments("net_af_xdp0", Some("iface=a"), &[1, 2]).as_deref(),
@@ -407,6 +446,34 @@ mod tests {
             Some("iface=a,qpairs=4")
         );
         assert_eq!(arguments("net_null0", None, &[1, 2]), None);
+    }
+
+    #[test]
+    fn frames_hold_the_longest_packet_and_packet_sockets_are_told() {
+        let with_mtu = |device, mtu| {
+            let inside = PlannedPort { mtu: Some(mtu), ..port("inside", device, Some("iface=lo"), &[1]) };
+            plan(&[1], vec![inside, port("outside", "net_null0", None, &[1])])
+        };
+        assert_eq!(with_mtu("net_af_packet0", 1500).frame_room(), 2048);
+        let jumbo = with_mtu("net_af_packet0", 9000);
+        assert_eq!(jumbo.frame_room(), 9216);
+        assert_eq!(jumbo.check(&[0, 1]), Ok(()));
+        assert_eq!(
+            jumbo.ports[0].device_arguments(9216).as_deref(),
+            Some("iface=lo,framesz=9216,blocksz=36864")
+        );
+        assert_eq!(jumbo.memory_needed(1) - BASE_BYTES, 65_535 * (9216 + 1024));
+    }
+
+    #[test]
+    fn packets_that_do_not_fit_a_page_are_refused_for_af_xdp() {
+        let with_mtu = |mtu| {
+            let inside =
+                PlannedPort { mtu: Some(mtu), ..port("inside", "net_af_xdp0", Some("iface=lo"), &[1]) };
+            plan(&[1], vec![inside]).check(&[0, 1])
+        };
+        assert_eq!(with_mtu(2976), Ok(()));
+        assert_eq!(with_mtu(9000), Err(PlanError::TooLongForXdp { port: "inside".to_owned(), most: 2976 }));
     }
 
     #[test]

@@ -62,7 +62,9 @@ impl Lab {
         succeed(script().arg("down"));
         let queues = arrangement.workers.len().to_string();
         let loss = loss_percent.to_string();
-        succeed(script().arg("up").env("PNAT_LAB_LOSS", loss).env("PNAT_LAB_QUEUES", queues));
+        let mtu = arrangement.wire_mtu.to_string();
+        let environment = [("PNAT_LAB_LOSS", loss), ("PNAT_LAB_QUEUES", queues), ("PNAT_LAB_MTU", mtu)];
+        succeed(script().arg("up").envs(environment));
         Self { arrangement, _turn: turn }
     }
 

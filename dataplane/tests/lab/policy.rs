@@ -74,18 +74,31 @@ pub(crate) struct Arrangement {
     pub(crate) workers: &'static [usize],
     pub(crate) proxies: &'static [usize],
     pub(crate) hugepages: &'static str,
+    /// Frames of the pool.
+    pub(crate) frames: u32,
+    /// The longest packet that the wires carry, and the longest that the gateway is told to, in bytes.
+    pub(crate) wire_mtu: u16,
+    pub(crate) mtu: u16,
 }
 
 impl Default for Arrangement {
     fn default() -> Self {
-        Self { driver: "net_af_xdp", workers: &[1], proxies: &[1], hugepages: "auto" }
+        Self {
+            driver: "net_af_xdp",
+            workers: &[1],
+            proxies: &[1],
+            hugepages: "auto",
+            frames: 65_535,
+            wire_mtu: 1500,
+            mtu: 1500,
+        }
     }
 }
 
 /// A whole configuration: the gateway between the lab's two veth, with this policy. Idle UDP flows end soon, so that
 /// the flow log shows them.
 pub(crate) fn gateway(state: &Path, arrangement: Arrangement, policy: &str) -> String {
-    let Arrangement { driver, workers, proxies, hugepages } = arrangement;
+    let Arrangement { driver, workers, proxies, hugepages, frames, mtu, .. } = arrangement;
     let socket = state.join("control.sock");
     format!(
         r#"
@@ -94,12 +107,14 @@ pub(crate) fn gateway(state: &Path, arrangement: Arrangement, policy: &str) -> S
         device = "{driver}0"
         args = "iface=veth-in"
         addresses = ["10.77.1.1/24"]
+        mtu = {mtu}
 
         [[port]]
         name = "outside"
         device = "{driver}1"
         args = "iface=veth-out"
         addresses = ["198.18.0.1/24"]
+        mtu = {mtu}
         gateway = "198.18.0.2"
 
         [cores]
@@ -109,6 +124,7 @@ pub(crate) fn gateway(state: &Path, arrangement: Arrangement, policy: &str) -> S
 
         [memory]
         hugepages = "{hugepages}"
+        frames = {frames}
 
         [nat]
         public = ["198.18.0.1"]

@@ -7,6 +7,7 @@
 
 mod ending;
 mod harm;
+mod jumbo;
 
 mod opening;
 mod options;
@@ -15,14 +16,13 @@ mod patience;
 mod setting;
 mod size;
 mod talk;
+mod urgent;
 mod volume;
 
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
 use std::thread;
 use std::time::Duration;
-
-use serde_json::Value;
 
 use crate::fixture::{Lab, wait_until};
 use crate::hosts::{CLIENT, SERVER};

@@ -60,7 +60,7 @@ fn windows_are_scaled(way: Way, client_scale: u8, server_scale: u8) {
 }
 
 /// A host that announces this MSS and never sees a larger segment.
-fn at_most(mss: u16) -> [Setting; 2] {
+pub(super) fn at_most(mss: u16) -> [Setting; 2] {
     let packet = mss + 40;
     [route(format!("advmss {mss}")), wire("ingress", format!("meta protocol ip ip length > {packet} drop;"))]
 }
