@@ -17,7 +17,9 @@ use anyhow::{Context, Result, bail, ensure};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use rustix::net::sockopt::set_tcp_congestion;
 use rustix::net::{AddressFamily, SocketType};
-use rustix::thread::{CpuSet, LinkNameSpaceType, gettid, move_into_link_name_space, sched_getaffinity, sched_setaffinity};
+use rustix::thread::{
+    CpuSet, LinkNameSpaceType, gettid, move_into_link_name_space, sched_getaffinity, sched_setaffinity,
+};
 use tun_rs::{DeviceBuilder, SyncDevice};
 
 use super::cell::{Algorithm, Cell, RATE, SIZES};
