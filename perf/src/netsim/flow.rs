@@ -10,7 +10,7 @@ use super::table::{Figures, Percentiles};
 /// Bulk flows for each cell, where losses at random set their pace and where they don't.
 const BULKS: [u64; 2] = [8, 2];
 /// Flows for each cell and size.
-const TRANSFERS: u64 = 200;
+const TRANSFERS: u64 = 400;
 /// Longest that a transfer may take: what takes longer counts as if it took that long.
 const PATIENCE: Duration = Duration::from_secs(120);
 

@@ -26,9 +26,11 @@ use super::end::{ADDRS, End, control, settings};
 const RTT: Duration = Duration::from_millis(20);
 /// Packets lost on the client's leg.
 const LOSS: f64 = 0.01;
-/// How long a download lasts, and how many count.
-const LASTS: Duration = Duration::from_secs(15);
-const SEEDS: u64 = 6;
+/// How long a download lasts.
+const LASTS: Duration = Duration::from_secs(20);
+/// How many downloads count, where losses set their pace and where they don't.
+const SLOW_RUNS: u64 = 30;
+const FAST_RUNS: u64 = 3;
 /// Largest receive window of the pair's sockets, in bytes: the production example's.
 const WINDOW: u32 = 1 << 20;
 
@@ -66,11 +68,12 @@ impl fmt::Display for Gain {
 /// The gain with this congestion control on the gateway's lossy leg; the hosts have CUBIC. `None` where our engine lacks it.
 pub fn measure(algorithm: Algorithm) -> Option<Gain> {
     settings(algorithm)?;
-    let mean = |run: fn(Algorithm, u64) -> usize| {
-        let bytes: usize = (0..SEEDS).map(|seed| run(algorithm, seed)).sum();
-        bytes as f64 * 8.0 / SEEDS as f64 / LASTS.as_secs_f64() / 1e6
+    let mean = |runs: u64, run: &dyn Fn(u64) -> usize| {
+        let bytes: usize = (0..runs).map(run).sum();
+        bytes as f64 * 8.0 / runs as f64 / LASTS.as_secs_f64() / 1e6
     };
-    Some(Gain { direct: mean(|_, seed| direct(seed)), split: mean(split) })
+    let runs = if algorithm == Algorithm::Bbr { FAST_RUNS } else { SLOW_RUNS };
+    Some(Gain { direct: mean(SLOW_RUNS, &direct), split: mean(runs, &|seed| split(algorithm, seed)) })
 }
 
 fn leg(latency: Duration, loss: f64) -> LinkSpec {

@@ -27,8 +27,8 @@ const QUEUED: usize = 200_000;
 const LEAST_WINDOW: u32 = 256;
 /// One way over the honest link.
 const LATENCY: Duration = Duration::from_millis(10);
-/// Longer than all timeouts of [`settings`] one after the other.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// Longer than all timeouts of [`settings`] one after the other: ten minutes of patience with a shut window are the longest.
+const PATIENCE: Duration = Duration::from_secs(900);
 /// More rounds of the honest link than any run needs.
 const ROUNDS: usize = 50_000;
 
