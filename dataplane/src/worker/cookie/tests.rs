@@ -1,3 +1,5 @@
+//! Cookies forged, aged, replayed, and all that a SYN may ask for.
+
 use core::net::{Ipv4Addr, SocketAddrV4};
 
 use pnat_shared::flow::Protocol;

@@ -1,3 +1,5 @@
+//! What is predicted against what the whole check does.
+
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use pnat_shared::testkit::{Random, VecFrame, VecPool};

@@ -1,3 +1,5 @@
+//! The scoreboard against an array of bytes, and what an ACK costs.
+
 use proptest::prelude::*;
 
 use super::super::spans::LOOKS;
