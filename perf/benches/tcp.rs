@@ -48,6 +48,7 @@ impl Connection {
             keepalive: Duration::ZERO,
             patience: Duration::from_secs(120),
             congestion: CongestionControl::Cubic,
+            quick_acks: 0,
         };
         let now = Instant::from_secs(1);
         let (_, syn, _) = host::read(&host.syn()).expect("a segment");

@@ -67,6 +67,7 @@ const fn settings(window: u32) -> Settings {
         keepalive: Duration::from_secs(45),
         patience: Duration::from_secs(600),
         congestion: CongestionControl::Cubic,
+        quick_acks: 16,
     }
 }
 

@@ -21,6 +21,7 @@ const SETTINGS: Settings = Settings {
     keepalive: Duration::ZERO,
     patience: Duration::from_secs(300),
     congestion: CongestionControl::Cubic,
+    quick_acks: 16,
 };
 
 /// What an application says.

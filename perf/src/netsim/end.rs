@@ -36,6 +36,7 @@ pub const fn settings(algorithm: Algorithm) -> Option<Settings> {
         keepalive: Duration::ZERO,
         patience: Duration::from_secs(300),
         congestion: control(algorithm),
+        quick_acks: 16,
     })
 }
 

@@ -25,6 +25,10 @@ const USER_TIMEOUT: Duration = Duration::from_secs(120);
 /// is for, is seen to by the worker: it decides when a public port may serve again.
 pub(super) const TIME_WAIT: Duration = Duration::from_secs(2);
 
+/// As many as in Linux: with fewer, the last segment of a sender's first flights waits for the timer, and its slow start loses
+/// a round trip.
+const QUICK_ACKS: u8 = 16;
+
 /// IPv4 and TCP header without options: what the MTU leaves is the MSS (RFC 9293 section 3.7.1).
 const HEADERS: u16 = 40;
 /// What any host must take (RFC 9293 section 3.7.1). A smaller MSS is not mirrored: a server that follows it would send
@@ -69,6 +73,7 @@ impl<F: Frame> Pair<F> {
             keepalive: limits.keepalive,
             patience: limits.idle,
             congestion: transport.congestion[side as usize],
+            quick_acks: QUICK_ACKS,
         };
         let (mut tally, at_first) = (Tally::default(), settings(Side::First, limits.half_open));
         let first = match &new.accepted {

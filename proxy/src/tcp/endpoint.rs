@@ -53,6 +53,8 @@ pub struct Settings {
     /// How long the peer may keep its window shut while something waits for it, even where it answers every probe.
     pub patience: Duration,
     pub congestion: CongestionControl,
+    /// How many full segments are acknowledged each at once, before the rest wait for company (RFC 5681 section 4.2).
+    pub quick_acks: u8,
 }
 
 /// [`Settings`] as an endpoint keeps them: times in milliseconds, up to 49 days.
@@ -247,7 +249,7 @@ impl<F: Frame> Endpoint<F> {
             peer: None,
             clock: Clock::new(None, now),
             send: Sender::new(iss),
-            recv: Receiver::new(settings.window),
+            recv: Receiver::new(settings.window, settings.quick_acks),
             timers: Timers::new(),
             path: Path::default(),
             urgent: None,

@@ -125,7 +125,8 @@ impl<F: Frame> Sender<F> {
     /// RFC 9293 section 3.10.7.4: only a newer segment may change the window.
     fn update_window(&mut self, header: &Header, window: u32) {
         let newer = self.wl1.before(header.seq) || (self.wl1 == header.seq && !self.wl2.after(header.ack));
-        if newer {
+        // What acknowledges something is no old segment, whatever numbers a forged one has claimed before it.
+        if newer || header.ack.after(self.una) {
             self.window = window;
             self.wl1 = header.seq;
             self.wl2 = header.ack;

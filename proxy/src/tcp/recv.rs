@@ -16,6 +16,9 @@ use crate::chunk::Chunk;
 /// How long an ACK may wait for company: what Linux does at least; RFC 9293 section 3.8.6.3 allows 500 ms.
 pub(super) const ACK_DELAY: Duration = Duration::from_millis(40);
 
+/// Options that a full segment may carry in place of text: timestamps.
+const FULL_BUT: u32 = 12;
+
 /// What acknowledgment is owed.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Owed {
@@ -70,6 +73,8 @@ pub(super) struct Receiver<F> {
     pub(super) owed: Owed,
     /// Some text has come.
     begun: bool,
+    /// Full segments that are still acknowledged at once.
+    quick: u8,
     /// What came last although it had come before: the next ACK says so (D-SACK, RFC 2883), and the peer can undo what it
     /// did about a loss that was none.
     duplicate: Option<(Seq, Seq)>,
@@ -77,7 +82,7 @@ pub(super) struct Receiver<F> {
 
 impl<F: Frame> Receiver<F> {
     /// Before the peer's SYN: sequence numbers mean nothing yet.
-    pub(super) fn new(window: u32) -> Self {
+    pub(super) fn new(window: u32, quick: u8) -> Self {
         Self {
             nxt: Seq(0),
             right: Seq(0),
@@ -94,6 +99,7 @@ impl<F: Frame> Receiver<F> {
             finished: false,
             owed: Owed::Nothing,
             begun: false,
+            quick,
             duplicate: None,
         }
     }
@@ -275,6 +281,10 @@ impl<F: Frame> Receiver<F> {
         self.nxt += len as u32;
         self.ready_bytes += len;
         self.begun = true;
+        if self.quick > 0 && len as u32 + FULL_BUT >= self.mss {
+            self.quick -= 1;
+            self.owed = Owed::Now;
+        }
         if let Some(chunk) = Chunk::gather(self.ready.back_mut(), chunk) {
             self.ready.push_back(chunk);
         }

@@ -55,6 +55,7 @@ const fn settings(task: &Task) -> Settings {
         keepalive: Duration::ZERO,
         patience: Duration::from_secs(300),
         congestion: CongestionControl::Cubic,
+        quick_acks: 16,
     }
 }
 

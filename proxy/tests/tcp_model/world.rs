@@ -42,6 +42,7 @@ impl World {
             keepalive: Duration::ZERO,
             patience: FOREVER,
             congestion: CongestionControl::Cubic,
+            quick_acks: 0,
         };
         let now = Instant::from_secs(100);
         let endpoint = if active {

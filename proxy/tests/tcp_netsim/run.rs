@@ -180,6 +180,7 @@ impl Run {
             keepalive: Duration::from_secs(60),
             patience: Duration::from_secs(600),
             congestion: self.congestion,
+            quick_acks: 16,
         };
         let iss = Seq(self.iss[side]);
         let peer: Box<dyn Peer> = match (self.other, side) {

@@ -10,7 +10,7 @@
 //! << @1.5 PF. 101+10 ack 301                       the same, sent at 1.5 s
 //! @2.5                                             time goes on to 2.5 s; timers fire on the way
 //! drop paws                                        the last `>>` was not used, for this reason
-//! congestion bbr                                   settings, before the endpoint opens
+//! congestion bbr | quick N                         settings, before the endpoint opens
 //! window N | keepalive N | patience N              settings, times in seconds, before the endpoint opens
 //! send N | shutdown | abort | urgent | read | downstream N | limit USEFUL MOST | mtu SEQ SIZE | pool N
 //! state S | error E | got N | marked N | queued N | over
@@ -98,6 +98,7 @@ pub(crate) fn play(script: &str) {
             keepalive: Duration::ZERO,
             patience: Duration::from_secs(3600),
             congestion: CongestionControl::Cubic,
+            quick_acks: 0,
         },
         now: Instant::from_secs(100),
         endpoint: None,
@@ -294,6 +295,7 @@ impl Bench {
             }
             "window" => self.settings.window = number(&mut words)?,
             "keepalive" => self.settings.keepalive = Duration::from_secs(number(&mut words)?.into()),
+            "quick" => self.settings.quick_acks = number(&mut words)? as u8,
             "patience" => self.settings.patience = Duration::from_secs(number(&mut words)?.into()),
             "send" => {
                 let len = number(&mut words)? as usize;

@@ -15,6 +15,31 @@ fn play_open(script: &str) {
 }
 
 #[test]
+fn rfc5681_4_2_the_first_full_segments_are_acknowledged_each() {
+    play(
+        "
+        quick 2
+        >> S 300 mss 1000
+        answer iss 100 mss 1000
+        << S. 100 ack 301
+        >> . 301 ack 101
+        >> . 301+1000 ack 101
+        << . 101 ack 1301
+        >> . 1301+500 ack 101                     # a small one waits for the answer that it may ask for
+        << -
+        @0.04
+        << . 101 ack 1801
+        >> . 1801+1000 ack 101
+        << . 101 ack 2801
+        >> . 2801+1000 ack 101
+        << -
+        >> . 3801+1000 ack 101
+        << . 101 ack 4801
+        ",
+    );
+}
+
+#[test]
 fn rfc9293_3_8_6_3_every_second_segment_is_acknowledged() {
     play_open(
         "

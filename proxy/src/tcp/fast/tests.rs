@@ -38,6 +38,7 @@ fn endpoint(stamps: bool, now: Instant) -> Endpoint<VecFrame> {
         keepalive: Duration::ZERO,
         patience: Duration::from_secs(3600),
         congestion: pnat_shared::config::CongestionControl::Cubic,
+        quick_acks: 2,
     };
     let stamp = stamps.then_some(5);
     let mut syn = header(100, 0, Flags::SYN, stamp);
