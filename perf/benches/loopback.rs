@@ -97,7 +97,7 @@ impl Scene for TwoThreads {
                 packets += came;
                 sending.extend(received.drain(..).filter_map(|message| match message {
                     FromProxy::Packet { frame, at } => Some(ToProxy::Packet { frame, at }),
-                    FromProxy::Closed { .. } => None,
+                    FromProxy::Closed { .. } | FromProxy::Again { .. } => None,
                 }));
                 wait(came + forth.push_burst(sending), &mut idle);
             }

@@ -192,6 +192,7 @@ impl Core {
             match message {
                 FromProxy::Packet { frame, .. } => self.arrive(&frame),
                 FromProxy::Closed { reason, .. } => panic!("a pair ended: {reason}"),
+                FromProxy::Again { .. } => panic!("a pair made way"),
             }
         }
         *self.out.worker(WORKER) = sent;

@@ -16,6 +16,8 @@ use crate::packet::{self, SEGMENT};
 /// Window that every segment offers, unscaled, and its scale: 8 MB.
 const WINDOW: u16 = 0xffff;
 const SCALE: u8 = 7;
+/// The first sequence number.
+const START: Seq = Seq(1_000_000);
 
 /// A client or a server.
 #[derive(Clone, Debug)]
@@ -26,6 +28,8 @@ pub struct Host {
     /// What it sends next, and what it expects next.
     seq: Seq,
     expected: Seq,
+    /// How far the peer's window reaches.
+    edge: Seq,
     /// The peer's last TSval.
     stamp: u32,
     /// Data segments received.
@@ -35,7 +39,7 @@ pub struct Host {
 impl Host {
     /// A host that sends by `link`.
     pub const fn new(link: ethernet::Header, local: SocketAddrV4, remote: SocketAddrV4) -> Self {
-        Self { link, local, remote, seq: Seq(1_000_000), expected: Seq(0), stamp: 0, segments: 0 }
+        Self { link, local, remote, seq: START, expected: Seq(0), edge: START, stamp: 0, segments: 0 }
     }
 
     /// A server that answers whoever sent `syn`.
@@ -72,6 +76,11 @@ impl Host {
         frame
     }
 
+    /// Whether the peer's window has room for a full segment.
+    pub const fn may_send(&self) -> bool {
+        self.edge.distance(self.seq) >= SEGMENT as i32
+    }
+
     /// Acknowledges all that has come.
     pub fn ack(&self) -> PoolFrame {
         self.segment(Flags::ACK, self.options(), 0)
@@ -87,6 +96,8 @@ impl Host {
         if let Some((value, _)) = header.options.timestamps {
             self.stamp = value;
         }
+        let scale = if header.flags.has(Flags::SYN) { 0 } else { SCALE };
+        self.edge = self.edge.max(header.ack + (u32::from(header.window) << scale));
         if header.flags.has(Flags::SYN) {
             self.expected = header.seq + 1;
             let answers = header.flags.has(Flags::ACK);

@@ -18,7 +18,7 @@ use support::{POLICY, Rig, WINDOW, policy_of, settings};
 fn accepted_with(theirs: Options, settings: &Proxy) -> Script {
     let mut rig = Rig::with(settings, vec![]);
     let ours = Options { mss: Some(1460), timestamps: theirs.timestamps.map(|_| (7000, 0)), ..theirs };
-    rig.accepted = Some(Accepted { iss: Seq(900), irs: Seq(100), ours, theirs, window: 65_535 });
+    rig.accepted = Some(Accepted { iss: Seq(900), irs: Seq(100), ours, theirs, window: 65_535, ecn: false });
     Script::new(rig)
 }
 

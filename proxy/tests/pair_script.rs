@@ -364,7 +364,62 @@ fn a_client_that_uses_its_port_again_is_not_refused_by_the_old_pair() {
         << server ACK seq=102 ack=902
         << client FIN ACK seq=901 ack=102
         >> client ACK seq=102 ack=902
-        >> client SYN seq=5000 mss=1460
+        >> client SYN seq=50 mss=1460             # it has waited itself, and may say what it likes
+        << again SYN seq=50 mss=1460
+        << closed finished
+        ",
+    );
+}
+
+/// The server ends first: it is our socket towards the client that is in TIME-WAIT.
+const SERVER_ENDS: &str = "
+    >> server FIN ACK seq=901 ack=101
+    << server ACK ack=902
+    << client FIN ACK seq=901
+    >> client FIN ACK seq=101 ack=902
+    << server FIN ACK seq=101
+    << client ACK ack=102
+    >> server ACK seq=902 ack=102
+";
+
+#[test]
+fn rfc1122_4_2_2_13_a_syn_beyond_the_old_numbers_reopens_and_an_older_one_is_challenged() {
+    open().play(SERVER_ENDS).play(
+        "
+        >> client SYN seq=101 mss=1460            # from before
+        << client ACK seq=902 ack=102
+        >> client SYN seq=102 mss=1460
+        << again SYN seq=102 mss=1460
+        << closed finished
+        ",
+    );
+}
+
+#[test]
+fn rfc6191_2_a_later_timestamp_reopens_whatever_the_number_and_an_earlier_one_never() {
+    let mut script = script();
+    script.play(
+        "
+        >> client SYN seq=100 mss=1460 ts=5/0
+        << server SYN seq=100
+        >> server SYN ACK seq=900 ack=101 mss=1460 ts=70/5
+        << server ACK seq=101 ack=901
+        << client SYN ACK seq=900 ack=101
+        >> client ACK seq=101 ack=901 ts=6/70
+        >> server FIN ACK seq=901 ack=101 ts=71/5
+        << server ACK ack=902
+        << client FIN ACK seq=901
+        >> client FIN ACK seq=101 ack=902 ts=7/71
+        << server FIN ACK seq=101
+        << client ACK ack=102
+        >> server ACK seq=902 ack=102 ts=72/5
+        >> client SYN seq=9999 mss=1460 ts=6/0
+        << client ACK seq=902 ack=102
+        @ 600ms
+        >> client SYN seq=101 mss=1460 ts=7/0     # as late as the last: the number decides
+        << client ACK seq=902 ack=102
+        >> client SYN seq=50 mss=1460 ts=8/0
+        << again SYN seq=50 mss=1460
         << closed finished
         ",
     );

@@ -165,4 +165,6 @@ pub struct Accepted {
     pub theirs: Options,
     /// Receive window that the SYN-ACK told, in bytes.
     pub window: u16,
+    /// Both offered explicit congestion notification (RFC 3168 section 6.1.1).
+    pub ecn: bool,
 }

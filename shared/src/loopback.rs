@@ -73,6 +73,9 @@ pub enum FromProxy<F> {
     Packet { frame: F, at: Instant },
     /// The pair has ended and will send nothing more: the binding may go, by its protocol's rules.
     Closed { handle: Handle, reason: CloseReason },
+    /// A client's SYN, masked as it came, for which a pair has made way that is over: it is to open its flow anew. The pair's
+    /// [`FromProxy::Closed`] follows.
+    Again { handle: Handle, frame: F },
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ use std::thread;
 use crossbeam_channel::{Receiver, bounded};
 use pnat_proxy::reactor::{Reactor, ReactorStats};
 use pnat_shared::capture::TapPoint;
-use pnat_shared::config::{Config, Hugepages, Idle};
+use pnat_shared::config::{Config, Ecn, Hugepages, Idle};
 use pnat_shared::flow::{ProxyId, WorkerId};
 use pnat_shared::stats::Counter;
 use pnat_shared::time::Duration;
@@ -220,6 +220,7 @@ impl WorkerSetup {
         let ports = config.ports.iter().zip(devices);
         let idle = config.proxy.idle_timeout.max(config.proxy.udp_timeout);
         let (above, window) = (config.proxy.syn_cookies_above, config.proxy.window);
+        let ecn = config.proxy.transport.ecn == Ecn::Mirror;
         Ok(Self {
             setup: Setup {
                 me: WorkerId(0),
@@ -228,7 +229,7 @@ impl WorkerSetup {
                 nat: config.nat.clone(),
                 policy: policy::Snapshot { generation: FIRST_GENERATION, policy: config.policy.clone() },
                 proxied_idle: idle + SAFETY_NET,
-                cookies: SynCookies { above, window, secret: 0 },
+                cookies: SynCookies { above, window, ecn, secret: 0 },
                 secret: 0,
             },
         })

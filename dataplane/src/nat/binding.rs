@@ -55,4 +55,10 @@ impl Binding {
             Path::Proxy(_) => self.tracks[0].is_closing() && self.tracks[1].is_closing(),
         }
     }
+
+    /// Whether a pair's first socket is in TIME-WAIT. Only it knows which SYN may end that (RFC 1122 section 4.2.2.13,
+    /// RFC 6191); where the client has closed first, the waiting is the client's own affair.
+    pub const fn is_first_waiting(&self) -> bool {
+        matches!(self.path, Path::Proxy(_)) && self.tracks[0].was_closed_by_second()
+    }
 }

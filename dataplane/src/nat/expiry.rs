@@ -20,13 +20,15 @@ use pnat_shared::time::Duration;
 use pnat_shared::verdict::CloseReason;
 use pnat_shared::wire::tcp::Flags;
 
-/// What has been seen of a TCP connection: SYN, FIN and RST of either stream, one bit each.
+/// What has been seen of a TCP connection: SYN, FIN and RST of either stream, one bit each, and which FIN came first.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Track(u8);
 
 const SYN: u8 = 0b01;
 const FIN: u8 = 0b01 << 2;
 const RST: u8 = 0b01 << 4;
+/// The second stream's FIN came before the first's.
+const SECOND_FIRST: u8 = 0b01 << 6;
 
 impl Track {
     /// Notes a segment. Answers whether the binding now ends sooner than its timer says.
@@ -48,6 +50,9 @@ impl Track {
             self.0 |= SYN << side;
         }
         if flags.has(Flags::FIN) {
+            if stream == Stream::Second && self.0 & FIN == 0 {
+                self.0 |= SECOND_FIRST;
+            }
             self.0 |= FIN << side;
         }
         !was_closing && self.is_closing()
@@ -60,6 +65,11 @@ impl Track {
     /// Whether the connection is over, as far as a translator can tell.
     pub const fn is_closing(self) -> bool {
         self.both(FIN) || self.0 & (RST | RST << 1) != 0
+    }
+
+    /// Whether both streams have ended, the second before the first: then TIME-WAIT is with whoever sent the second.
+    pub const fn was_closed_by_second(self) -> bool {
+        self.both(FIN) && self.0 & SECOND_FIRST != 0 && self.0 & (RST | RST << 1) == 0
     }
 
     /// Why the binding ends when its timer fires now.
@@ -129,6 +139,22 @@ mod tests {
         assert!(track.is_closing());
         track.see(Stream::Second, ACK);
         assert!(track.is_closing(), "the last ACK opens nothing");
+    }
+
+    #[test]
+    fn who_ended_first_waits_unless_there_was_a_reset() {
+        let fin = Flags::FIN.with(ACK);
+        let mut track = seen(&open());
+        track.see(Stream::Second, fin);
+        assert!(!track.was_closed_by_second());
+        track.see(Stream::First, fin);
+        assert!(track.was_closed_by_second());
+        track.see(Stream::First, Flags::RST);
+        assert!(!track.was_closed_by_second());
+        let mut track = seen(&open());
+        track.see(Stream::First, fin);
+        track.see(Stream::Second, fin);
+        assert!(!track.was_closed_by_second());
     }
 
     #[test]

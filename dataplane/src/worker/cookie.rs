@@ -6,19 +6,19 @@
 //!
 //! ```text
 //!   sequence number   mmms hhhh hhhh hhhh hhhh hhhh hhhh hhhh     m: MSS, by MSS_TABLE; s: lowest bit of the time step
-//!   TSval             tttt tttt tttt tttt tttt tttt tt0k wwww     t: milliseconds; k: SACK permitted; w: window scale,
-//!                                                                 15 for none
-//!   h: keyed hash of the step's secret over addresses, ports, the client's initial sequence number, m, k and w
+//!   TSval             tttt tttt tttt tttt tttt tttt ttek wwww     t: milliseconds; e: ECN; k: SACK permitted; w: window
+//!                                                                 scale, 15 for none
+//!   h: keyed hash of the step's secret over addresses, ports, the client's initial sequence number, m, e, k and w
 //! ```
 //!
-//! Without timestamps only the MSS comes back, so such clients get neither SACK nor window scaling. A cookie is good in the
+//! Without timestamps only the MSS comes back, so such clients get no SACK, window scaling or ECN. A cookie is good in the
 //! time step in which it was made and in the next one: for 64 to 128 s. Nobody who has not seen it hits it but once in 2^28
 //! attempts.
 
 use core::hash::Hasher;
 
 use pnat_shared::time::{Duration, Instant};
-use pnat_shared::wire::tcp::{Header, Options, Seq};
+use pnat_shared::wire::tcp::{Flags, Header, Options, Seq};
 use siphasher::sip::SipHasher24;
 use siphasher::sip128::{self, Hasher128};
 
@@ -41,8 +41,18 @@ const CODE_MASK: u32 = 0x3f;
 const SHIFT_MASK: u8 = 0x0f;
 const NO_SHIFT: u8 = 0x0f;
 const SACK: u8 = 0x10;
+const ECN: u8 = 0x20;
 /// Hashed in place of a code where the SYN had no timestamps.
 const NO_CODE: u8 = 0xff;
+
+/// What a cookie keeps of a SYN.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) struct Kept {
+    /// The MSS rounded down; TSval is that of the segment that it came with.
+    pub(super) options: Options,
+    /// Explicit congestion notification was asked for.
+    pub(super) ecn: bool,
+}
 
 /// What goes into a SYN-ACK.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -82,12 +92,12 @@ impl Cookies {
         now < self.awaited
     }
 
-    /// The cookie for a SYN from `tuple`'s source with these options, as [`keep`] leaves them.
-    pub(super) fn make(&mut self, tuple: &Tuple, irs: Seq, kept: &Options, now: Instant) -> Cookie {
+    /// The cookie for a SYN from `tuple`'s source.
+    pub(super) fn make(&mut self, tuple: &Tuple, irs: Seq, kept: &Kept, now: Instant) -> Cookie {
         let step = step(now);
         self.awaited = now + 2 * STEP;
-        let mss = mss_index(kept.mss.unwrap_or(DEFAULT_MSS));
-        let code = kept.timestamps.map(|_| code(kept));
+        let mss = mss_index(kept.options.mss.unwrap_or(DEFAULT_MSS));
+        let code = kept.options.timestamps.map(|_| code(kept));
         let hash = self.hash(step, tuple, irs, mss, code.unwrap_or(NO_CODE));
         let stamp = code.map(|code| {
             let time = self.stamp(tuple, now);
@@ -100,7 +110,7 @@ impl Cookies {
 
     /// What the SYN said whose cookie a client returns by `ack`; `None` where it is none of ours, is too old, or comes with
     /// another handshake than it was made for.
-    pub(super) fn redeem(&mut self, tuple: &Tuple, ack: &Header, now: Instant) -> Option<Options> {
+    pub(super) fn redeem(&mut self, tuple: &Tuple, ack: &Header, now: Instant) -> Option<Kept> {
         let cookie = (ack.ack - 1).0;
         let present = step(now);
         let is_present = cookie >> STEP_SHIFT & 1 == present as u32 & 1;
@@ -115,15 +125,15 @@ impl Cookies {
             timestamps: ack.options.timestamps.map(|(value, _)| (value, 0)),
             ..Options::default()
         };
-        Some(if code == NO_CODE {
-            options
-        } else {
-            Options {
-                window_scale: Some(code & SHIFT_MASK).filter(|shift| *shift != NO_SHIFT),
-                sack_permitted: code & SACK != 0,
-                ..options
-            }
-        })
+        if code == NO_CODE {
+            return Some(Kept { options, ecn: false });
+        }
+        let options = Options {
+            window_scale: Some(code & SHIFT_MASK).filter(|shift| *shift != NO_SHIFT),
+            sack_permitted: code & SACK != 0,
+            ..options
+        };
+        Some(Kept { options, ecn: code & ECN != 0 })
     }
 
     /// Whether a segment that returns no cookie may follow one that would have, and was lost: it echoes a time of ours at
@@ -157,17 +167,19 @@ impl Cookies {
     }
 }
 
-/// What of a SYN's options survives in a cookie.
-pub(super) fn keep(offered: &Options) -> Options {
+/// What of a SYN survives in a cookie.
+pub(super) fn keep(syn: &Header) -> Kept {
+    let offered = &syn.options;
     let mss = MSS_TABLE[mss_index(offered.mss.unwrap_or(DEFAULT_MSS)) as usize];
     let has_room = offered.timestamps.is_some();
-    Options {
+    let options = Options {
         mss: Some(mss),
         window_scale: offered.window_scale.filter(|_| has_room),
         sack_permitted: offered.sack_permitted && has_room,
         timestamps: offered.timestamps,
         ..Options::default()
-    }
+    };
+    Kept { options, ecn: syn.flags.has(Flags::ECE.with(Flags::CWR)) && has_room }
 }
 
 /// The place of the largest value that is no larger; of the smallest one, where the client asks for less.
@@ -175,8 +187,10 @@ fn mss_index(mss: u16) -> u32 {
     (MSS_TABLE.partition_point(|known| *known <= mss) as u32).saturating_sub(1)
 }
 
-fn code(kept: &Options) -> u8 {
-    kept.window_scale.unwrap_or(NO_SHIFT) | if kept.sack_permitted { SACK } else { 0 }
+fn code(kept: &Kept) -> u8 {
+    let Kept { options, ecn } = kept;
+    let flag = |is_on: bool, flag: u8| if is_on { flag } else { 0 };
+    options.window_scale.unwrap_or(NO_SHIFT) | flag(options.sack_permitted, SACK) | flag(*ecn, ECN)
 }
 
 const fn step(now: Instant) -> u64 {

@@ -22,7 +22,7 @@ use pnat_shared::verdict::DropReason;
 use pnat_shared::wire::ip;
 use pnat_shared::wire::tcp::{self, Flags, Header, Options};
 
-use super::cookie::{self, Cookies};
+use super::cookie::{self, Cookies, Kept};
 use super::parse::{Packet, seq_at};
 use super::reply::{self, Answer};
 use super::{Outputs, SynCookies, Worker};
@@ -38,13 +38,14 @@ const MAX_SHIFT: u8 = 14;
 pub(super) struct Early {
     above: usize,
     window: u32,
+    ecn: bool,
     cookies: Cookies,
 }
 
 impl Early {
     pub(super) fn new(settings: SynCookies) -> Self {
-        let SynCookies { above, window, secret } = settings;
-        Self { above: above as usize, window, cookies: Cookies::new(secret) }
+        let SynCookies { above, window, ecn, secret } = settings;
+        Self { above: above as usize, window, ecn, cookies: Cookies::new(secret) }
     }
 
     /// The options of a SYN-ACK, and the window in it, where the way carries IP packets of `mtu` bytes.
@@ -85,18 +86,19 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
             Ok((syn, _)) => syn,
             Err(reason) => return self.stats.drops.add(reason, 1),
         };
-        let kept = cookie::keep(&syn.options);
+        let mut kept = cookie::keep(&syn);
+        kept.ecn &= self.early.ecn;
         let cookie = self.early.cookies.make(&packet.tuple, syn.seq, &kept, now);
-        let echo = kept.timestamps.map_or(0, |(value, _)| value);
+        let echo = kept.options.timestamps.map_or(0, |(value, _)| value);
         let stamps = cookie.stamp.map(|stamp| (stamp, echo));
         let mtu = self.path_mtu(port, *packet.tuple.dst().ip());
-        let (options, window) = self.early.answer(&kept, stamps, mtu);
+        let (options, window) = self.early.answer(&kept.options, stamps, mtu);
         let answer = Header {
             src_port: syn.dst_port,
             dst_port: syn.src_port,
             seq: cookie.seq,
             ack: syn.seq + 1,
-            flags: Flags::SYN.with(Flags::ACK),
+            flags: Flags::SYN.with(Flags::ACK).with(if kept.ecn { Flags::ECE } else { Flags::default() }),
             window,
             urgent: 0,
             options,
@@ -130,7 +132,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         }
         let segment = &frame.data()[TCP_AT..];
         let (ack, header_len) = Header::read(segment).map_err(|reason| (reason, Answer::Silence))?;
-        let Some(theirs) = self.early.cookies.redeem(tuple, &ack, now) else {
+        let Some(Kept { options: theirs, ecn }) = self.early.cookies.redeem(tuple, &ack, now) else {
             self.stats.cookies_refused.add(1);
             // Text that overtook, or survived, the segment which returns the cookie: that one comes again.
             let is_early = segment.len() > header_len && self.early.cookies.may_follow(tuple, &ack, now);
@@ -140,7 +142,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         let stamps = theirs.timestamps.map(|_| (self.early.cookies.stamp(tuple, now), 0));
         let mtu = self.path_mtu(port, *tuple.dst().ip());
         let (ours, window) = self.early.answer(&theirs, stamps, mtu);
-        Ok(Accepted { iss: ack.ack - 1, irs: ack.seq - 1, ours, theirs, window })
+        Ok(Accepted { iss: ack.ack - 1, irs: ack.seq - 1, ours, theirs, window, ecn })
     }
 
     /// A client's packet, of a proxied flow that is half-open, may show that it has its address.
@@ -177,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_syn_ack_tells_no_more_window_than_there_is_in_whole_units() {
-        let early = |window| Early::new(SynCookies { above: 0, window, secret: 1 });
+        let early = |window| Early::new(SynCookies { above: 0, window, ecn: true, secret: 1 });
         let scaled = Options { window_scale: Some(3), ..Options::default() };
         let told = |window, kept: &Options| {
             let (options, told) = early(window).answer(kept, None, 1500);

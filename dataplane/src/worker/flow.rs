@@ -63,7 +63,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
     ) {
         let Packet { stream, flags, .. } = *packet;
         let Some((keys, binding)) = self.nat.flows().entry(slot) else { return };
-        if stream == Stream::First && packet.is_syn() && binding.is_over() {
+        if stream == Stream::First && packet.is_syn() && binding.is_over() && !binding.is_first_waiting() {
             return self.reopen(frame, port, slot, packet, now, out);
         }
         let bytes = frame.data().len() - L2_LEN;
@@ -209,8 +209,17 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
     }
 
     /// A fresh SYN on a connection that is over: the client has chosen the same port again. The flow is opened anew, by
-    /// today's policy, and keeps its public port. (While a pair still has a leg to finish, it gets the SYN, and decides.)
-    fn reopen(&mut self, frame: F, port: u8, slot: u32, packet: &Packet, now: Instant, out: &mut Outputs<F>) {
+    /// today's policy, and keeps its public port. (While a pair still has a leg to finish, or its first socket is in
+    /// TIME-WAIT, it gets the SYN, and decides.)
+    pub(super) fn reopen(
+        &mut self,
+        frame: F,
+        port: u8,
+        slot: u32,
+        packet: &Packet,
+        now: Instant,
+        out: &mut Outputs<F>,
+    ) {
         let mapping = self.nat.hold(slot);
         if let Some(closed) = self.nat.close(slot, now) {
             let reason = closed.binding.tracks[0].reason();

@@ -78,6 +78,8 @@ pub struct SynCookies {
     pub above: u32,
     /// Largest receive window of a pair's sockets, in bytes.
     pub window: u32,
+    /// Whether clients that ask for explicit congestion notification get it.
+    pub ecn: bool,
     /// From the operating system's random source.
     pub secret: u128,
 }
@@ -210,6 +212,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
                         self.stats.drops.add(reason, 1);
                     }
                 }
+                FromProxy::Again { handle, frame } => self.take_back(handle, frame, now, out),
                 // The worker may have ended the flow by itself in the meantime.
                 FromProxy::Closed { handle, reason } => {
                     if let Some(slot) = self.nat.slot(handle) {

@@ -1,6 +1,6 @@
 //! What is done with the packets of pairs: unmasked, and sent to the host that a socket stands for.
 
-use pnat_shared::flow::{Protocol, Side, Stream};
+use pnat_shared::flow::{Handle, Protocol, Side, Stream};
 use pnat_shared::frame::{Frame, FramePool, L2_LEN};
 use pnat_shared::loopback;
 use pnat_shared::time::Instant;
@@ -9,7 +9,7 @@ use pnat_shared::wire::tcp::{self, Flags};
 use pnat_shared::wire::{ip, udp};
 
 use super::flow::too_big;
-use super::parse::seq_at;
+use super::parse::{Packet, seq_at};
 use super::{Outputs, Worker};
 use crate::nat::binding::Path;
 use crate::nat::icmp::Quote;
@@ -61,6 +61,21 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         }
         self.send_on(frame, slot, stream, *to.dst().ip(), now, out);
         Ok(())
+    }
+
+    /// A SYN for which a pair has made way: it opens its flow anew.
+    pub(super) fn take_back(&mut self, handle: Handle, mut frame: F, now: Instant, out: &mut Outputs<F>) {
+        let slot = self.nat.slot(handle);
+        let Some((slot, (keys, binding))) = slot.and_then(|slot| Some((slot, self.nat.flows().entry(slot)?)))
+        else {
+            return self.stats.drops.add(DropReason::StaleHandle, 1);
+        };
+        let (tuple, port) = (keys[0], binding.egress[Stream::Second as usize]);
+        let change = binding.changes[Stream::First as usize].reversed();
+        rewrite::translate(&mut frame.data_mut()[L2_LEN..], &tuple, change);
+        let hash = self.nat.flows().hash(&tuple);
+        let packet = Packet { stream: Stream::First, tuple, hash, slot, flags: Flags::SYN };
+        self.reopen(frame, port, slot, &packet, now, out);
     }
 
     /// An ICMP error from a pair, about a packet that one of its sockets received. One that the pair sends in its own

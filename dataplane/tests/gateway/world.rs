@@ -387,7 +387,7 @@ fn setup(me: u8, shards: &Shards, policy: Snapshot, syn_cookies_above: u32) -> S
         },
         policy,
         proxied_idle: Duration::from_secs(7440),
-        cookies: SynCookies { above: syn_cookies_above, window: WINDOW, secret: 7 },
+        cookies: SynCookies { above: syn_cookies_above, window: WINDOW, ecn: true, secret: 7 },
         secret: u64::from(me),
     }
 }

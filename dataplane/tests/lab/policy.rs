@@ -26,6 +26,11 @@ pub(crate) fn proxied() -> String {
     )
 }
 
+/// The same, and TCP clients are accepted before the server is asked.
+pub(crate) fn accepted_early() -> String {
+    proxied().replace("action = \"proxy\"", "action = \"proxy\"\naccept = \"early\"")
+}
+
 /// Everything by packet translation.
 pub(crate) fn translated() -> String {
     "[policy]\ndefault_action = \"nat\"".to_owned()

@@ -46,6 +46,22 @@ mod proxied_with_loss {
     }
 }
 
+/// By the proxy, whose workers answer every SYN by a cookie.
+mod accepted_early {
+    use crate::{fixture::Lab, policy};
+
+    over! { Lab::start(&policy::accepted_early()) =>
+        http_page_is_fetched_by_name
+        https_page_is_fetched_by_name
+        big_file_goes_down_and_up_at_the_same_time_unharmed
+        two_thousand_connections_are_open_at_once
+        client_may_end_its_stream_first
+        server_may_speak_first_and_end_its_stream_first
+        slow_reader_gets_every_byte
+        reset_reaches_the_other_side
+    }
+}
+
 /// By packet translation alone.
 mod translated {
     use crate::{fixture::Lab, policy};

@@ -135,6 +135,13 @@ impl<'a> Case<'a> {
         let (place, packet) = line.split_once(' ').unwrap();
         let mut outs = Vec::new();
         for _ in 0..times {
+            if let Some(packet) = packet.strip_prefix("again ") {
+                let (masked, packet) = packet.split_once(' ').unwrap();
+                let masked: std::net::SocketAddrV4 = masked.parse().unwrap();
+                let handle = unmask(*masked.ip(), masked.port()).unwrap();
+                outs.extend(gateway.again_from_proxy(handle, &text::build_ip(packet)));
+                continue;
+            }
             outs.extend(match (place, packet.strip_prefix("closed ")) {
                 ("inside", _) => gateway.receive(INSIDE, &from_inside(packet)),
                 ("outside", _) => {

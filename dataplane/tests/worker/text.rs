@@ -158,6 +158,8 @@ fn build_tcp(words: &Words<'_>, src: SocketAddrV4, dst: SocketAddrV4, payload: &
             'R' => Flags::RST,
             'P' => Flags::PSH,
             'A' => Flags::ACK,
+            'E' => Flags::ECE,
+            'C' => Flags::CWR,
             '-' => Flags::default(),
             _ => panic!("no such flag: {letter}"),
         })
@@ -172,7 +174,7 @@ fn build_tcp(words: &Words<'_>, src: SocketAddrV4, dst: SocketAddrV4, payload: &
         window: 1000,
         urgent: 0,
         options: tcp::Options {
-            mss: words.number("mss").or(words.has("badopt").then_some(1460)),
+            mss: words.number("mss").or_else(|| words.has("badopt").then_some(1460)),
             window_scale: words.number("ws"),
             sack_permitted: words.has("sackok"),
             timestamps: stamps,
@@ -291,7 +293,7 @@ pub(crate) fn tell_ip(packet: &[u8], whole: bool) -> String {
         1 => tell_icmp(body, src, dst, whole),
         other => panic!("protocol {other} left the gateway"),
     };
-    if whole { told + &format!(" ttl={}", header.ttl) } else { told }
+    if whole { told + &format!(" ttl={} tos={}", header.ttl, header.tos) } else { told }
 }
 
 /// The options of a segment, each word behind a prefix.

@@ -9,7 +9,7 @@ use pnat_dataplane::nat::policy::Snapshot;
 use pnat_dataplane::route::PortInfo;
 use pnat_dataplane::worker::{Outputs, Setup, SynCookies, Worker, WorkerStats};
 use pnat_shared::config::{self, Action, Policy};
-use pnat_shared::flow::{Accepted, NewFlow, WorkerId};
+use pnat_shared::flow::{Accepted, Handle, NewFlow, WorkerId};
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::loopback::{FromProxy, ToProxy};
 use pnat_shared::testkit::{VecFrame, VecPool};
@@ -87,7 +87,7 @@ impl World {
             },
             policy: Snapshot { generation: 1, policy: Arc::new(self.policy.clone()) },
             proxied_idle: Duration::from_secs(100_000),
-            cookies: SynCookies { above: self.syn_cookies_above, window: 1 << 20, secret: 7 },
+            cookies: SynCookies { above: self.syn_cookies_above, window: 1 << 20, ecn: true, secret: 7 },
             secret: 11,
         };
         let stats = Arc::new(WorkerStats::new(setup.ports.len()));
@@ -127,9 +127,9 @@ impl Out {
 }
 
 fn tell_accepted(handshake: &Accepted) -> String {
-    let Accepted { iss, irs, ours, theirs, window } = handshake;
+    let Accepted { iss, irs, ours, theirs, window, ecn } = handshake;
     let (ours, theirs) = (text::tell_options(ours, "ours:"), text::tell_options(theirs, "theirs:"));
-    format!(" iss={iss:?} irs={irs:?} window={window}{ours}{theirs}")
+    format!(" iss={iss:?} irs={irs:?} window={window} ecn={ecn}{ours}{theirs}")
 }
 
 /// One worker in its world, and a clock.
@@ -170,6 +170,11 @@ impl Gateway {
     pub(crate) fn packet_from_proxy(&mut self, packet: &[u8]) -> Vec<Out> {
         let frame = VecFrame::new(&[&[0; L2_LEN], packet].concat());
         self.receive_from_proxy(FromProxy::Packet { frame, at: self.now })
+    }
+
+    pub(crate) fn again_from_proxy(&mut self, handle: Handle, packet: &[u8]) -> Vec<Out> {
+        let frame = VecFrame::new(&[&[0; L2_LEN], packet].concat());
+        self.receive_from_proxy(FromProxy::Again { handle, frame })
     }
 
     /// Lets time pass, timers running.

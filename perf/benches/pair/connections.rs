@@ -105,7 +105,7 @@ impl Scene for Connections {
             self.core.open(handle, client.syn());
             self.batch.push(Connection { client, server: None });
         }
-        let mut took = std::time::Duration::ZERO;
+        let mut took = Duration::ZERO;
         let mut ended = 0;
         while ended < BATCH {
             took += time(|| self.core.turn());

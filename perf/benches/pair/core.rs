@@ -158,8 +158,10 @@ impl Scene for Pairs {
         for _ in 0..BURST / VISIT {
             let flow = self.turn.next();
             for _ in 0..VISIT {
-                let data = self.clients[flow].data();
-                self.core.packet(data);
+                if self.clients[flow].may_send() {
+                    let data = self.clients[flow].data();
+                    self.core.packet(data);
+                }
             }
         }
         // ACKs of the burst before are taken in this turn.

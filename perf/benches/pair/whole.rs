@@ -80,8 +80,10 @@ impl Scene for Whole {
         for _ in 0..BURST / VISIT {
             let flow = self.turn.next();
             for _ in 0..VISIT {
-                let data = self.clients[flow].data();
-                self.gateway.port(INSIDE).incoming.push_back(data);
+                if self.clients[flow].may_send() {
+                    let data = self.clients[flow].data();
+                    self.gateway.port(INSIDE).incoming.push_back(data);
+                }
             }
         }
         // ACKs of the burst before are taken in this turn.

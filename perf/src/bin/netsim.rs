@@ -70,7 +70,7 @@ fn measure_linux(table: &mut Table, quick: bool) -> Result<()> {
         algorithms: Algorithm::ALL.to_vec(),
         bulk: BULK,
         bulks: [8, 1],
-        transfers: 100,
+        transfers: [400, 400, 60],
         load: RATE as f64 * 1.1,
     };
     let measured = linux::measure(&plan)?;

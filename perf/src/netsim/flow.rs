@@ -7,12 +7,15 @@ use super::cell::{Algorithm, BULK, Cell, SIZES};
 use super::end::{ADDRS, End, settings};
 use super::table::{Figures, Percentiles};
 
-/// Bulk flows for each cell: fewer where loss at random makes no difference between them.
+/// Bulk flows for each cell, where losses at random set their pace and where they don't.
 const BULKS: [u64; 2] = [8, 2];
 /// Flows for each cell and size.
-const TRANSFERS: u64 = 200;
+const TRANSFERS: u64 = 400;
 /// Longest that a transfer may take: what takes longer counts as if it took that long.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// More rounds without any time passing than any burst needs.
+const STILL: usize = 10_000;
 
 /// A flow under way.
 #[derive(Debug)]
@@ -29,7 +32,8 @@ pub struct Flow {
 pub fn measure(algorithm: Algorithm, cell: Cell) -> Option<Figures> {
     settings(algorithm)?;
     let goodput = {
-        let seeds = BULKS[usize::from(cell.loss == 0)];
+        let fast = cell.loss == 0 || algorithm == Algorithm::Bbr;
+        let seeds = BULKS[usize::from(fast)];
         let bytes: usize = (0..seeds).map(|seed| bulk(algorithm, cell.links(), seed, BULK)).sum();
         bytes as f64 * 8.0 / seeds as f64 / BULK.as_secs_f64() / 1e6
     };
@@ -69,6 +73,7 @@ impl Flow {
 
     /// Runs until so many bytes have come, or for so long at most; answers how long it took.
     fn run(&mut self, bytes: usize, most: Duration) -> Duration {
+        let mut still = 0;
         loop {
             self.step();
             if self.ends[1].read >= bytes {
@@ -79,6 +84,13 @@ impl Flow {
             if next >= self.start + most {
                 return most;
             }
+            still = if next > self.now { 0 } else { still + 1 };
+            assert!(
+                still < STILL,
+                "time stands still at {:?}, with deadlines {:?}",
+                self.now,
+                self.ends.each_ref().map(End::deadline)
+            );
             self.now = next.max(self.now);
         }
     }

@@ -17,7 +17,9 @@ use anyhow::{Context, Result, bail, ensure};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use rustix::net::sockopt::set_tcp_congestion;
 use rustix::net::{AddressFamily, SocketType};
-use rustix::thread::{CpuSet, LinkNameSpaceType, gettid, move_into_link_name_space, sched_setaffinity};
+use rustix::thread::{
+    CpuSet, LinkNameSpaceType, gettid, move_into_link_name_space, sched_getaffinity, sched_setaffinity,
+};
 use tun_rs::{DeviceBuilder, SyncDevice};
 
 use super::cell::{Algorithm, Cell, RATE, SIZES};
@@ -41,6 +43,9 @@ const SYSCTLS: [&str; 4] = [
 /// Scheduling priorities among real-time processes: the flows' ends, and the relay before them.
 const END_PRIORITY: &str = "10";
 const RELAY_PRIORITY: &str = "20";
+/// The CPU that the relay has to itself, as far as the flows' ends are concerned.
+const RELAY_CPU: usize = 0;
+const BACKLOG: i32 = 4096;
 /// Full segment's payload, in bits.
 const SEGMENT: f64 = 1448.0 * 8.0;
 
@@ -53,8 +58,8 @@ pub struct Plan {
     pub bulk: Duration,
     /// Bulk flows for each cell, where the path is slow and where it is fast.
     pub bulks: [usize; 2],
-    /// Flows for each cell and size.
-    pub transfers: usize,
+    /// Flows for each cell, by their size.
+    pub transfers: [usize; SIZES.len()],
     /// What may be on its way through the relay at a time, in bits per second.
     pub load: f64,
 }
@@ -95,17 +100,18 @@ impl Job {
     }
 }
 
-/// Until what bulk flows had under way when they were hung up on has drained.
 #[expect(clippy::disallowed_methods, reason = "the kernel's TCP runs by the real clock")]
-fn settle() {
-    thread::sleep(Duration::from_secs(1));
+fn pause(time: Duration) {
+    thread::sleep(time);
 }
 
 /// What a flow begins with: who it is, and when its end began to connect, in nanoseconds of the run.
 const PREAMBLE: usize = 16;
 
-/// A job's index, and what the receiver has seen: Mbit/s or seconds.
+/// A job's index, and what its receiver has seen: Mbit/s or seconds.
 type Seen = (usize, f64);
+/// How it ended.
+type Ended = io::Result<Seen>;
 
 /// Which congestion controls this kernel has.
 ///
@@ -135,11 +141,12 @@ pub fn measure(plan: &Plan) -> Result<Measured> {
     prefer(END_PRIORITY)?;
     let stop = Arc::new(AtomicBool::new(false));
     let relay = start_relay(plan, devices, &stop)?;
+    keep_to(|cpu| cpu != RELAY_CPU)?;
     let jobs: Arc<[Job]> = plan.jobs().into();
     let (to_results, results) = unbounded();
     listen(plan.cells.len(), &jobs, start, &to_results)?;
     let (load, all) = (plan.load, Arc::clone(&jobs));
-    let seen = within(0, move || run(&all, load, start, &results))??;
+    let seen = within(0, move || run(&all, load, start, &to_results, &results))??;
     stop.store(true, Ordering::Relaxed);
     let relay = relay.join().expect("invariant: the relay does not panic")?;
     Ok(Measured { figures: plan.figures(&jobs, &seen), relay, took: start.elapsed() })
@@ -161,7 +168,7 @@ impl Plan {
                     let rounds = (*bytes as f64 / 14_480.0 + 1.0).log2().ceil() + 0.5;
                     let fastest = rounds * cell.rtt().as_secs_f64() + *bytes as f64 * 8.0 / RATE as f64;
                     let load = load.min(*bytes as f64 * 8.0 / fastest);
-                    for _ in 0..self.transfers {
+                    for _ in 0..self.transfers[size] {
                         jobs[1].push(job(Work::Transfer(size), load));
                     }
                 }
@@ -205,7 +212,13 @@ fn expected(algorithm: Algorithm, cell: Cell) -> f64 {
 }
 
 /// Runs all jobs in the order that they have, as many at a time as `limit` allows.
-fn run(jobs: &[Job], limit: f64, start: Instant, results: &Receiver<Seen>) -> Result<Vec<Seen>> {
+fn run(
+    jobs: &[Job],
+    limit: f64,
+    start: Instant,
+    to_results: &Sender<Ended>,
+    results: &Receiver<Ended>,
+) -> Result<Vec<Seen>> {
     let mut seen = Vec::new();
     let mut load = 0.0;
     let mut started = 0;
@@ -216,17 +229,26 @@ fn run(jobs: &[Job], limit: f64, start: Instant, results: &Receiver<Seen>) -> Re
                 if seen.len() < started {
                     break;
                 }
-                settle();
+                // What they had under way when they were hung up on drains.
+                pause(Duration::from_secs(1));
             }
+            // Handshakes that all begin at once would wait for each other.
+            pause(Duration::from_millis(1));
             load += job.load;
             let flow = thread::Builder::new().stack_size(64 << 10);
-            flow.spawn(move || send(job, started, start)).context("a thread for each flow")?;
+            let to_results = to_results.clone();
+            let work = move || match send(job, started, start) {
+                Ok(()) => {}
+                // Nobody waits where the run was given up.
+                Err(error) => drop(to_results.send(Err(error))),
+            };
+            flow.spawn(work).context("a thread for each flow")?;
             started += 1;
         }
-        let (index, value) = match results.recv_timeout(PATIENCE) {
-            Ok(result) => result,
-            Err(error) => bail!("{} of {} flows ended, then nothing: {error}", seen.len(), jobs.len()),
+        let Ok(ended) = results.recv_timeout(PATIENCE) else {
+            bail!("{} of {started} flows have ended, and no other does", seen.len());
         };
+        let (index, value) = ended.context("a flow broke")?;
         seen.push((index, value));
         load -= jobs[index].load;
         if seen.len() == started {
@@ -236,7 +258,7 @@ fn run(jobs: &[Job], limit: f64, start: Instant, results: &Receiver<Seen>) -> Re
     Ok(seen)
 }
 
-/// The sending end of one flow. What goes wrong here the receiver never hears of, and the run ends for want of it.
+/// The sending end of one flow.
 fn send(job: Job, index: usize, start: Instant) -> io::Result<()> {
     let begun = start.elapsed().as_nanos() as u64;
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
@@ -250,34 +272,41 @@ fn send(job: Job, index: usize, start: Instant) -> io::Result<()> {
     match job.work {
         // Until the receiver has had enough and hangs up.
         Work::Bulk(_) => while stream.write_all(&text).is_ok() {},
-        Work::Transfer(size) => stream.write_all(&text[..SIZES[size]])?,
+        Work::Transfer(size) => {
+            stream.write_all(&text[..SIZES[size]])?;
+            // The receiver hangs up when it has everything.
+            while stream.read(&mut text)? > 0 {}
+        }
     }
     Ok(())
 }
 
 /// Listens for every cell, each flow on a thread of its own.
-fn listen(cells: usize, jobs: &Arc<[Job]>, start: Instant, results: &Sender<Seen>) -> Result<()> {
+fn listen(cells: usize, jobs: &Arc<[Job]>, start: Instant, results: &Sender<Ended>) -> Result<()> {
     for cell in 0..cells as u16 {
         let (jobs, results) = (Arc::clone(jobs), results.clone());
-        let listener = within(1, move || TcpListener::bind(("0.0.0.0", FIRST_PORT + cell)))??;
+        let listener = within(1, move || bind(FIRST_PORT + cell))??;
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (jobs, results) = (Arc::clone(&jobs), results.clone());
-                thread::spawn(move || {
-                    if let Ok(seen) = receive(stream, &jobs, start) {
-                        // Nobody waits where the run was given up.
-                        let _ = results.send(seen);
-                    }
-                });
+                thread::spawn(move || drop(results.send(receive(stream, &jobs, start))));
             }
         });
     }
     Ok(())
 }
 
+/// A listener with room for all that connect at about the same time.
+fn bind(port: u16) -> io::Result<TcpListener> {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    rustix::net::bind(&socket, &SocketAddrV4::new(RECEIVER.into(), port))?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(TcpListener::from(socket))
+}
+
 /// The receiving end of one flow: seconds until its last byte, or Mbit/s as long as a bulk flow lasts, both counted from
 /// when its peer began to connect.
-fn receive(mut stream: TcpStream, jobs: &[Job], start: Instant) -> io::Result<Seen> {
+fn receive(mut stream: TcpStream, jobs: &[Job], start: Instant) -> Ended {
     let mut preamble = [0; PREAMBLE];
     stream.read_exact(&mut preamble)?;
     let number =
@@ -320,9 +349,7 @@ fn start_relay(
     let stop = Arc::clone(stop);
     Ok(thread::spawn(move || {
         prefer(RELAY_PRIORITY).map_err(io::Error::other)?;
-        let mut cpu = CpuSet::new();
-        cpu.set(0);
-        sched_setaffinity(None, &cpu)?;
+        keep_to(|cpu| cpu == RELAY_CPU)?;
         relay.run(&stop)
     }))
 }
@@ -332,6 +359,14 @@ fn start_relay(
 fn prefer(priority: &str) -> Result<()> {
     let thread = gettid().as_raw_nonzero().to_string();
     command("chrt", &["--fifo", "--pid", priority, &thread])
+}
+
+/// Keeps this thread, and those that it starts, on some CPUs.
+fn keep_to(may: impl Fn(usize) -> bool) -> io::Result<()> {
+    let there = sched_getaffinity(None)?;
+    let mut cpus = CpuSet::new();
+    (0..CpuSet::MAX_CPU).filter(|cpu| there.is_set(*cpu) && may(*cpu)).for_each(|cpu| cpus.set(cpu));
+    Ok(sched_setaffinity(None, &cpus)?)
 }
 
 fn open_device() -> io::Result<SyncDevice> {

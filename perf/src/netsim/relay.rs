@@ -25,7 +25,7 @@ use tun_rs::SyncDevice;
 const BURST: usize = 32;
 /// Shortest sleep. While packets are due all the time the relay would else never sleep, and the kernel takes the CPU from a
 /// real-time thread like that for 50 ms of each second.
-const NAP: Duration = Duration::from_micros(20);
+const NAP: Duration = Duration::from_micros(50);
 /// Longest sleep: how long a stop may go unseen.
 const PATIENCE: Duration = Duration::from_millis(50);
 

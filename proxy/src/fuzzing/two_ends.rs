@@ -23,10 +23,12 @@ const BUDGET: usize = 64;
 const FLYING: usize = 256;
 /// Most bytes that an application may have waiting.
 const QUEUED: usize = 200_000;
+/// Smallest receive window, in bytes.
+const LEAST_WINDOW: u32 = 256;
 /// One way over the honest link.
 const LATENCY: Duration = Duration::from_millis(10);
-/// Longer than all timeouts of [`settings`] one after the other.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// Longer than all timeouts of [`settings`] one after the other: ten minutes of patience with a shut window are the longest.
+const PATIENCE: Duration = Duration::from_secs(900);
 /// More rounds of the honest link than any run needs.
 const ROUNDS: usize = 50_000;
 
@@ -365,7 +367,7 @@ impl World {
                 }
             }
             rounds += 1;
-            assert!(rounds < ROUNDS, "the ends go on and on: {:?}", self.sides[0].endpoint);
+            assert!(rounds < ROUNDS, "the ends go on and on: {:?}", self.describe());
         }
         if !self.deceived {
             self.check_end();
@@ -376,13 +378,19 @@ impl World {
         self.sides.iter().all(|side| side.endpoint.as_ref().is_none_or(Endpoint::is_over))
     }
 
+    /// States, and bytes still to be acknowledged.
+    fn describe(&self) -> [Option<(State, usize)>; 2] {
+        let of = |side: &Side| side.endpoint.as_ref().map(|end| (end.state(), end.queued()));
+        [of(&self.sides[0]), of(&self.sides[1])]
+    }
+
     /// Both have ended, and a stream without an error is complete.
     fn check_end(&mut self) {
         for side in 0..2 {
             self.read(side);
         }
+        assert!(self.is_over(), "no end in sight: {:?}", self.describe());
         let [first, second] = &self.sides;
-        assert!(self.is_over(), "no end in sight: {:#?} and {:#?}", first.endpoint, second.endpoint);
         let fine = |side: &Side| side.endpoint.as_ref().is_some_and(|end| end.error().is_none());
         if fine(first) && fine(second) {
             assert_eq!((second.read, first.read), (first.written, second.written), "bytes are missing");
@@ -402,7 +410,8 @@ impl Side {
         };
         Self {
             endpoint: None,
-            window: 1 + (input.word() << (kind >> 5)),
+            // Windows of a few bytes would make an honest link take as many round trips as there are bytes.
+            window: LEAST_WINDOW + (input.word() << (kind >> 5)),
             offer,
             iss: Seq(u32::MAX - u32::from(input.byte()) * 100),
             pool: VecPool::endless(),

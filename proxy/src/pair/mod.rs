@@ -111,18 +111,12 @@ impl<F: Frame> Pair<F> {
         payload: Chunk<F>,
         visit: &mut Visit<'_, F, P>,
     ) -> Result<(), DropReason> {
-        if side == Side::First && is_opening(header) {
-            // The client uses its port again. What is left of the old conversation makes way, and the repeated SYN opens
-            // the new one; the sockets would refuse it.
-            if self.is_through() || !self.is_alive() {
-                self.close(CloseReason::Finished, visit.now);
-                return Err(DropReason::Unacceptable);
-            }
-            // It has reset the old one in this very burst, of which the server is yet to hear.
-            if self.first.state() == State::Closed {
-                self.settle(visit.now);
-                return Err(DropReason::Unacceptable);
-            }
+        if side == Side::First && is_opening(header) && self.is_alive() && self.first.state() == State::Closed
+        {
+            // The client has reset the old conversation in this very burst, of which the server is yet to hear, and uses its
+            // port again: its SYN, repeated, will open the new one.
+            self.settle(visit.now);
+            return Err(DropReason::Unacceptable);
         }
         self.tally.packet(side);
         if header.flags.has(Flags::RST) && self.is_alive() {
@@ -141,6 +135,11 @@ impl<F: Frame> Pair<F> {
     /// The segment of which a socket was last told had come marked (CE).
     pub(crate) fn on_mark(&mut self, side: Side) {
         self.socket(side).on_mark();
+    }
+
+    /// Whether a segment of the client opens its next conversation by the same ports: this one is over, and has to go.
+    pub(crate) fn makes_way(&self, header: &Header) -> bool {
+        is_opening(header) && (self.is_through() || !self.is_alive()) && self.first.may_reopen(header)
     }
 
     /// Does what is due by time; [`Pair::pump`] is to follow.

@@ -10,6 +10,7 @@ use std::hint::black_box;
 
 use pnat_shared::frame::Frame;
 use pnat_shared::loopback::ToProxy;
+use pnat_shared::time::Instant;
 
 use super::{Reactor, demux};
 
@@ -34,5 +35,12 @@ impl<F: Frame> Reactor<F> {
         black_box(slots().fold(0, |sum, slot| sum ^ slot.conversation.warm()));
         keys.clear();
         self.ahead = keys;
+    }
+
+    /// Asks for what tells whether the timers of these pairs are still of use.
+    pub(super) fn look_at_timers(&self, keys: &[u32]) {
+        let slots = || keys.iter().filter_map(|key| self.slots.get(*key));
+        black_box(slots().fold(Instant::FAR, |first, slot| first.min(slot.armed)));
+        black_box(slots().fold(Instant::FAR, |first, slot| first.min(slot.conversation.deadline())));
     }
 }

@@ -43,6 +43,10 @@ impl<F: Frame> Reactor<F> {
             return self.stats.drops.add(DropReason::StaleHandle, 1);
         };
         let slot = &mut self.slots[key];
+        if slot.conversation.makes_way(arrival.side, &arrival.body) {
+            round.out.again(arrival.handle, frame);
+            return self.close(key, CloseReason::Finished, round);
+        }
         let visit = &mut self.bench.visit(&slot.account, round);
         let delivered = contain(|| slot.conversation.deliver(arrival.side, &arrival.body, frame, visit));
         slot.cause = Some(Cause { at, taken: round.now });

@@ -173,6 +173,7 @@ impl<F: Frame> Reactor<F> {
         self.residence.begin(now, &mut self.latency);
         let mut fired = std::mem::take(&mut self.fired);
         self.wheel.expire(now, VISITS, &mut fired);
+        self.look_at_timers(&fired);
         for key in fired.drain(..) {
             self.fire(key, now);
         }

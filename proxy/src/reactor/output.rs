@@ -55,6 +55,12 @@ impl<F> Outputs<F> {
         frames.clear();
     }
 
+    pub(super) fn again(&mut self, handle: Handle, frame: F) {
+        if let Some(waiting) = self.workers.get_mut(usize::from(handle.worker.0)) {
+            waiting.push(FromProxy::Again { handle, frame });
+        }
+    }
+
     pub(super) fn closed(&mut self, handle: Handle, reason: CloseReason) {
         if let Some(waiting) = self.workers.get_mut(usize::from(handle.worker.0)) {
             waiting.push(FromProxy::Closed { handle, reason });

@@ -127,6 +127,15 @@ impl<F: Frame> Conversation<F> {
         }
     }
 
+    /// Whether the packet opens the client's next conversation by the same ports, and this one is over.
+    #[inline]
+    pub(super) fn makes_way(&self, side: Side, body: &Body) -> bool {
+        match (self, body) {
+            (Self::Tcp(pair), Body::Segment { header, .. }) => side == Side::First && pair.makes_way(header),
+            _ => false,
+        }
+    }
+
     pub(super) fn on_timer<P: FramePool<F>>(&mut self, visit: &mut Visit<'_, F, P>) {
         match self {
             Self::Tcp(pair) => pair.on_timer(visit),

@@ -1,5 +1,7 @@
 //! Timestamps: our clock as the peer sees it, and PAWS (RFC 7323 sections 3 to 5).
 
+use std::cmp::Ordering;
+
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::tcp::Seq;
 
@@ -64,6 +66,11 @@ impl Clock {
     #[inline]
     pub(super) const fn is_next(&self, value: u32) -> bool {
         !Seq(value).before(Seq(self.recent))
+    }
+
+    /// How a stamp lies to the latest of the peer; `None` without timestamps.
+    pub(super) fn compare(&self, value: u32) -> Option<Ordering> {
+        self.on.then(|| Seq(value).distance(Seq(self.recent)).cmp(&0))
     }
 
     const fn is_stale(&self, now: Instant) -> bool {

@@ -2,6 +2,7 @@
 //!
 //! Runs on: proxy cores. Allocates: per connection, and when queues grow. Blocks: never.
 
+use std::cmp::Ordering;
 use std::net::SocketAddrV4;
 
 use pnat_shared::config::CongestionControl;
@@ -473,6 +474,22 @@ impl<F: Frame> Endpoint<F> {
             u32::from(self.local.port()),
         ];
         times ^ self.send.rto.warm() ^ words.into_iter().fold(0, |sum, word| sum ^ u64::from(word))
+    }
+
+    /// Whether a SYN from the same port opens a new connection: after the end, and in TIME-WAIT where its timestamp, or
+    /// else its number, shows that it comes after all that the old one said (RFC 1122 section 4.2.2.13, RFC 6191 section 2).
+    pub fn may_reopen(&self, syn: &Header) -> bool {
+        match self.state {
+            State::Closed => true,
+            State::TimeWait => {
+                match syn.options.timestamps.and_then(|(value, _)| self.clock.compare(value)) {
+                    Some(Ordering::Greater) => true,
+                    Some(Ordering::Less) => false,
+                    Some(Ordering::Equal) | None => !syn.seq.before(self.recv.nxt),
+                }
+            }
+            _ => false,
+        }
     }
 
     /// Whether everything ended and nothing will be sent any more. Bytes may still wait for [`Endpoint::receive`].

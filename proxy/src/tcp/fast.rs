@@ -9,6 +9,7 @@ use pnat_shared::time::Instant;
 use pnat_shared::wire::tcp::{Flags, Header};
 
 use super::endpoint::{Endpoint, State};
+use super::recovery::Phase;
 use super::send::Sender;
 use super::tail::Tail;
 use crate::chunk::Chunk;
@@ -28,6 +29,9 @@ impl<F: Frame> Endpoint<F> {
             && header.options.sack.is_empty()
             && self.recv.is_next(header.seq, len)
             && self.send.is_no_news(header)
+            // Nothing runs that any sign of life would stop.
+            && self.timers.life == Instant::FAR
+            && (self.send.flight() > 0 || self.timers.retransmit == Instant::FAR)
     }
 
     /// Takes in a segment that [`Endpoint::is_predicted`].
@@ -59,7 +63,9 @@ impl<F: Frame> Sender<F> {
             && u32::from(header.window) << self.shift == self.window
             && !self.probing
             && matches!(self.tail, Tail::Idle | Tail::Armed(_))
-            && self.is_clean()
+            && self.phase == Phase::Open
+            && self.dup_acks == 0
+            && self.loss.as_ref().is_none_or(|loss| loss.is_spent())
     }
 }
 

@@ -76,7 +76,8 @@ impl<F: Frame> Endpoint<F> {
 
     /// See [`Endpoint::accepted`].
     pub(super) fn take_over(&mut self, handshake: &Accepted, now: Instant) {
-        let (ours, theirs) = (Offer::of(&handshake.ours), Offer::of(&handshake.theirs));
+        let offer = |options| Offer { ecn: handshake.ecn, ..Offer::of(options) };
+        let (ours, theirs) = (offer(&handshake.ours), offer(&handshake.theirs));
         self.offer = Some(ours);
         self.peer = Some((handshake.irs, theirs));
         self.recv.start(handshake.irs);

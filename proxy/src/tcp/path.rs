@@ -94,8 +94,6 @@ impl Search {
     }
 }
 
-impl Path {}
-
 impl<F: Frame> Endpoint<F> {
     /// What both ends and the leg's MTU allow.
     pub(super) fn most_mss(&self) -> u16 {

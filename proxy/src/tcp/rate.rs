@@ -80,3 +80,69 @@ impl Sampler {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RTT: Duration = Duration::from_millis(10);
+
+    const fn ms(millis: u64) -> Instant {
+        Instant::from_millis(1000 + millis)
+    }
+
+    #[test]
+    fn a_window_each_round_trip_is_the_rate() {
+        let mut sampler = Sampler::default();
+        let first = sampler.stamp(10_000, 0, ms(0));
+        let rate = sampler.on_delivered(10_000, Some(&first), RTT, ms(10)).expect("a sample");
+        assert_eq!(
+            (rate.delivered, rate.interval, rate.total, rate.prior_delivered),
+            (10_000, RTT, 10_000, 0)
+        );
+        let second = sampler.stamp(20_000, 0, ms(10));
+        let rate = sampler.on_delivered(20_000, Some(&second), RTT, ms(20)).expect("a sample");
+        assert_eq!((rate.delivered, rate.total, rate.prior_delivered), (20_000, 30_000, 10_000));
+    }
+
+    #[test]
+    fn acks_that_come_at_once_do_not_make_the_path_faster_than_it_was_sent_to() {
+        let mut sampler = Sampler::default();
+        let all = [0, 4, 8].map(|at| sampler.stamp(1000, if at == 0 { 0 } else { 1000 }, ms(at)));
+        let rate = sampler.on_delivered(1000, Some(&all[0]), Duration::ZERO, ms(10)).expect("a sample");
+        assert_eq!((rate.delivered, rate.interval), (1000, RTT));
+        let rate = sampler.on_delivered(2000, Some(&all[2]), Duration::ZERO, ms(11)).expect("a sample");
+        // Eight milliseconds of sending; eleven since the last delivery before.
+        assert_eq!((rate.delivered, rate.interval), (3000, Duration::from_millis(11)));
+    }
+
+    #[test]
+    fn what_took_less_than_the_shortest_round_trip_is_no_sample() {
+        let mut sampler = Sampler::default();
+        let again = sampler.stamp(1000, 0, ms(0));
+        assert!(sampler.on_delivered(1000, Some(&again), RTT, ms(3)).is_none());
+    }
+
+    #[test]
+    fn what_is_sent_after_the_application_fell_silent_is_marked_until_all_that_was_in_flight_is_delivered() {
+        let mut sampler = Sampler::default();
+        let before = sampler.stamp(2000, 0, ms(0));
+        sampler.on_app_limited(2000);
+        let after = sampler.stamp(1000, 2000, ms(1));
+        assert!(!before.is_app_limited && after.is_app_limited);
+        sampler.on_delivered(2000, Some(&before), RTT, ms(10));
+        assert!(sampler.stamp(1000, 1000, ms(10)).is_app_limited);
+        sampler.on_delivered(1000, Some(&after), RTT, ms(11));
+        assert!(!sampler.stamp(1000, 1000, ms(11)).is_app_limited);
+    }
+
+    #[test]
+    fn what_was_lost_since_it_was_sent_is_told() {
+        let mut sampler = Sampler::default();
+        sampler.on_lost(500);
+        let tx = sampler.stamp(4000, 3000, ms(0));
+        sampler.on_lost(700);
+        let rate = sampler.on_delivered(4000, Some(&tx), RTT, ms(10)).expect("a sample");
+        assert_eq!((rate.lost, rate.tx_in_flight), (700, 7000));
+    }
+}

@@ -83,9 +83,9 @@ impl<T: Copy + PartialEq> Spans<T> {
         }
     }
 
-    /// The first span that has something of `[left, right)`.
+    /// The first span that has something of `[left, right)`, which may be empty.
     pub(super) fn overlap(&self, left: Seq, right: Seq) -> Option<Span<T>> {
-        self.containing(left).or_else(|| {
+        self.containing(left).filter(|_| left.before(right)).or_else(|| {
             let behind = self.spans.range(Place(left)..).next();
             behind.map(|(_, span)| *span).filter(|span| span.left.before(right))
         })

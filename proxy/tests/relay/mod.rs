@@ -244,6 +244,7 @@ impl World {
                     let side = side_of(packet.src).expect("from a socket of the proxy");
                     self.outward[side as usize].send(frame, self.now);
                 }
+                FromProxy::Again { .. } => panic!("no client uses a port again"),
                 FromProxy::Closed { handle, reason } => {
                     self.bindings.remove(&handle.slot);
                     self.closed.entry(handle.slot).or_default().push(reason);

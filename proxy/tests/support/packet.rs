@@ -9,6 +9,10 @@ use pnat_shared::testkit::VecFrame;
 use pnat_shared::wire::tcp::{Flags, Seq};
 use pnat_shared::wire::{icmp, ip, tcp, udp};
 
+/// ECN codepoints: may be marked, is marked.
+const ECT_0: u8 = 2;
+const CE: u8 = 3;
+
 /// Protocol number and what the IP header carries, from one end of a flow to the proxy.
 fn wrap(side: Side, handle: Handle, protocol: u8, body: &[u8]) -> VecFrame {
     let total_len = ip::MIN_LEN + body.len();
@@ -48,6 +52,14 @@ pub fn segment(side: Side, handle: Handle, mut header: tcp::Header, payload: &[u
     wrap(side, handle, 6, &body)
 }
 
+/// A router marks a packet that passes it.
+pub fn mark(frame: &mut VecFrame) {
+    use pnat_shared::frame::Frame;
+    let packet = &mut frame.data_mut()[L2_LEN..];
+    let header = ip::Header::read(packet).unwrap();
+    ip::Header { tos: CE, ..header }.write(packet);
+}
+
 /// An ICMP error from one end, about a frame that the proxy sent there.
 pub fn complaint(about: &VecFrame, kind: u8, code: u8, mtu: u16) -> VecFrame {
     let quote = &about_packet(about)[..28];
@@ -71,6 +83,10 @@ pub fn describe(message: &FromProxy<VecFrame>) -> String {
     match message {
         FromProxy::Closed { reason, .. } => format!("closed {reason}"),
         FromProxy::Packet { frame, .. } => describe_packet(about_packet(frame)),
+        FromProxy::Again { frame, .. } => {
+            let segment = &about_packet(frame)[ip::MIN_LEN..];
+            format!("again {}", describe_segment("", segment))
+        }
     }
 }
 
@@ -86,7 +102,8 @@ fn describe_packet(packet: &[u8]) -> String {
         1 => format!("{to} {}", describe_complaint(body)),
         6 => {
             assert!(tcp::is_intact(body, header.src, header.dst), "TCP checksum");
-            format!("{to} {}", describe_segment(body))
+            let markable = if header.tos == ECT_0 { "ect " } else { "" };
+            format!("{to} {}", describe_segment(markable, body))
         }
         17 => {
             let datagram = udp::Header::read(body).expect("a valid datagram");
@@ -98,14 +115,21 @@ fn describe_packet(packet: &[u8]) -> String {
     }
 }
 
-fn describe_segment(body: &[u8]) -> String {
+fn describe_segment(markable: &str, body: &[u8]) -> String {
     let (header, len) = tcp::Header::read(body).expect("a valid segment");
     let mut words = String::new();
-    let names = [(Flags::SYN, "SYN"), (Flags::FIN, "FIN"), (Flags::RST, "RST"), (Flags::ACK, "ACK")];
+    let names = [
+        (Flags::SYN, "SYN"),
+        (Flags::FIN, "FIN"),
+        (Flags::RST, "RST"),
+        (Flags::ACK, "ACK"),
+        (Flags::ECE, "ECE"),
+        (Flags::CWR, "CWR"),
+    ];
     for (_, name) in names.iter().filter(|(flag, _)| header.flags.has(*flag)) {
         let _ = write!(words, "{name} ");
     }
-    let _ = write!(words, "seq={} ", header.seq.0);
+    let _ = write!(words, "{markable}seq={} ", header.seq.0);
     if header.flags.has(Flags::ACK) {
         let _ = write!(words, "ack={} ", header.ack.0);
     }
@@ -168,6 +192,10 @@ pub fn parse_segment(words: &[&str]) -> (tcp::Header, Vec<u8>) {
             "ACK" => header.flags = header.flags.with(Flags::ACK),
             "FIN" => header.flags = header.flags.with(Flags::FIN),
             "RST" => header.flags = header.flags.with(Flags::RST),
+            "ECE" => header.flags = header.flags.with(Flags::ECE),
+            "CWR" => header.flags = header.flags.with(Flags::CWR),
+            // Of the IP header: see `mark`.
+            "CE" => {}
             "up" => {
                 header.flags = header.flags.with(Flags::URG);
                 header.urgent = u16::try_from(number()).unwrap();

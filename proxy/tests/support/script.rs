@@ -175,6 +175,10 @@ impl Script {
                 (Protocol::Tcp, packet::segment(side, flow, header, &payload))
             }
         };
+        let mut frame = frame;
+        if rest.contains(&"CE") {
+            packet::mark(&mut frame);
+        }
         if std::mem::replace(&mut self.open, true) {
             self.rig.packet(frame);
         } else {

@@ -158,3 +158,18 @@ fn rfc6298_2_text_to_the_client_is_repeated_after_the_initial_timeout() {
         ",
     );
 }
+
+#[test]
+fn rfc3168_6_1_1_congestion_notification_that_the_cookie_kept_is_in_force() {
+    play(
+        "
+        accepted iss 300 mss 1460 ts 1000 ecn from iss 100 mss 1460 ts 77 ecn
+        >> . 101 ack 301 ts 78/960
+        send 1000
+        << P. 301+1000 ack 101 ect
+        >> . 101+1000 ack 1301 ts 79/1000 ce
+        @0.04
+        << @0.04 .E 1301 ack 1101
+        ",
+    );
+}

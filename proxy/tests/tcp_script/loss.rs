@@ -317,6 +317,37 @@ fn rfc2018_8_after_the_timer_only_what_is_not_sacked_is_repeated() {
 }
 
 #[test]
+fn rfc2018_8_a_receiver_that_drops_what_it_sacked_gets_it_again_after_the_timer() {
+    play(
+        "
+        connect iss 100 mss 1000 sackok
+        << S 100
+        @0.1
+        >> S. 300 ack 101 win 60000 mss 1000 sackok
+        << . 101 ack 301
+        send 4000
+        << . 101+1000 ack 301
+        << . 1101+1000 ack 301
+        << . 2101+1000 ack 301
+        << P. 3101+1000 ack 301
+        @0.2
+        >> . 301 ack 101 sack 1101-3101
+        @0.23
+        << @0.225 . 101+1000 ack 301
+        @0.325
+        >> . 301 ack 1101                       # the first byte behind it was SACKed: it is gone
+        << P. 3101+1000 ack 301
+        @0.45
+        << @0.4 . 1101+1000 ack 301
+        @0.5
+        >> . 301 ack 2101
+        << . 2101+1000 ack 301
+        << P. 3101+1000 ack 301
+        ",
+    );
+}
+
+#[test]
 fn rfc8985_7_a_lost_tail_is_probed_after_two_round_trips() {
     play_open(
         "

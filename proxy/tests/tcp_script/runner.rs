@@ -278,9 +278,10 @@ impl Bench {
                 };
                 let said = |words: &str| offer(&mut words.split_whitespace().collect());
                 let ((iss, ours), (irs, theirs)) = (said(ours)?, said(theirs)?);
+                let ecn = ours.ecn && theirs.ecn;
                 let (ours, theirs) = (syn_options(&ours), syn_options(&theirs));
                 (self.send_at, self.read_at) = (iss + 1, irs + 1);
-                let handshake = Accepted { iss, irs, ours, theirs, window };
+                let handshake = Accepted { iss, irs, ours, theirs, window, ecn };
                 self.endpoint = Some(Endpoint::accepted(self.settings, LOCAL, PEER, &handshake, self.now));
             }
             "congestion" => {

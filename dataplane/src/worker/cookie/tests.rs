@@ -1,3 +1,5 @@
+//! Cookies forged, aged, replayed, and all that a SYN may ask for.
+
 use core::net::{Ipv4Addr, SocketAddrV4};
 
 use pnat_shared::flow::Protocol;
@@ -24,6 +26,11 @@ fn ack(irs: Seq, cookie: Cookie, offered: &Options) -> Header {
     }
 }
 
+/// A SYN with these options that asks for nothing else.
+fn syn(options: Options) -> Header {
+    Header { flags: Flags::SYN, options, ..Header::default() }
+}
+
 fn offer() -> impl Strategy<Value = Options> {
     let shift = prop::option::of(0u8..=14);
     let stamps = prop::option::of(any::<u32>().prop_map(|value| (value, 0)));
@@ -47,15 +54,16 @@ fn times() -> impl Strategy<Value = (Instant, Instant)> {
 proptest! {
     #[test]
     fn rfc4987_3_6_what_a_syn_said_comes_back_with_the_ack(
-        secret: u128, client: u32, port: u16, irs: u32, offered in offer(), (made, back) in times(),
+        secret: u128, client: u32, port: u16, irs: u32, offered in offer(), ecn: bool, (made, back) in times(),
     ) {
         let (mut cookies, tuple, irs) = (Cookies::new(secret), tuple(client, port), Seq(irs));
-        let kept = keep(&offered);
+        let asks = if ecn { Flags::ECE.with(Flags::CWR) } else { Flags::default() };
+        let kept = keep(&Header { flags: Flags::SYN.with(asks), ..syn(offered) });
         let cookie = cookies.make(&tuple, irs, &kept, made);
         let ack = ack(irs, cookie, &offered);
         prop_assert!(cookies.are_awaited(back));
-        let theirs = cookies.redeem(&tuple, &ack, back).expect("a cookie of ours");
-        let expected = Options { timestamps: ack.options.timestamps.map(|(value, _)| (value, 0)), ..kept };
+        let Kept { options: theirs, ecn: theirs_ecn } = cookies.redeem(&tuple, &ack, back).expect("a cookie of ours");
+        let expected = Options { timestamps: ack.options.timestamps.map(|(value, _)| (value, 0)), ..kept.options };
         prop_assert_eq!(theirs, expected);
 
         // Nothing is gained but by rounding: all options with timestamps, the MSS alone without.
@@ -64,6 +72,7 @@ proptest! {
         let stamped = offered.timestamps.is_some();
         prop_assert_eq!(theirs.window_scale, offered.window_scale.filter(|_| stamped));
         prop_assert_eq!(theirs.sack_permitted, offered.sack_permitted && stamped);
+        prop_assert_eq!(theirs_ecn, ecn && stamped);
     }
 
     #[test]
@@ -71,7 +80,7 @@ proptest! {
         secret: u128, client: u32, irs: u32, offered in offer(), (made, back) in times(), bit in 0u32..32, what in 0usize..7,
     ) {
         let (mut cookies, irs) = (Cookies::new(secret), Seq(irs));
-        let cookie = cookies.make(&tuple(client, 4000), irs, &keep(&offered), made);
+        let cookie = cookies.make(&tuple(client, 4000), irs, &keep(&syn(offered)), made);
         let mut ack = ack(irs, cookie, &offered);
         let mut from = tuple(client, 4000);
         match what {
@@ -100,7 +109,7 @@ proptest! {
         offered in offer(),
     ) {
         let (mut cookies, tuple) = (Cookies::new(secret), tuple(client, 4000));
-        let kept = keep(&Options { timestamps: Some((1, 0)), ..offered });
+        let kept = keep(&syn(Options { timestamps: Some((1, 0)), ..offered }));
         let (mut now, mut last) = (at, None);
         for wait in waits {
             now += wait;
@@ -120,7 +129,7 @@ fn a_cookie_is_good_for_one_to_two_steps_and_then_for_nothing() {
     let (tuple, irs) = (tuple(1, 4000), Seq(9));
     for made in [64_000, 100_000, 127_999] {
         let mss = Options { mss: Some(1460), ..Options::default() };
-        let cookie = cookies.make(&tuple, irs, &keep(&mss), Instant::from_millis(made));
+        let cookie = cookies.make(&tuple, irs, &keep(&syn(mss)), Instant::from_millis(made));
         let ack = ack(irs, cookie, &mss);
         let mut is_good = |millis| cookies.redeem(&tuple, &ack, Instant::from_millis(millis)).is_some();
         assert!(is_good(made) && is_good(127_999) && is_good(128_000) && is_good(191_999));
@@ -134,7 +143,7 @@ fn cookies_are_awaited_only_while_one_may_come_back() {
     let mut cookies = Cookies::new(7);
     let made = Instant::from_secs(100);
     assert!(!cookies.are_awaited(Instant::ZERO) && !cookies.are_awaited(made));
-    cookies.make(&tuple(1, 4000), Seq(9), &Options::default(), made);
+    cookies.make(&tuple(1, 4000), Seq(9), &keep(&syn(Options::default())), made);
     assert!(cookies.are_awaited(made + Duration::from_secs(127)));
     assert!(!cookies.are_awaited(made + Duration::from_secs(128)));
 }

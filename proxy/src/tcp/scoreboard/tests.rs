@@ -1,3 +1,5 @@
+//! The scoreboard against an array of bytes, and what an ACK costs.
+
 use proptest::prelude::*;
 
 use super::super::spans::LOOKS;
@@ -259,6 +261,23 @@ fn a_peer_that_sacks_every_other_byte_is_believed_no_more_ranges_than_there_are_
 
 /// A window of ten megabytes, every ACK with three blocks, something sent again after each: the searches that all this takes,
 /// for one ACK.
+/// The stale entry of the first segment ends where another begins that was sent at its time.
+#[test]
+fn what_was_sent_a_third_time_is_not_sought_among_its_neighbours() {
+    let mut records = Records::default();
+    records.restart(BASE);
+    let [first, second, third] = [1, 2, 3].map(Instant::from_secs);
+    records.push(BASE + 2 * MSS, tx(first));
+    let mut board = Scoreboard::default();
+    board.lose_all(&records);
+    board.on_resent(BASE, BASE, BASE + MSS, tx(second));
+    board.on_resent(BASE, BASE + MSS, BASE + 2 * MSS, tx(second));
+    board.on_resent(BASE, BASE, BASE + MSS, tx(third));
+    board.lose_again_until(second);
+    assert_eq!((board.resent_bytes(), board.absent()), (MSS, MSS));
+    assert_eq!(board.next_lost(2 * MSS), Some((BASE + MSS, BASE + 2 * MSS)));
+}
+
 fn looks_per_ack(block: impl Fn(u32) -> (u32, u32)) -> usize {
     const SEGMENT: u32 = 1448;
     const SEGMENTS: u32 = 7000;
@@ -290,9 +309,12 @@ fn looks_per_ack(block: impl Fn(u32) -> (u32, u32)) -> usize {
     (LOOKS.get() - before) / acks as usize
 }
 
+/// Which segments the nth block names.
+type Pattern<'a> = &'a dyn Fn(u32) -> (u32, u32);
+
 #[test]
 fn an_ack_costs_a_few_searches_whatever_it_says() {
-    let patterns: [(&str, &dyn Fn(u32) -> (u32, u32)); 5] = [
+    let patterns: [(&str, Pattern<'_>); 5] = [
         ("every other segment, upwards", &|n| (2 * n + 1, 2 * n + 2)),
         ("every other segment, downwards", &|n| (6999 - 2 * (n % 3499), 7000 - 2 * (n % 3499))),
         ("here and there", &|n| (n * 4999, n * 4999 + 1)),
@@ -300,6 +322,7 @@ fn an_ack_costs_a_few_searches_whatever_it_says() {
         ("ever longer, with gaps", &|n| (n * 31 % 6000 + 1, n * 31 % 6000 + 1 + n % 50)),
     ];
     for (name, block) in patterns {
+        // A step that walked over all segments would take thousands.
         let looks = looks_per_ack(block);
         assert!(looks < 60, "{name}: {looks}");
     }
