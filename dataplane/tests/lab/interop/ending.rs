@@ -21,7 +21,7 @@ const TOO_MUCH: usize = 40_000_000;
 type Ending = fn(TcpStream, TcpStream);
 
 #[test]
-fn streams_may_end_in_any_order() {
+fn hosts_see_each_others_fin_and_rst_in_every_order_and_state() {
     let orders: [(&str, Ending); 6] = [
         ("one ends, the other answers and ends", one_after_the_other),
         ("one ends without a word, the other without an answer", wordless),
@@ -30,12 +30,6 @@ fn streams_may_end_in_any_order() {
         ("both end at the same moment behind much", simultaneous_behind_much),
         ("one closes its socket, the other finds out by writing", closed_for_good),
     ];
-
-    run(&lab(), by_either_host(&orders));
-}
-
-#[test]
-fn reset_is_passed_on_in_every_state() {
     let resets: [(&str, Ending); 12] = [
         ("reset at once", at_once),
         ("closed over unread bytes", over_unread_bytes),
@@ -59,7 +53,7 @@ fn reset_is_passed_on_in_every_state() {
             .client([firewall("input", "tcp flags & (syn|ack) == syn|ack reject with tcp reset;")]),
     ];
 
-    run(&lab(), by_either_host(&resets).chain(unaccepted));
+    run(&lab(), by_either_host(&orders).chain(by_either_host(&resets)).chain(unaccepted));
 }
 
 fn by_either_host(endings: &[(&str, Ending)]) -> impl Iterator<Item = Row> {

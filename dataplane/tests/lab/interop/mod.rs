@@ -1,9 +1,9 @@
 //! Linux's TCP on both ends of the gateway, in all its moods: a matrix of rows, each run by `proxy` and by `nat`.
 //!
-//! A row sets up both hosts (`setting`), lets them exchange something over new connections ([`Way`]), and says what each
+//! A row sets up both hosts (`setting`), lets them exchange something over new connections (`talk`), and says what each
 //! must see. In every row the kernel is the client of one leg and the server of the other, and bytes go up and down, so
-//! the gateway plays both roles in both directions. Rows of one test share a gateway, whose counters tell by which way a
-//! row went. To add a case is to add a row.
+//! the gateway plays both roles in both directions. Rows of one test share a gateway, whose counters tell by which way
+//! a row went. To add a case is to add a row.
 
 mod ending;
 mod harm;

@@ -197,8 +197,8 @@ fn listener_with_room_for_one(way: Way) -> TcpListener {
     listener
 }
 
-/// Both hosts call each other at once (RFC 9293 figure 8): the server's firewall keeps the client's SYN from its kernel,
-/// and the server calls back from the port that was called.
+/// Both hosts call each other at once (RFC 9293 figure 8): the server's kernel never sees the client's SYN, and the server
+/// calls back from the port that was called.
 #[test]
 fn hosts_may_call_each_other_at_the_same_time() {
     let lab = lab();

@@ -13,16 +13,10 @@ const OFFERED: [(&str, &str); 3] =
     [("tcp_timestamps", "ts"), ("tcp_sack", "sack"), ("tcp_window_scaling", "wscale")];
 
 #[test]
-fn option_is_on_where_both_hosts_offer_it() {
-    let sets = 0..1 << OFFERED.len();
-    let rows = sets.clone().flat_map(|client| sets.clone().map(move |server| offering(client, server)));
-
-    run(&lab(), rows);
-}
-
-#[test]
-fn every_variant_of_the_kernel_gets_every_byte() {
+fn hosts_agree_on_what_both_offer_and_every_variant_of_the_kernel_gets_every_byte() {
     let lab = lab();
+    let sets = 0..1 << OFFERED.len();
+    let offers = sets.clone().flat_map(|client| sets.clone().map(move |server| offering(client, server)));
     let on_either_host = |key: &'static str, value: &'static str| {
         let row = |host| Row::new(format!("{key}={value} on {host}"), |way| bulk_over(way, 300_000));
         let setting = [sysctl(key, value)];
@@ -32,7 +26,7 @@ fn every_variant_of_the_kernel_gets_every_byte() {
     let variants = variants.flat_map(|&(key, values)| values.iter().map(move |&value| (key, value)));
     let rows = variants.flat_map(|(key, value)| on_either_host(key, value));
 
-    run(&lab, rows.chain(congestion_controlled()).chain(congestion_notified()));
+    run(&lab, offers.chain(rows).chain(congestion_controlled()).chain(congestion_notified()));
 }
 
 /// Settings of the kernel's TCP that are seen on the wire, with the values that are not the default.

@@ -71,8 +71,8 @@ impl Drop for Behind {
     }
 }
 
-/// Connects a host with this address to another one, which forwards for it over a link that carries packets of `mtu` bytes.
-/// Its own packets fit, but it announces the MSS of a wide link, so whoever sends to it has to be told.
+/// Connects a host with this address to another one, which forwards for it over a link that carries packets of `mtu`
+/// bytes. Its own packets fit, but it announces the MSS of a wide link, so whoever sends to it has to be told.
 fn put_behind(router: Host, host: Host, address: &str, mtu: u16) -> Behind {
     let (router_name, host_name) = (router.namespace(), host.namespace());
     let behind = Behind(host);

@@ -11,28 +11,32 @@ use crate::hosts::{CLIENT, SERVER, accept};
 const SEGMENTS: [u16; 9] = [88, 128, 257, 536, 1000, 1220, 1400, 1459, 1460];
 
 #[test]
-fn window_scales_from_0_to_14_are_mirrored() {
+fn windows_and_segments_may_have_any_size() {
+    let lab = lab();
+    run(&lab, window_scales());
+    run(&lab, segment_sizes());
+}
+
+fn window_scales() -> impl Iterator<Item = Row> {
     let scales = 0..=14_u8;
     let equal = scales.clone().map(|scale| (scale, scale));
     let opposed = scales.map(|scale| (scale, 14 - scale));
-    let rows = equal.chain(opposed).map(|(client, server)| {
+    equal.chain(opposed).map(|(client, server)| {
         Row::new(format!("window scale {client} at the client, {server} at the server"), move |way| {
             windows_are_scaled(way, client, server);
         })
         .client(scaled_by(client))
         .server(scaled_by(server))
-    });
-
-    run(&lab(), rows);
+    })
 }
 
-#[test]
-fn no_segment_is_larger_than_its_receiver_wants() {
+/// No segment is larger than its receiver wants.
+fn segment_sizes() -> impl Iterator<Item = Row> {
     let few = |way| {
         let (client, server) = connection(way);
         bulk(&client, &server, 200_000);
     };
-    let receivers = SEGMENTS.into_iter().flat_map(|mss| {
+    let receivers = SEGMENTS.into_iter().flat_map(move |mss| {
         [
             Row::new(format!("client wants {mss}"), few).client(at_most(mss)),
             Row::new(format!("server wants {mss}"), few).server(at_most(mss)),
@@ -43,7 +47,7 @@ fn no_segment_is_larger_than_its_receiver_wants() {
         .into_iter()
         .map(|mss| Row::new(format!("both programs choose {mss}"), move |way| segments_are_chosen(way, mss)));
 
-    run(&lab(), receivers.chain(senders));
+    receivers.chain(senders)
 }
 
 /// A host that may open its window so far that it needs this scale, and no further.

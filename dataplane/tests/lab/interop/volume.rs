@@ -12,18 +12,15 @@ use crate::exchange::noise;
 use crate::hosts::finish;
 
 #[test]
-fn a_gigabyte_goes_up_and_down_at_the_same_time_unharmed() {
-    run_by(&[Way::PROXY], &lab(), [Row::new("a gigabyte", |way| up_and_down(way, 1_000_000_000))]);
-}
-
-#[test]
-fn bytes_may_come_one_by_one() {
+fn much_and_little_arrives_unharmed() {
+    let lab = lab();
     let rows = [
         Row::new("20,000 writes of a byte each way at the same time", one_by_one),
         Row::new("2,000 questions of a byte, each answered", questions),
     ];
 
-    run(&lab(), rows);
+    run_by(&[Way::PROXY], &lab, [Row::new("a gigabyte up and down", |way| up_and_down(way, 1_000_000_000))]);
+    run(&lab, rows);
 }
 
 fn up_and_down(way: Way, bytes: u64) {
