@@ -96,7 +96,7 @@ impl<F: Frame> Endpoint<F> {
         if is_quiet {
             return complete;
         }
-        if self.is_open() && self.send.nxt != sent_before && self.timers.retransmit != Instant::FAR {
+        if self.is_open() && self.send.nxt != sent_before {
             self.schedule_retransmit(now);
         }
         self.watch_shut_window(now);
@@ -288,7 +288,11 @@ impl<F: Frame> Endpoint<F> {
         self.send.sent(slice, now);
         self.on_slice_sent(&slice, header.options.len());
         if self.timers.retransmit == Instant::FAR {
-            self.arm_retransmit(now);
+            self.timers.started = now;
+            // Where new data was sent, the timer waits for the run's end.
+            if slice.again {
+                self.schedule_retransmit(now);
+            }
         }
         true
     }

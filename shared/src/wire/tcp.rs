@@ -303,8 +303,7 @@ pub struct Header {
 
 impl Header {
     /// Reads an IP packet's payload; answers the header and its length in bytes. The checksum is not looked at.
-    // Else the header is written to memory three times before anybody looks at it.
-    #[inline(always)]
+    #[inline]
     pub fn read(bytes: &[u8]) -> Result<(Self, usize), DropReason> {
         if bytes.len() < MIN_LEN {
             return Err(DropReason::Truncated);
