@@ -160,9 +160,8 @@ impl<F: Frame> Pair<F> {
     pub(crate) fn pump<P: FramePool<F>>(&mut self, visit: &mut Visit<'_, F, P>) -> Progress {
         let mut progress = Progress { connected: self.advance(visit.now), ..Progress::default() };
         if self.is_alive() {
-            for stream in [Stream::First, Stream::Second] {
-                progress.more |= self.carry(stream, visit);
-            }
+            progress.more |= self.carry(Stream::First, visit);
+            progress.more |= self.carry(Stream::Second, visit);
             self.transmit(visit, &mut progress);
             // What a side said before it reset is on its way now; only then the other side is reset, too.
             self.settle(visit.now);
@@ -259,6 +258,7 @@ impl<F: Frame> Pair<F> {
         self.chain.as_ref().map_or(0, |chain| chain.held(stream)) + leaving.queued()
     }
 
+    #[inline]
     fn socket(&mut self, side: Side) -> &mut Endpoint<F> {
         match side {
             Side::First => &mut self.first,

@@ -24,7 +24,22 @@ struct Run {
 
 impl<F: Frame> Pair<F> {
     /// Carries one stream as far as it goes. Answers whether it stopped only at the visit's bound.
+    #[inline]
     pub(super) fn carry<P: FramePool<F>>(&mut self, stream: Stream, visit: &mut Visit<'_, F, P>) -> bool {
+        let more = self.socket(stream.enters()).is_ready() && self.carry_ready(stream, visit);
+        if !self.finished[stream as usize] && self.socket(stream.enters()).is_receive_finished() {
+            self.finished[stream as usize] = true;
+            if let Some(chain) = &mut self.chain {
+                chain.finish(&mut visit.turn(&mut self.flow), stream);
+                self.pass(visit);
+            }
+        }
+        self.bound(stream, visit.share.bytes);
+        more
+    }
+
+    /// Carries what came in order. Answers as [`Pair::carry`].
+    fn carry_ready<P: FramePool<F>>(&mut self, stream: Stream, visit: &mut Visit<'_, F, P>) -> bool {
         let window = self.limits.window as usize;
         let (mut bytes, mut chunks) = (0, 0);
         while chunks < CHUNKS && self.socket(stream.enters()).is_ready() {
@@ -40,19 +55,12 @@ impl<F: Frame> Pair<F> {
             self.tally.received(stream, bytes);
             visit.stats.bytes[stream as usize].add(bytes as u64);
         }
-        if !self.finished[stream as usize] && self.socket(stream.enters()).is_receive_finished() {
-            self.finished[stream as usize] = true;
-            if let Some(chain) = &mut self.chain {
-                chain.finish(&mut visit.turn(&mut self.flow), stream);
-                self.pass(visit);
-            }
-        }
-        self.bound(stream, visit.share.bytes);
         chunks == CHUNKS
     }
 
     /// Tells the socket by which a stream enters how much of it waits, and may wait, inside the pair: as much as the other
     /// socket has a use for. What filters hold they hold for what follows, which must be let in.
+    #[inline]
     fn bound(&mut self, stream: Stream, most: usize) {
         let held = self.chain.as_ref().map_or(0, |chain| chain.held(stream));
         let leaving = self.socket(!stream.enters());

@@ -56,6 +56,8 @@ pub(super) struct Memory {
     /// Chunks that all pairs keep, and how many of them may be in frames.
     kept: usize,
     most_frames: usize,
+    /// Most chunks that all pairs may keep.
+    most: usize,
     /// Clients that have pairs, and where each stands.
     clients: Slots<Client>,
     places: HashMap<IpAddr, u32, foldhash::quality::RandomState>,
@@ -66,11 +68,12 @@ impl Memory {
     pub(super) fn new(pairs: usize) -> Self {
         // As large as it will ever be: growing it would stall the core. Pages that are not used cost nothing.
         let places = HashMap::with_capacity_and_hasher(pairs, foldhash::quality::RandomState::default());
-        Self { kept: 0, most_frames: usize::MAX, clients: Slots::new(), places }
+        Self { kept: 0, most_frames: usize::MAX, most: usize::MAX, clients: Slots::new(), places }
     }
 
     pub(super) const fn limit(&mut self, most_frames: usize) {
         self.most_frames = most_frames;
+        self.most = most_frames.saturating_mul(FULL);
     }
 
     pub(super) const fn kept(&self) -> usize {
@@ -82,13 +85,9 @@ impl Memory {
         self.kept >= self.most_frames
     }
 
-    const fn most(&self) -> usize {
-        self.most_frames.saturating_mul(FULL)
-    }
-
     /// Whether so much is kept that shares must be exact.
     const fn is_short(&self) -> bool {
-        self.kept >= self.most() / 4
+        self.kept >= self.most / 4
     }
 
     /// An account for a new pair of a client's.
@@ -131,7 +130,7 @@ impl Memory {
 
     /// How much a pair may keep.
     pub(super) fn share(&self, account: &Account) -> Share {
-        let free = self.most().saturating_sub(self.kept);
+        let free = self.most.saturating_sub(self.kept);
         let mut chunks = free / 2;
         if self.is_short() {
             let others = self.clients[account.client].charged.saturating_sub(account.charged);
@@ -144,7 +143,7 @@ impl Memory {
     /// The last resort: from how many chunks on a pair with this share gets no more. The last quarter is for those who keep
     /// little; beyond all bounds nobody gets anything.
     const fn refused_from(&self, share: usize) -> usize {
-        let most = self.most();
+        let most = self.most;
         if self.kept < most - most / 4 {
             usize::MAX
         } else if self.kept < most.saturating_add(most / 8) {

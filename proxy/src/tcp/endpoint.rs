@@ -320,6 +320,7 @@ impl<F: Frame> Endpoint<F> {
     /// Appends the segments that may be sent now, at most `budget`, each a whole frame with an IPv4 header behind
     /// [`pnat_shared::frame::L2_LEN`] bytes of room. Answers false where the pool ran dry with something left to send;
     /// nothing is lost then, and the next call tries again.
+    #[inline]
     pub fn transmit(
         &mut self,
         pool: &mut impl FramePool<F>,

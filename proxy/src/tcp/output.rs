@@ -25,8 +25,46 @@ enum Next {
     Ack,
 }
 
+/// What every segment of one run says, since nothing comes in while it goes out.
+#[derive(Copy, Clone, Debug)]
+struct Word {
+    window: u16,
+    timestamps: Option<(u32, u32)>,
+}
+
 impl<F: Frame> Endpoint<F> {
+    /// Whether [`Endpoint::next`] finds nothing, for the price of a few comparisons: so most visits find one of a pair's
+    /// sockets. False wherever in doubt.
+    #[inline]
+    fn is_silent(&self) -> bool {
+        self.recv.owed != Owed::Now
+            && self.send.is_quiet()
+            && self.is_open()
+            && self.reset.is_none()
+            && !self.syn_due
+            && !self.keepalive_due
+            && !self.path.is_searched()
+            && !self.recv.is_update_due()
+    }
+
+    /// See [`Endpoint::transmit`].
+    #[inline]
     pub(super) fn send_segments(
+        &mut self,
+        pool: &mut impl FramePool<F>,
+        now: Instant,
+        budget: usize,
+        out: &mut Vec<F>,
+    ) -> bool {
+        if self.is_silent() {
+            self.send.rest();
+            debug_assert!(self.next(now).is_none(), "silent");
+            return true;
+        }
+        self.send_run(pool, now, budget, out)
+    }
+
+    fn send_run(
         &mut self,
         pool: &mut impl FramePool<F>,
         now: Instant,
@@ -38,22 +76,27 @@ impl<F: Frame> Endpoint<F> {
             self.send.check_idle(now);
         }
         let sent_before = self.send.nxt;
-        let (mut complete, mut template) = (true, None);
+        let (mut complete, mut word) = (true, None);
         for _ in 0..budget {
             let Some(next) = self.next(now) else { break };
+            // Only where there is nothing else to say.
+            let is_last = matches!(next, Next::Ack);
             let frame = pool.alloc();
             let written =
-                frame.and_then(|mut frame| self.write(next, &mut frame, &mut template, now).then_some(frame));
+                frame.and_then(|mut frame| self.write(next, &mut frame, &mut word, now).then_some(frame));
             let Some(frame) = written else {
                 complete = false;
                 break;
             };
             out.push(frame);
+            if is_last {
+                break;
+            }
         }
         if is_quiet {
             return complete;
         }
-        if self.is_open() && self.send.nxt != sent_before && self.timers.retransmit != Instant::FAR {
+        if self.is_open() && self.send.nxt != sent_before {
             self.schedule_retransmit(now);
         }
         self.watch_shut_window(now);
@@ -104,8 +147,8 @@ impl<F: Frame> Endpoint<F> {
     }
 
     /// Writes a segment and takes note that it was sent. Answers false, with nothing noted, where the frame is too small
-    /// even for the headers. `template` is the header that the segments of one run of data share.
-    fn write(&mut self, next: Next, frame: &mut F, template: &mut Option<Header>, now: Instant) -> bool {
+    /// even for the headers. `word` is what the segments of one run of data share, once the first was written.
+    fn write(&mut self, next: Next, frame: &mut F, word: &mut Option<Word>, now: Instant) -> bool {
         match next {
             Next::Reset(reset) => {
                 let flags = if reset.ack.is_some() { Flags::RST.with(Flags::ACK) } else { Flags::RST };
@@ -121,7 +164,7 @@ impl<F: Frame> Endpoint<F> {
                 written
             }
             Next::Syn => self.write_syn(frame, now),
-            Next::Data(slice) => self.write_data(slice, frame, template, now),
+            Next::Data(slice) => self.write_data(slice, frame, word, now),
             Next::PathProbe(slice) => self.write_path_probe(slice, frame, now),
             Next::KeepAlive => {
                 // A number that the peer has acknowledged: whoever is there answers it (RFC 9293 section 3.8.4).
@@ -132,8 +175,8 @@ impl<F: Frame> Endpoint<F> {
                 written
             }
             Next::Ack => {
-                let header = self.acking(self.send.nxt, Flags::ACK, now);
-                let header = self.with_urgent(header);
+                let mut header = self.acking(self.send.nxt, Flags::ACK, now);
+                self.add_urgent(&mut header);
                 segment::write(frame, self.local, self.remote, NOT_ECT, &header, 0, |_| Sum::ZERO)
             }
         }
@@ -154,14 +197,20 @@ impl<F: Frame> Endpoint<F> {
 
     /// A header that tells the peer all we have: ACK, window, timestamps, SACK blocks.
     fn acking(&mut self, seq: Seq, flags: Flags, now: Instant) -> Header {
+        let (window, options) = self.tell_all(now);
+        let flags = flags.with(self.send.ecn.echo());
+        Header { ack: self.recv.nxt, window, ..self.header(seq, flags, options) }
+    }
+
+    /// Window and options of a segment that tells the peer all we have: taken for sent from now on.
+    #[inline]
+    fn tell_all(&mut self, now: Instant) -> (u16, Options) {
         let mut options = Options { timestamps: self.clock.stamp(now), ..Options::default() };
         if self.send.sack && self.recv.has_blocks() {
             options.sack = self.recv.sack_blocks();
         }
         self.timers.ack = Instant::FAR;
-        let window = self.recv.advertise(false);
-        let flags = flags.with(self.send.ecn.echo());
-        Header { ack: self.recv.nxt, window, ..self.header(seq, flags, options) }
+        (self.recv.advertise(false), options)
     }
 
     fn write_syn(&mut self, frame: &mut F, now: Instant) -> bool {
@@ -195,19 +244,16 @@ impl<F: Frame> Endpoint<F> {
         true
     }
 
-    fn write_data(
-        &mut self,
-        mut slice: Slice,
-        frame: &mut F,
-        template: &mut Option<Header>,
-        now: Instant,
-    ) -> bool {
-        let header = match *template {
-            Some(header) => header,
-            None => self.acking(slice.seq, Flags::ACK, now),
+    fn write_data(&mut self, mut slice: Slice, frame: &mut F, word: &mut Option<Word>, now: Instant) -> bool {
+        let (window, options) = match *word {
+            Some(Word { window, timestamps }) => (window, Options { timestamps, ..Options::default() }),
+            None => self.tell_all(now),
         };
-        // Nothing comes in while a run goes out, so its segments say the same; but a duplicate is reported only once.
-        *template = Some(header).filter(|header| header.options.sack.is_empty());
+        // A duplicate is reported only once.
+        if options.sack.is_empty() {
+            *word = Some(Word { window, timestamps: options.timestamps });
+        }
+        let mut header = Header { ack: self.recv.nxt, window, ..self.header(slice.seq, Flags::ACK, options) };
         let room = segment::room(frame, &header);
         if slice.len as usize > room {
             slice.len = room as u32;
@@ -231,7 +277,8 @@ impl<F: Frame> Endpoint<F> {
         if slice.len > 0 && slice.seq + slice.len == self.send.queue.end() {
             flags = flags.with(Flags::PSH);
         }
-        let header = self.with_urgent(Header { seq: slice.seq, flags, ..header });
+        header.flags = flags;
+        self.add_urgent(&mut header);
         let queue = &mut self.send.queue;
         let len = slice.len as usize;
         let (local, remote) = (self.local, self.remote);
@@ -241,7 +288,11 @@ impl<F: Frame> Endpoint<F> {
         self.send.sent(slice, now);
         self.on_slice_sent(&slice, header.options.len());
         if self.timers.retransmit == Instant::FAR {
-            self.arm_retransmit(now);
+            self.timers.started = now;
+            // Where new data was sent, the timer waits for the run's end.
+            if slice.again {
+                self.schedule_retransmit(now);
+            }
         }
         true
     }

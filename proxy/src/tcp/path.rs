@@ -94,6 +94,14 @@ impl Search {
     }
 }
 
+impl Path {
+    /// Whether segments are shorter than they might be, so that there may be a probe to send.
+    #[inline]
+    pub(super) const fn is_searched(&self) -> bool {
+        self.search.is_some()
+    }
+}
+
 impl<F: Frame> Endpoint<F> {
     /// What both ends and the leg's MTU allow.
     pub(super) fn most_mss(&self) -> u16 {
@@ -219,6 +227,9 @@ impl<F: Frame> Endpoint<F> {
 
     /// The probe that may be sent now; the same answer until [`Endpoint::on_probe_sent`].
     pub(super) fn path_probe(&mut self, now: Instant) -> Option<Slice> {
+        if !self.path.is_searched() {
+            return None;
+        }
         let (low, most) = (self.send.mss, self.most_mss());
         let search = self.path.search.as_mut().filter(|search| search.next <= now && self.send.sack)?;
         if search.probe.is_some() && !search.give_up(low) {

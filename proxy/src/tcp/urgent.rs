@@ -75,13 +75,14 @@ impl<F: Frame> Endpoint<F> {
         }
     }
 
-    /// The header with the pointer, where the mark lies before it and no further than the pointer reaches. (With a pointer
+    /// Gives the header the pointer, where the mark lies before it and no further than the pointer reaches. (With a pointer
     /// that says less, the peer would take another byte for the urgent one.)
-    pub(super) fn with_urgent(&self, header: Header) -> Header {
-        let Some(mark) = self.urgent.as_ref().and_then(|marks| marks.sent) else { return header };
-        match u16::try_from(mark.distance(header.seq)) {
-            Ok(urgent @ 1..) => Header { urgent, flags: header.flags.with(Flags::URG), ..header },
-            _ => header,
+    #[inline]
+    pub(super) fn add_urgent(&self, header: &mut Header) {
+        let Some(mark) = self.urgent.as_ref().and_then(|marks| marks.sent) else { return };
+        if let Ok(urgent @ 1..) = u16::try_from(mark.distance(header.seq)) {
+            header.urgent = urgent;
+            header.flags = header.flags.with(Flags::URG);
         }
     }
 
