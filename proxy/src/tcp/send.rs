@@ -330,6 +330,11 @@ impl<F: Frame> Sender<F> {
         self.flight() == 0 && self.nxt != self.limit() && !self.probe
     }
 
+    /// Whether the peer's window, open as it is, is not worth what waits.
+    pub(super) fn is_narrow(&self) -> bool {
+        self.window > 0 && self.is_shut()
+    }
+
     /// An ICMP message says that packets of this size did not pass (RFC 1191). Answers whether segments get smaller.
     pub(super) fn shrink_mss(&mut self, seq: Seq, mss: u16) -> bool {
         let in_flight = !seq.before(self.una) && seq.before(self.nxt);
