@@ -13,7 +13,7 @@ use pnat_perf::host::Host;
 use pnat_perf::measure::{Allocations, Bench, Burst, Scene, tell, time};
 use pnat_proxy::filter::{Chains, Services};
 use pnat_proxy::reactor::{Outputs, Reactor, Snapshot};
-use pnat_shared::config::{Action, Policy, Proxy, Transport};
+use pnat_shared::config::{Action, Policy, Proxy};
 use pnat_shared::flow::{Handle, NewFlow, Protocol, Side, WorkerId};
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::loopback::{FromProxy, ToProxy, mask, side_of, socket, unmask};
@@ -90,8 +90,7 @@ impl Core {
             udp_timeout: Duration::from_secs(60),
             window: WINDOW,
             ring: 4096,
-            syn_cookies_above: u32::MAX,
-            transport: Transport::default(),
+            ..Proxy::default()
         };
         let mut order: Vec<u32> = (0..ACTIVE).collect();
         let mut random = Random::new(1);

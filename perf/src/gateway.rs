@@ -85,11 +85,10 @@ pub fn proxy_settings(pairs: u32) -> config::Proxy {
         half_open_timeout: Duration::from_secs(60),
         idle_timeout: Duration::from_secs(7200),
         keepalive: Duration::ZERO,
-        syn_cookies_above: 1024,
-        transport: config::Transport::default(),
         udp_timeout: Duration::from_secs(60),
         window: WINDOW,
         ring: 1024,
+        ..config::Proxy::default()
     }
 }
 

@@ -20,7 +20,7 @@ fn the_table_of_bad_paths_is_up_to_date() {
     for (loss, rtt, reordered) in [(10, 20, false), (10, 100, true), (30, 20, true)] {
         let cell = Cell { loss, rtt, reordered, queue: Queue::Deep };
         let row = table().row(Algorithm::Cubic, cell, Whose::Ours).expect("a row of ours").values();
-        let now = flow::measure(Algorithm::Cubic, cell).expect("CUBIC is always there").values();
+        let now = flow::measure(Algorithm::Cubic, cell).values();
         for n in COMPARED {
             let off = (now[n] / row[n] - 1.0).abs();
             let command = "cargo run --release -p pnat-perf --bin netsim ours";

@@ -12,6 +12,8 @@ use pnat_shared::wire::ethernet::{self, Mac};
 use pnat_shared::wire::tcp::{self, Flags, Seq};
 use pnat_shared::wire::{arp, icmp, ip};
 
+use super::parse::seq_at;
+
 /// An ICMP error is at most this long, its IP header included (RFC 1812 section 4.3.2.3).
 const ERROR_LEN: usize = 576;
 /// An Ethernet frame without checksum is at least this long (IEEE 802.3); not every device pads.
@@ -134,13 +136,13 @@ pub(super) fn reset<F: Frame>(frame: &mut F) -> bool {
         return false;
     }
     let word = |at: usize| u16::from_be_bytes([fixed[at], fixed[at + 1]]);
-    let number = |at: usize| Seq(u32::from(word(at)) << 16 | u32::from(word(at + 2)));
+    let number = |at: usize| seq_at(fixed, at).unwrap_or_default();
     let payload = bytes.len().saturating_sub(usize::from(fixed[12] >> 4) * 4);
     let len = payload as u32 + u32::from(flags.has(Flags::SYN)) + u32::from(flags.has(Flags::FIN));
     let (seq, ack, out) = if flags.has(Flags::ACK) {
-        (number(8), Seq(0), Flags::RST)
+        (number(tcp::ACK_AT), Seq(0), Flags::RST)
     } else {
-        (Seq(0), number(4) + len, Flags::RST.with(Flags::ACK))
+        (Seq(0), number(tcp::SEQ_AT) + len, Flags::RST.with(Flags::ACK))
     };
     let header =
         tcp::Header { src_port: word(2), dst_port: word(0), seq, ack, flags: out, ..tcp::Header::default() };

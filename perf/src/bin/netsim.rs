@@ -56,13 +56,9 @@ fn compute_ours(table: &mut Table) {
     table.clear(Whose::Ours);
     for algorithm in Algorithm::ALL {
         for cell in Cell::all() {
-            if let Some(figures) = flow::measure(algorithm, cell) {
-                table.put(algorithm, cell, Whose::Ours, figures);
-            }
+            table.put(algorithm, cell, Whose::Ours, flow::measure(algorithm, cell));
         }
-        if let Some(gain) = split::measure(algorithm) {
-            table.put_gain(algorithm, gain);
-        }
+        table.put_gain(algorithm, split::measure(algorithm));
     }
 }
 

@@ -25,9 +25,9 @@ const OFFER: Offer = Offer { mss: 1460, window_scale: Some(10), sack: true, time
 /// What an application writes at once.
 const WRITE: usize = 1 << 20;
 
-/// What an end host's endpoint is given; `None` where the engine has no such congestion control.
-pub const fn settings(algorithm: Algorithm) -> Option<Settings> {
-    Some(Settings {
+/// What an end host's endpoint is given.
+pub const fn settings(algorithm: Algorithm) -> Settings {
+    Settings {
         window: WINDOW,
         mtu: 1500,
         open_timeout: Duration::from_secs(120),
@@ -37,7 +37,7 @@ pub const fn settings(algorithm: Algorithm) -> Option<Settings> {
         patience: Duration::from_secs(300),
         congestion: control(algorithm),
         quick_acks: 16,
-    })
+    }
 }
 
 /// What the engine calls it.

@@ -41,7 +41,7 @@ use pnat_shared::wire::tcp::{Flags, Header, Seq};
 use crate::chunk::Chunk;
 use crate::filter::{Flow, StreamChain};
 use crate::icmp::Quote;
-use crate::reactor::{Progress, Visit};
+use crate::reactor::{CHUNK, Progress, Visit};
 use crate::tally::Tally;
 use crate::tcp::{Endpoint, State};
 
@@ -230,7 +230,6 @@ impl<F: Frame> Pair<F> {
 
     /// Chunks that its sockets keep, no fewer than the frames; and what filters hold, counted likewise.
     pub(crate) fn chunks(&self) -> usize {
-        const CHUNK: usize = 1024;
         let held = |chain: &StreamChain| chain.held(Stream::First) + chain.held(Stream::Second);
         self.first.chunks() + self.second.chunks() + self.chain.as_ref().map_or(0, held) / CHUNK
     }

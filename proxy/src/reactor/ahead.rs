@@ -4,7 +4,7 @@
 //!
 //! A pair fills some forty cache lines. With many pairs most of them are not in any cache when a packet comes, and a visit
 //! that meets them one after the other waits for each. Loads that nobody waits for overlap: they are what a prefetch is,
-//! without the unsafe instruction. Each pass over the burst follows one pointer further.
+//! in plain Rust. Each pass over the burst follows one pointer further.
 
 use std::hint::black_box;
 

@@ -55,10 +55,7 @@ impl<F: Frame> Reactor<F> {
             Some(Err(reason)) => self.stats.drops.add(reason, 1),
             None => return self.bury(key, round),
         }
-        let touched = std::mem::replace(&mut slot.touched, true);
-        if !touched {
-            self.ready.push_back(key);
-        }
+        self.touch(key);
         // A datagram is on its way already.
         self.emit(key, round);
     }

@@ -19,7 +19,7 @@ use super::slots::Slots;
 /// How many times as many chunks as may be in frames all pairs may keep: the proxy core's bound on memory.
 const FULL: usize = 8;
 /// Payload bytes of a chunk, at least, as a rule.
-pub(super) const CHUNK: usize = 1024;
+pub(crate) const CHUNK: usize = 1024;
 /// Chunks that a pair may keep in any case: less, and it could not go on.
 const LEAST: usize = 8;
 /// A pair's chunks are charged to its client by so many at a time, unless memory is short: then exactly.

@@ -31,6 +31,7 @@ pub use policy::{Rule, Snapshot};
 pub use stats::ReactorStats;
 
 pub(crate) use demux::Complaint;
+pub(crate) use memory::CHUNK;
 pub(crate) use visit::{Progress, Visit};
 
 use std::collections::VecDeque;

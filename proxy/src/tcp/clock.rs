@@ -51,6 +51,11 @@ impl Clock {
         self.on.then(|| (self.value(now), self.recent))
     }
 
+    /// Bytes that the option takes in every segment, padding included.
+    pub(super) const fn option_len(&self) -> u16 {
+        if self.on { 12 } else { 0 }
+    }
+
     /// TSval of the peer's SYN.
     pub(super) const fn start(&mut self, value: u32, now: Instant) {
         self.recent = value;

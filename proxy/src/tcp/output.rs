@@ -138,7 +138,7 @@ impl<F: Frame> Endpoint<F> {
 
     /// Bytes of options in the next data segment.
     fn options(&self) -> usize {
-        let stamp = if self.clock.on { 12 } else { 0 };
+        let stamp = usize::from(self.clock.option_len());
         if !self.send.sack || !self.recv.has_blocks() {
             return stamp;
         }
@@ -156,8 +156,7 @@ impl<F: Frame> Endpoint<F> {
                     ack: reset.ack.unwrap_or(Seq(0)),
                     ..self.header(reset.seq, flags, Options::default())
                 };
-                let written =
-                    segment::write(frame, self.local, self.remote, NOT_ECT, &header, 0, |_| Sum::ZERO);
+                let written = self.write_bare(frame, &header);
                 if written {
                     self.reset = None;
                 }
@@ -169,17 +168,21 @@ impl<F: Frame> Endpoint<F> {
             Next::KeepAlive => {
                 // A number that the peer has acknowledged: whoever is there answers it (RFC 9293 section 3.8.4).
                 let header = self.acking(self.send.nxt - 1, Flags::ACK, now);
-                let written =
-                    segment::write(frame, self.local, self.remote, NOT_ECT, &header, 0, |_| Sum::ZERO);
+                let written = self.write_bare(frame, &header);
                 self.keepalive_due &= !written;
                 written
             }
             Next::Ack => {
                 let mut header = self.acking(self.send.nxt, Flags::ACK, now);
                 self.add_urgent(&mut header);
-                segment::write(frame, self.local, self.remote, NOT_ECT, &header, 0, |_| Sum::ZERO)
+                self.write_bare(frame, &header)
             }
         }
+    }
+
+    /// Writes a segment without text.
+    fn write_bare(&self, frame: &mut F, header: &Header) -> bool {
+        segment::write(frame, self.local, self.remote, NOT_ECT, header, 0, |_| Sum::ZERO)
     }
 
     fn header(&self, seq: Seq, flags: Flags, options: Options) -> Header {
@@ -232,7 +235,7 @@ impl<F: Frame> Endpoint<F> {
             window: self.recv.advertise(true),
             ..self.header(self.send.una, flags, options)
         };
-        if !segment::write(frame, self.local, self.remote, NOT_ECT, &header, 0, |_| Sum::ZERO) {
+        if !self.write_bare(frame, &header) {
             return false;
         }
         self.syn_due = false;
@@ -298,12 +301,8 @@ impl<F: Frame> Endpoint<F> {
     }
 
     fn write_path_probe(&mut self, slice: Slice, frame: &mut F, now: Instant) -> bool {
-        // Its size counts, so it carries the options of every segment and no others.
-        let options = Options { timestamps: self.clock.stamp(now), ..Options::default() };
-        let window = self.recv.advertise(false);
-        self.timers.ack = Instant::FAR;
-        let flags = Flags::ACK.with(self.send.ecn.echo());
-        let header = Header { ack: self.recv.nxt, window, ..self.header(slice.seq, flags, options) };
+        // Its size counts: nothing is there to be SACKed, so it carries the options of every segment and no others.
+        let header = self.acking(slice.seq, Flags::ACK, now);
         let queue = &mut self.send.queue;
         let len = slice.len as usize;
         let written = segment::write(frame, self.local, self.remote, NOT_ECT, &header, len, |out| {

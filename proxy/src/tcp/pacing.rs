@@ -46,9 +46,8 @@ impl Pacer {
 
     /// `bytes` have left.
     pub(super) fn sent(&mut self, bytes: u32, now: Instant) {
-        let oldest = Instant::from_nanos(now.as_nanos().saturating_sub(CREDIT.as_nanos() as u64));
         self.ahead = Duration::from_nanos(u64::from(bytes) * 1_000_000_000 / self.rate.max(1));
-        self.release = self.release.max(oldest) + self.ahead;
+        self.release = self.release.max(now.back(CREDIT)) + self.ahead;
     }
 }
 

@@ -170,7 +170,7 @@ impl<F: Frame> Endpoint<F> {
 
     /// Payload of the longest segment.
     fn full_payload(&self) -> u16 {
-        self.send.mss - if self.clock.on { 12 } else { 0 }
+        self.send.mss - self.clock.option_len()
     }
 
     /// The retransmission timer has run out for a full segment. Answers whether it is to be sent again in shorter ones.
@@ -236,8 +236,7 @@ impl<F: Frame> Endpoint<F> {
             **search = Search::new(most, now + REST);
             return None;
         }
-        let stamp = if self.clock.on { 12 } else { 0 };
-        let len = u32::from(search.size - stamp);
+        let len = u32::from(search.size - self.clock.option_len());
         let text_end = self.send.queue.end().min(self.send.nxt);
         let fits = text_end.distance(self.send.una) >= len as i32;
         let calm = self.send.phase == Phase::Open && self.send.is_clean() && self.path.timeouts == 0;

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use pnat_proxy::filter::{Chains, Services};
 use pnat_proxy::reactor::{Outputs, Reactor, Snapshot};
-use pnat_shared::config::{Proxy, Transport};
+use pnat_shared::config::Proxy;
 use pnat_shared::flow::{Handle, NewFlow, Protocol, Side, WorkerId};
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::loopback::{FromProxy, ToProxy, mask, side_of, socket, unmask};
@@ -168,8 +168,7 @@ impl World {
             udp_timeout: Duration::from_secs(60),
             window: run.window,
             ring: 1024,
-            syn_cookies_above: 1024,
-            transport: Transport::default(),
+            ..Proxy::default()
         };
         let mut reactor = Reactor::new(&settings, 1, Services::default(), Arc::default(), now);
         reactor.keep_frames(run.keep_frames);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use pnat_proxy::filter::{Chains, Factory, Named, Services};
 use pnat_proxy::reactor::{Outputs, Reactor, Snapshot};
-use pnat_shared::config::{Accept, Action, Filter, FilterKind, Match, Policy, Proxy, Rule, Transport};
+use pnat_shared::config::{Accept, Action, Filter, FilterKind, Match, Policy, Proxy, Rule};
 use pnat_shared::flow::{Accepted, Handle, NewFlow, Protocol, WorkerId};
 use pnat_shared::loopback::{FromProxy, ToProxy};
 use pnat_shared::testkit::{VecFrame, VecPool};
@@ -33,8 +33,7 @@ pub fn settings() -> Proxy {
         udp_timeout: Duration::from_secs(60),
         window: WINDOW,
         ring: 1024,
-        syn_cookies_above: 1024,
-        transport: Transport::default(),
+        ..Proxy::default()
     }
 }
 

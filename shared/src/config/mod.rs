@@ -148,6 +148,26 @@ pub struct Proxy {
     pub transport: Transport,
 }
 
+/// What holds where the operator says nothing.
+impl Default for Proxy {
+    fn default() -> Self {
+        Self {
+            pairs: 65_536,
+            connect_timeout: Duration::from_secs(60),
+            half_open_timeout: Duration::from_secs(30),
+            // RFC 5382 REQ-5.
+            idle_timeout: Duration::from_secs(2 * 3600 + 4 * 60),
+            // RFC 9293 section 3.8.4: no less than two hours unless an operator says so.
+            keepalive: Duration::from_secs(2 * 3600),
+            udp_timeout: Duration::from_secs(5 * 60),
+            window: 4 << 20,
+            ring: 4_096,
+            syn_cookies_above: 1_024,
+            transport: Transport::default(),
+        }
+    }
+}
+
 /// How the two sockets of a pair treat the network.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Transport {

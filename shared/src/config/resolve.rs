@@ -319,38 +319,40 @@ fn face(ports: &mut [Port], public: &[Spanned<String>], findings: &mut Findings<
 }
 
 fn proxy(raw: &RawProxy, findings: &mut Findings<'_>) -> Proxy {
-    let mut time = |value: Option<&Spanned<String>>, key: &str, seconds: u64| {
-        findings.duration_or(value, key, Duration::from_millis(100)..=LONGEST, Duration::from_secs(seconds))
+    let default = Proxy::default();
+    let mut time = |value: Option<&Spanned<String>>, key: &str, default: Duration| {
+        findings.duration_or(value, key, Duration::from_millis(100)..=LONGEST, default)
     };
-    let connect_timeout = time(raw.connect_timeout.as_ref(), "proxy.connect_timeout", 60);
-    let half_open_timeout = time(raw.half_open_timeout.as_ref(), "proxy.half_open_timeout", 30);
-    let idle_timeout = time(raw.idle_timeout.as_ref(), "proxy.idle_timeout", 2 * 3600 + 4 * 60);
-    let udp_timeout = time(raw.udp_timeout.as_ref(), "proxy.udp_timeout", 5 * 60);
-    // RFC 9293 section 3.8.4: no less than two hours unless an operator says so.
+    let connect_timeout =
+        time(raw.connect_timeout.as_ref(), "proxy.connect_timeout", default.connect_timeout);
+    let half_open_timeout =
+        time(raw.half_open_timeout.as_ref(), "proxy.half_open_timeout", default.half_open_timeout);
+    let idle_timeout = time(raw.idle_timeout.as_ref(), "proxy.idle_timeout", default.idle_timeout);
+    let udp_timeout = time(raw.udp_timeout.as_ref(), "proxy.udp_timeout", default.udp_timeout);
     let keepalive = findings.duration_or_off(
         raw.keepalive.as_ref(),
         "proxy.keepalive",
         Duration::from_secs(1)..=LONGEST,
-        Duration::from_secs(2 * 3600),
+        default.keepalive,
     );
     // RFC 7323 section 2.3: a window scaled by 14 at most.
     let window =
         raw.window.as_ref().and_then(|window| findings.bytes(window, "proxy.window", 4_096..=0xffff << 14));
     Proxy {
-        pairs: findings.integer_or(raw.pairs.as_ref(), "proxy.pairs", 1..=4_194_304, 65_536),
+        pairs: findings.integer_or(raw.pairs.as_ref(), "proxy.pairs", 1..=4_194_304, default.pairs),
         connect_timeout,
         half_open_timeout,
         idle_timeout,
         keepalive,
         udp_timeout,
-        window: window.and_then(|bytes| u32::try_from(bytes).ok()).unwrap_or(4 << 20),
-        ring: findings.integer_or(raw.ring.as_ref(), "proxy.ring", 64..=65_536, 4_096),
+        window: window.and_then(|bytes| u32::try_from(bytes).ok()).unwrap_or(default.window),
+        ring: findings.integer_or(raw.ring.as_ref(), "proxy.ring", 64..=65_536, default.ring),
         // Half-open flows are few of those that a worker can have: the largest value is never exceeded.
         syn_cookies_above: findings.integer_or(
             raw.syn_cookies_above.as_ref(),
             "proxy.syn_cookies_above",
             0..=u32::try_from(Handle::SLOTS).expect("invariant: 22 bits"),
-            1_024,
+            default.syn_cookies_above,
         ),
         transport: transport(raw, findings),
     }

@@ -63,7 +63,7 @@ fn kept_alive(way: Way) {
 /// read.
 #[test]
 fn slow_reader_costs_no_memory() {
-    const RATE: usize = 1_000_000;
+    const RATE: usize = 1 << 20;
     const STEP: Duration = Duration::from_millis(50);
     let patience = env::var("PNAT_LAB_SLOW_SECONDS").map_or(12, |seconds| seconds.parse().expect("seconds"));
     let offered = Volume { seed: 1, bytes: 10_000_000_000 };
