@@ -26,6 +26,7 @@ mod sizing;
 mod reassembly;
 mod send;
 mod queue;
+mod lent;
 mod recovery;
 mod news;
 mod loss;
@@ -54,6 +55,7 @@ mod urgent;
 mod segment;
 
 pub use endpoint::{Endpoint, Error, Offer, Settings, State};
+pub(crate) use lent::Spares;
 
 #[cfg(test)]
 mod tests {
