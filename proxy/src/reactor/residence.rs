@@ -12,7 +12,7 @@ use pnat_shared::time::{Duration, Instant};
 
 /// The packet that frames are due to. Every pair has one, so it takes little room.
 #[derive(Copy, Clone, Debug)]
-#[repr(packed(4))]
+#[repr(Rust, packed(4))]
 pub(super) struct Cause {
     /// When its worker put it into the ring.
     at: Instant,

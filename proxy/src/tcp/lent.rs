@@ -42,6 +42,7 @@ impl<F> Default for Spares<F> {
 /// Places that were given back, all of them empty, the latest to be taken first.
 #[derive(Debug)]
 pub(super) struct Spare<T> {
+    #[expect(clippy::vec_box, reason = "what is lent is the box")]
     places: Vec<Box<Place<T>>>,
 }
 
