@@ -82,6 +82,11 @@ impl Stage {
         Self { name, filter, halves }
     }
 
+    /// Whether it holds nothing and is not to be woken.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.halves.iter().all(|half| half.held.is_empty() && half.wake.is_none())
+    }
+
     pub(super) const fn half(&self, stream: Stream) -> &Half {
         &self.halves[stream as usize]
     }

@@ -48,7 +48,7 @@ use pnat_shared::wheel::Wheel;
 use crate::filter::Services;
 use crate::pair::Limits;
 use index::Index;
-use pairs::Slot;
+use pairs::{Shells, Slot};
 use policy::Policies;
 use residence::Residence;
 use slots::Slots;
@@ -75,6 +75,7 @@ pub struct Reactor<F: Frame> {
     /// Keys of pairs to be visited, in the order in which they asked for it. A key may have lost its pair meanwhile.
     ready: VecDeque<u32>,
     policies: Policies,
+    shells: Shells<F>,
     bench: Workbench<F>,
     /// Keys of pairs whose timers fired. Empty between calls; kept for its memory.
     fired: Vec<u32>,
@@ -116,6 +117,7 @@ impl<F: Frame> Reactor<F> {
             wheel: Wheel::new(TICK, now),
             ready: VecDeque::new(),
             policies: Policies::default(),
+            shells: Shells::new(),
             bench: Workbench::new(services, Arc::clone(&stats), settings.pairs as usize),
             fired: Vec::new(),
             ahead: Vec::new(),

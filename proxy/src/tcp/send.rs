@@ -249,7 +249,10 @@ impl<F: Frame> Sender<F> {
 
     /// When pacing lets something go that it holds back; [`Instant::FAR`] where it holds nothing.
     pub(super) fn release_at(&self) -> Instant {
-        self.congestion.pacer().filter(|_| self.held).map_or(Instant::FAR, Pacer::release)
+        if !self.held {
+            return Instant::FAR;
+        }
+        self.congestion.pacer().map_or(Instant::FAR, Pacer::release)
     }
 
     /// The time of what was held back may have come.
@@ -378,6 +381,13 @@ impl<F: Frame> Sender<F> {
         self.records.restart(self.una);
         self.loss = None;
         self.unanswered = Instant::FAR;
+    }
+
+    /// Reads something of every cache line; what, means nothing.
+    #[inline]
+    pub(super) const fn warm(&self) -> u64 {
+        let words = self.ecn.warm() ^ self.queue.len() ^ self.una.0 ^ self.measured.0;
+        words as u64 ^ self.rto.warm() ^ self.unanswered.as_nanos()
     }
 
     /// Gives unused memory back.
