@@ -78,9 +78,9 @@ pub enum Outcome {
 pub struct StreamChain {
     stages: Vec<Stage>,
     /// Stages that still watch, per stream.
-    watching: [usize; 2],
+    watching: [u16; 2],
     /// Most bytes that the whole chain may hold per stream while no filter is to be woken.
-    limit: usize,
+    limit: u32,
     /// Streams whose end has gone in.
     finished: [bool; 2],
     /// No filter holds anything or is to be woken. False wherever in doubt.
@@ -119,7 +119,7 @@ impl StreamChain {
         let mut chain = Self {
             stages,
             watching: [0; 2],
-            limit: (window - window / 4) as usize,
+            limit: window - window / 4,
             finished: [false; 2],
             quiet: true,
             state: State::Open,
@@ -168,7 +168,7 @@ impl StreamChain {
         for stream in [Stream::First, Stream::Second] {
             let mut next = self.entrance(stream);
             while let Some(at) = next {
-                if self.stages[at].half(stream).wake.is_some_and(|wake| wake <= turn.now) {
+                if self.stages[at].half(stream).wake <= turn.now {
                     self.show(turn, stream, at, None);
                 }
                 next = self.after(stream, at);
@@ -182,7 +182,7 @@ impl StreamChain {
         if self.quiet {
             return Instant::FAR;
         }
-        let wakes = self.stages.iter().flat_map(|stage| stage.halves.iter()).filter_map(|half| half.wake);
+        let wakes = self.stages.iter().flat_map(|stage| stage.halves.iter()).map(|half| half.wake);
         wakes.min().unwrap_or(Instant::FAR)
     }
 
@@ -193,7 +193,7 @@ impl StreamChain {
             let [first, second] = &stage.halves;
             sum ^ first.held.len() ^ second.held.len() ^ stage.name.len()
         });
-        (stages ^ self.limit) as u64
+        (stages ^ self.limit as usize) as u64
     }
 
     /// Bytes of a stream that are held: they count against the sender's receive window.
@@ -251,7 +251,7 @@ impl StreamChain {
 
     fn count_watching(&mut self) {
         self.watching = [Stream::First, Stream::Second]
-            .map(|stream| self.stages.iter().filter(|stage| stage.half(stream).watching).count());
+            .map(|stream| self.stages.iter().filter(|stage| stage.half(stream).watching).count() as u16);
     }
 
     /// Hands bytes to the stage `at`, or to the first one behind it that watches, or out.
@@ -400,8 +400,8 @@ impl StreamChain {
         if self.state != State::Open || self.watching[stream as usize] == 0 {
             return;
         }
-        if self.held(stream) <= self.limit
-            || self.stages.iter().any(|stage| stage.half(stream).wake.is_some())
+        if self.held(stream) <= self.limit as usize
+            || self.stages.iter().any(|stage| stage.half(stream).wake != Instant::FAR)
         {
             return;
         }
