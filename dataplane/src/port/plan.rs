@@ -48,6 +48,8 @@ pub struct PlannedPort {
     pub promiscuous: bool,
     /// The longest IP packet that it is to carry, in bytes, where the operator says so: buffers are made for it.
     pub mtu: Option<u16>,
+    /// Whether its device is to do what it can about checksums.
+    pub offloads: bool,
 }
 
 /// Memory that one frame buffer of the usual room costs, in bytes, its part of the pool's bookkeeping included.
@@ -164,6 +166,11 @@ impl Plan {
     pub(super) fn frame_room(&self) -> u16 {
         let longest = self.ports.iter().filter_map(|port| port.mtu).max().unwrap_or(0);
         longest.saturating_add(PACKET_EXTRA).div_ceil(1024).saturating_mul(1024).max(FRAME_ROOM)
+    }
+
+    /// The devices that are to leave checksums alone.
+    pub(super) fn refused_devices(&self) -> Vec<String> {
+        self.ports.iter().filter(|port| !port.offloads).map(|port| port.device.clone()).collect()
     }
 
     /// Buffers that may be out of reach while nothing moves: in queues, in core caches (which fill to one and a half of
@@ -324,6 +331,7 @@ mod tests {
             queue_len: 1024,
             promiscuous: false,
             mtu: None,
+            offloads: true,
         }
     }
 

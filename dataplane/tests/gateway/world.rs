@@ -11,7 +11,7 @@ use pnat_dataplane::worker::{Outputs, Setup, SynCookies, Worker, WorkerStats};
 use pnat_proxy::filter::{Chains, Services};
 use pnat_proxy::reactor::{self, Reactor};
 use pnat_shared::config::{self, Accept, Action, Match, Policy, Rule};
-use pnat_shared::flow::WorkerId;
+use pnat_shared::flow::{Offloads, WorkerId};
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::loopback::{FromProxy, ToProxy};
 use pnat_shared::stats::Counter;
@@ -364,6 +364,7 @@ fn setup(me: u8, shards: &Shards, policy: Snapshot, syn_cookies_above: u32) -> S
     let port = |port: usize, addr: Ipv4Addr, gateway| PortInfo {
         mac: mac(port),
         mtu: 1500,
+        offloads: Offloads::NONE,
         outside: port == OUTSIDE,
         addresses: vec![(addr, 24)],
         gateway,

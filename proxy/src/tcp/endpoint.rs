@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 use std::net::SocketAddrV4;
 
 use pnat_shared::config::CongestionControl;
-use pnat_shared::flow::Accepted;
+use pnat_shared::flow::{Accepted, Offloads};
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::verdict::DropReason;
@@ -45,6 +45,8 @@ pub struct Settings {
     pub window: u32,
     /// Largest IP packet that the leg carries, in bytes.
     pub mtu: u16,
+    /// What the leg's port does for the segments that are sent.
+    pub offloads: Offloads,
     /// How long SYN or SYN-ACK are repeated before the endpoint gives up.
     pub open_timeout: Duration,
     /// How long data is retransmitted, or zero windows are probed, without any answer before the endpoint gives up.
@@ -65,6 +67,7 @@ pub struct Settings {
 pub(super) struct Kept {
     pub(super) window: u32,
     pub(super) mtu: u16,
+    pub(super) offloads: Offloads,
     pub(super) congestion: CongestionControl,
     open_timeout: u32,
     user_timeout: u32,
@@ -79,6 +82,7 @@ impl Kept {
         Self {
             window: settings.window,
             mtu: settings.mtu,
+            offloads: settings.offloads,
             congestion: settings.congestion,
             open_timeout: millis(settings.open_timeout),
             user_timeout: millis(settings.user_timeout),

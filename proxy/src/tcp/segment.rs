@@ -4,7 +4,7 @@
 
 use std::net::SocketAddrV4;
 
-use pnat_shared::frame::{Frame, L2_LEN};
+use pnat_shared::frame::{Checksum, Frame, L2_LEN};
 use pnat_shared::wire::checksum::Sum;
 use pnat_shared::wire::ip;
 use pnat_shared::wire::tcp::{self, Header};
@@ -24,8 +24,8 @@ pub(super) fn room<F: Frame>(frame: &F, header: &Header) -> usize {
     frame.capacity().saturating_sub(TCP_AT + header.len())
 }
 
-/// Fills `frame` with a segment from `src` to `dst` whose `len` bytes of payload `fill` writes, and whose sum it answers;
-/// `ecn` is its codepoint. Answers false where the frame is too small for it.
+/// Fills `frame` with a segment from `src` to `dst` whose `len` bytes of payload `fill` writes, and whose sum it answers, or
+/// leaves to the port; `ecn` is its codepoint. Answers false where the frame is too small for it.
 pub(super) fn write<F: Frame>(
     frame: &mut F,
     src: SocketAddrV4,
@@ -33,7 +33,7 @@ pub(super) fn write<F: Frame>(
     ecn: u8,
     header: &Header,
     len: usize,
-    fill: impl FnOnce(&mut [u8]) -> Sum,
+    fill: impl FnOnce(&mut [u8]) -> Option<Sum>,
 ) -> bool {
     let header_len = header.len();
     let payload_at = TCP_AT + header_len;
@@ -42,7 +42,10 @@ pub(super) fn write<F: Frame>(
     }
     let bytes = frame.data_mut();
     let sum = fill(&mut bytes[payload_at..]);
-    header.write_with_payload_sum(&mut bytes[TCP_AT..], *src.ip(), *dst.ip(), sum);
+    match sum {
+        Some(sum) => header.write_with_payload_sum(&mut bytes[TCP_AT..], *src.ip(), *dst.ip(), sum),
+        None => header.write_partial(&mut bytes[TCP_AT..], *src.ip(), *dst.ip()),
+    }
     let packet = ip::Header {
         header_len: ip::MIN_LEN,
         total_len: ip::MIN_LEN + header_len + len,
@@ -56,5 +59,8 @@ pub(super) fn write<F: Frame>(
         dst: *dst.ip(),
     };
     packet.write(&mut bytes[L2_LEN..]);
+    if sum.is_none() {
+        frame.set_checksum(Checksum::Partial);
+    }
     true
 }
