@@ -260,8 +260,11 @@ impl PlannedPort {
         (!arguments.is_empty()).then(|| arguments.join(","))
     }
 
-    /// The kernel interface behind the device, if its arguments name one.
+    /// The kernel interface behind the device, if its arguments name one. (A TAP device's interface comes with the device.)
     pub(super) fn kernel_interface(&self) -> Option<&str> {
+        if self.device.starts_with("net_tap") {
+            return None;
+        }
         self.args.as_deref()?.split(',').find_map(|argument| argument.strip_prefix("iface="))
     }
 }
@@ -395,6 +398,7 @@ mod tests {
             check("net_af_xdp0", Some("iface=no-such,queue_count=1")).unwrap_err().to_string(),
             "port.args: port \"inside\": there is no network interface no-such"
         );
+        assert_eq!(check("net_tap0", Some("iface=comes-with-the-device")), Ok(()));
         assert_eq!(
             check("ffff:ff:1f.7", None).unwrap_err().to_string(),
             "port.device: port \"inside\": there is no PCI device ffff:ff:1f.7"
