@@ -38,9 +38,9 @@ use pnat_shared::frame::L2_LEN;
 use serde::Deserialize as _;
 use thiserror::Error;
 
+use super::PortInfo;
 use super::mbuf::{self, MbufPool, Queue};
 use super::plan::{Memory, Plan, PlanError, PlannedPort};
-use super::PortInfo;
 
 pub use ::capsule::UnixSignal as Signal;
 pub use capsule_ffi::device::{PoolLevel, PortCounters, pools};

@@ -77,7 +77,9 @@ impl Capture {
 
     /// Ends the capture; all that tcpdump has to say about it, wrong checksums among it.
     pub(crate) fn stop_in_detail(self) -> String {
-        succeed(Command::new("tcpdump").args(["-nn", "-t", "-vv", "-r"]).arg(self.end()).stderr(Stdio::null()))
+        succeed(
+            Command::new("tcpdump").args(["-nn", "-t", "-vv", "-r"]).arg(self.end()).stderr(Stdio::null()),
+        )
     }
 
     /// Ends the capture; its file.

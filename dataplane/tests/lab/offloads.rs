@@ -70,10 +70,18 @@ fn carries_everything(offloads: [&'static str; 2], policy: &str) {
 
 /// Packets with wrong checksums that a host's kernel has received.
 fn wrong_checksums(host: Host) -> u64 {
-    let told = host.run(&["nstat", "-asz", "TcpInCsumErrors", "UdpInCsumErrors", "IcmpInCsumErrors", "IpInHdrErrors"]);
+    let told = host.run(&[
+        "nstat",
+        "-asz",
+        "TcpInCsumErrors",
+        "UdpInCsumErrors",
+        "IcmpInCsumErrors",
+        "IpInHdrErrors",
+    ]);
     let counts = told.lines().filter(|line| !line.starts_with('#'));
-    let counts: Vec<u64> =
-        counts.map(|line| line.split_whitespace().nth(1).and_then(|count| count.parse().ok()).expect(line)).collect();
+    let counts: Vec<u64> = counts
+        .map(|line| line.split_whitespace().nth(1).and_then(|count| count.parse().ok()).expect(line))
+        .collect();
     assert_eq!(counts.len(), 4, "{told}");
     counts.iter().sum()
 }
@@ -128,7 +136,8 @@ fn send(packet: &[u8]) {
     let packet = packet.to_vec();
     CLIENT.within(move || {
         let socket =
-            socket_with(AddressFamily::INET, SocketType::RAW, SocketFlags::CLOEXEC, Some(ipproto::RAW)).unwrap();
+            socket_with(AddressFamily::INET, SocketType::RAW, SocketFlags::CLOEXEC, Some(ipproto::RAW))
+                .unwrap();
         let to = std::net::SocketAddr::new(FAR_ADDRESS.parse().unwrap(), 0);
         assert_eq!(sendto(&socket, &packet, SendFlags::empty(), &to), Ok(packet.len()));
     });
