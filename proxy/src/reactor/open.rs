@@ -1,5 +1,6 @@
 //! New flows: refused with a counted reason, or opened as a pair.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use pnat_shared::flow::{NewFlow, Protocol, Side};
@@ -53,7 +54,7 @@ impl<F: Frame> Reactor<F> {
         };
         // Of a SYN all is known by now.
         let has_more = matches!(conversation, Conversation::Udp(_)) || new.accepted.is_some();
-        let cause = Some(Cause { at, taken: round.now });
+        let cause = Some(Cause::new(at, round.now));
         let account = self.bench.memory.open(new.client.ip());
         let key = self.slots.insert(Slot {
             handle: new.handle,
@@ -116,14 +117,19 @@ impl<F: Frame> Reactor<F> {
         now: Instant,
     ) -> Result<Conversation<F>, (DropReason, CloseReason)> {
         let refused = (DropReason::Internal, CloseReason::Internal);
+        let (SocketAddr::V4(client), SocketAddr::V4(server), SocketAddr::V4(public)) =
+            (new.client, new.server, new.public)
+        else {
+            return Err(refused);
+        };
         let snapshot = self.policies.find(new.policy).ok_or(refused)?;
         self.next_id += 1;
         let flow = Flow {
             id: self.next_id,
             protocol: new.protocol,
-            client: new.client,
-            server: new.server,
-            public: new.public,
+            client,
+            server,
+            public,
             rule: snapshot.rule(new.rule).map(|rule| Arc::clone(&rule.name)),
             opened: new.opened,
             name: None,

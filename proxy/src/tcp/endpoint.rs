@@ -13,6 +13,7 @@ use pnat_shared::verdict::DropReason;
 use pnat_shared::wire::tcp::{Header, Seq};
 
 use super::clock::Clock;
+use super::lent::Spares;
 use super::path::Path;
 use super::recv::{Owed, Receiver};
 use super::send::Sender;
@@ -404,6 +405,27 @@ impl<F: Frame> Endpoint<F> {
         self.recv.chunks() + self.send.queue.chunks()
     }
 
+    /// Takes memory for what is received, where it has none, from what others have given back.
+    #[inline]
+    pub(crate) fn lend_to_receive(&mut self, spares: &mut Spares<F>) {
+        self.recv.take_place(&mut spares.ready);
+    }
+
+    /// Takes memory for what is sent, where it has none, from what others have given back.
+    #[inline]
+    pub(crate) fn lend_to_send(&mut self, spares: &mut Spares<F>) {
+        self.send.queue.take_place(&mut spares.pieces);
+        self.send.records.take_place(&mut spares.records);
+    }
+
+    /// Gives back the memory of queues that are empty.
+    #[inline]
+    pub(crate) fn give_back(&mut self, spares: &mut Spares<F>) {
+        self.recv.give_back(&mut spares.ready);
+        self.send.queue.give_back(&mut spares.pieces);
+        self.send.records.give_back(&mut spares.records);
+    }
+
     /// Memory that the queues keep from others, in bytes: to receive and to send. Walks the queues, so not for every
     /// segment.
     pub fn footprint(&self) -> [usize; 2] {
@@ -592,10 +614,11 @@ impl<F: Frame> Endpoint<F> {
         }
     }
 
-    /// Something came: spare memory is kept for a while.
+    /// Something came: what disorder left behind is kept for a while.
+    #[inline]
     pub(super) fn touch(&mut self, now: Instant) {
         self.heard = now;
-        if self.timers.trim == Instant::FAR {
+        if self.timers.trim == Instant::FAR && (self.send.loss.is_some() || self.recv.keeps_disorder()) {
             self.timers.trim = now + TRIM_AFTER;
         }
     }
