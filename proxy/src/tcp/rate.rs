@@ -21,8 +21,9 @@ pub(super) struct Sampler {
     app_limited_until: u64,
 }
 
-fn micros(time: Duration) -> u32 {
-    u32::try_from(time.as_micros()).unwrap_or(u32::MAX)
+fn micros_since(earlier: Instant, now: Instant) -> u32 {
+    let micros = now.as_nanos().saturating_sub(earlier.as_nanos()) / 1000;
+    u32::try_from(micros).unwrap_or(u32::MAX)
 }
 
 impl Sampler {
@@ -37,8 +38,8 @@ impl Sampler {
             delivered: self.delivered as u32,
             lost: self.lost,
             in_flight: pipe + len,
-            send_elapsed: micros(now.since(self.first_sent)),
-            ack_age: micros(now.since(self.delivered_at)),
+            send_elapsed: micros_since(self.first_sent, now),
+            ack_age: micros_since(self.delivered_at, now),
             is_app_limited: self.delivered < self.app_limited_until,
         }
     }
@@ -52,6 +53,14 @@ impl Sampler {
         self.lost = self.lost.wrapping_add(bytes);
     }
 
+    /// `bytes` were delivered, the last of which had been `sent` then.
+    #[inline]
+    pub(super) const fn on_arrival(&mut self, bytes: u32, sent: Instant, now: Instant) {
+        self.delivered += bytes as u64;
+        self.delivered_at = now;
+        self.first_sent = sent;
+    }
+
     /// `bytes` were delivered, of which `newest` was sent last. There is no sample where it took less than the shortest
     /// round trip: then the ACK was for an earlier transmission, or ACKs were compressed.
     pub(super) fn on_delivered(
@@ -61,10 +70,12 @@ impl Sampler {
         shortest: Duration,
         now: Instant,
     ) -> Option<Rate> {
-        self.delivered += u64::from(bytes);
-        self.delivered_at = now;
-        let newest = newest?;
-        self.first_sent = newest.sent;
+        let Some(newest) = newest else {
+            self.delivered += u64::from(bytes);
+            self.delivered_at = now;
+            return None;
+        };
+        self.on_arrival(bytes, newest.sent, now);
         let sending = Duration::from_micros(u64::from(newest.send_elapsed));
         let acking = now.since(newest.sent) + Duration::from_micros(u64::from(newest.ack_age));
         let interval = sending.max(acking);

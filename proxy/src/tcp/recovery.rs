@@ -47,7 +47,23 @@ impl<F: Frame> Sender<F> {
     /// An acceptable ACK: `una <= ack <= nxt`. `pure`: it carries nothing else. `echoed`: it answers, by its timestamp,
     /// something that left then or before. Answers whether it brings news: numbers acknowledged, or SACKed for the first
     /// time.
+    #[inline]
     pub(super) fn on_ack(
+        &mut self,
+        header: &Header,
+        pure: bool,
+        echoed: Option<Instant>,
+        now: Instant,
+    ) -> bool {
+        if self.is_advance(header) {
+            self.advance(header, now);
+            return true;
+        }
+        self.on_any_ack(header, pure, echoed, now)
+    }
+
+    /// As [`Sender::on_ack`], whatever the ACK says.
+    pub(super) fn on_any_ack(
         &mut self,
         header: &Header,
         pure: bool,
