@@ -174,12 +174,12 @@ impl Options {
     #[inline]
     fn read(bytes: &[u8]) -> Result<Self, DropReason> {
         // What nearly every segment carries, as RFC 7323 appendix A lays it out.
-        if let [1, 1, 8, 10, stamps @ ..] = bytes
-            && stamps.len() == 8
+        if let Ok(bytes) = <&[u8; STAMPS_LEN]>::try_from(bytes)
+            && be32(bytes, 0) == STAMPS
         {
-            return Ok(Self { timestamps: Some((be32(stamps, 0), be32(stamps, 4))), ..Self::default() });
+            return Ok(Self { timestamps: Some((be32(bytes, 4), be32(bytes, 8))), ..Self::default() });
         }
-        Self::read_any(bytes)
+        if bytes.is_empty() { Ok(Self::default()) } else { Self::read_any(bytes) }
     }
 
     fn read_any(mut bytes: &[u8]) -> Result<Self, DropReason> {
@@ -305,25 +305,21 @@ impl Header {
     /// Reads an IP packet's payload; answers the header and its length in bytes. The checksum is not looked at.
     #[inline]
     pub fn read(bytes: &[u8]) -> Result<(Self, usize), DropReason> {
-        if bytes.len() < MIN_LEN {
-            return Err(DropReason::Truncated);
-        }
-        let len = usize::from(bytes[12] >> 4) * 4;
+        let head = bytes.first_chunk::<MIN_LEN>().ok_or(DropReason::Truncated)?;
+        let len = usize::from(head[12] >> 4) * 4;
         if len < MIN_LEN {
             return Err(DropReason::TcpOptions);
         }
-        if len > bytes.len() {
-            return Err(DropReason::Truncated);
-        }
+        let options = bytes.get(MIN_LEN..len).ok_or(DropReason::Truncated)?;
         let header = Self {
-            src_port: be16(bytes, 0),
-            dst_port: be16(bytes, 2),
-            seq: Seq(be32(bytes, 4)),
-            ack: Seq(be32(bytes, 8)),
-            flags: Flags(bytes[13]),
-            window: be16(bytes, 14),
-            urgent: be16(bytes, 18),
-            options: Options::read(&bytes[MIN_LEN..len])?,
+            src_port: be16(head, 0),
+            dst_port: be16(head, 2),
+            seq: Seq(be32(head, 4)),
+            ack: Seq(be32(head, 8)),
+            flags: Flags(head[13]),
+            window: be16(head, 14),
+            urgent: be16(head, 18),
+            options: Options::read(options)?,
         };
         Ok((header, len))
     }
@@ -373,7 +369,7 @@ impl Header {
             }
             _ => {
                 self.options.write(options);
-                Sum::ZERO.bytes(options)
+                Sum::ZERO.header(options)
             }
         };
         let sum = sum.and(put(header, words)).and(payload).and(Sum::pseudo(src, dst, 6, total));
@@ -465,6 +461,21 @@ mod tests {
             header.write(&mut bytes, src, dst);
             prop_assert!(is_intact(&bytes, src, dst));
             prop_assert_eq!(Header::read(&bytes), Ok((header, header.len())));
+        }
+
+        #[test]
+        fn the_short_way_reads_what_the_long_way_does(
+            mut options in options(), stamps: bool, cut in 0usize..6, at in 0usize..40, byte: u8,
+        ) {
+            if stamps {
+                options = Options { timestamps: options.timestamps.or(Some((7, 8))), ..Options::default() };
+            }
+            let mut bytes = vec![0; options.len()];
+            options.write(&mut bytes);
+            for bytes in [bytes.clone(), { bytes.get_mut(at).map(|place| *place = byte); bytes.clone() }] {
+                let bytes = &bytes[..bytes.len().saturating_sub(cut)];
+                prop_assert_eq!(Options::read(bytes), Options::read_any(bytes));
+            }
         }
 
         #[test]
