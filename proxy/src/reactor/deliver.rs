@@ -25,7 +25,7 @@ impl<F: Frame> Reactor<F> {
 
     /// A packet of a flow that is open, or was.
     pub(super) fn packet<P: FramePool<F>>(&mut self, frame: F, at: Instant, round: &mut Round<'_, F, P>) {
-        match demux::read(frame.data()) {
+        match demux::read(&frame) {
             Ok(arrival) => self.deliver(&arrival, frame, at, round),
             Err(reason) => self.stats.drops.add(reason, 1),
         }

@@ -35,7 +35,7 @@ impl<F: Frame> Reactor<F> {
             self.close(key, CloseReason::Resources, round);
             self.remove(key, CloseReason::Resources, round.out);
         }
-        let opened = self.check(frame.data(), new).and_then(|arrival| {
+        let opened = self.check(&frame, new).and_then(|arrival| {
             let opened = contain(|| self.converse(&arrival, frame.data(), new, round.now));
             let conversation = opened.unwrap_or_else(|| {
                 self.stats.panics.add(1);
@@ -80,7 +80,7 @@ impl<F: Frame> Reactor<F> {
     }
 
     /// Whether a flow may open: what its first packet is, or why it is refused.
-    fn check(&self, frame: &[u8], new: &NewFlow) -> Result<Arrival, (DropReason, CloseReason)> {
+    fn check(&self, frame: &F, new: &NewFlow) -> Result<Arrival, (DropReason, CloseReason)> {
         if self.drain.is_some() {
             return Err((DropReason::Draining, CloseReason::Shutdown));
         }

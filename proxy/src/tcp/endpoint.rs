@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 use std::net::SocketAddrV4;
 
 use pnat_shared::config::CongestionControl;
-use pnat_shared::flow::Accepted;
+use pnat_shared::flow::{Accepted, Offloads};
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::verdict::DropReason;
@@ -21,8 +21,9 @@ use super::timer::{Timers, fires};
 use super::urgent::Marks;
 use crate::chunk::Chunk;
 
-/// How long a segment waits for a window that is worth it (RFC 9293 section 3.8.6.2.1: up to a second), whatever the timeout.
-const OVERRIDE: Duration = Duration::from_secs(1);
+/// How long a segment waits for a window that is worth it (RFC 9293 section 3.8.6.2.1: up to a second), whatever the timeout;
+/// in nanoseconds.
+const OVERRIDE: u64 = 1_000_000_000;
 
 /// How long after the last segment an endpoint gives spare memory back.
 const TRIM_AFTER: Duration = Duration::from_secs(5);
@@ -46,6 +47,8 @@ pub struct Settings {
     pub window: u32,
     /// Largest IP packet that the leg carries, in bytes.
     pub mtu: u16,
+    /// What the leg's port does for the segments that are sent.
+    pub offloads: Offloads,
     /// How long SYN or SYN-ACK are repeated before the endpoint gives up.
     pub open_timeout: Duration,
     /// How long data is retransmitted, or zero windows are probed, without any answer before the endpoint gives up.
@@ -66,6 +69,7 @@ pub struct Settings {
 pub(super) struct Kept {
     pub(super) window: u32,
     pub(super) mtu: u16,
+    pub(super) offloads: Offloads,
     pub(super) congestion: CongestionControl,
     open_timeout: u32,
     user_timeout: u32,
@@ -80,6 +84,7 @@ impl Kept {
         Self {
             window: settings.window,
             mtu: settings.mtu,
+            offloads: settings.offloads,
             congestion: settings.congestion,
             open_timeout: millis(settings.open_timeout),
             user_timeout: millis(settings.user_timeout),
@@ -531,8 +536,8 @@ impl<F: Frame> Endpoint<F> {
     /// Segments that are late are lost before that, and at last all patience ends.
     pub(super) fn schedule_retransmit(&mut self, now: Instant) {
         let gives_up = self.send.unanswered + self.settings.user_timeout();
-        let patience = if self.send.is_narrow() { OVERRIDE } else { Duration::MAX };
-        let timeout = self.timers.started + self.send.rto.current().min(patience);
+        let patience = if self.send.is_narrow() { OVERRIDE } else { u64::MAX };
+        let timeout = self.timers.started.plus_nanos(self.send.rto.current_nanos().min(patience));
         self.send.arm_tail(timeout, now);
         let due = timeout.min(self.send.tail_deadline()).min(self.send.reorder_deadline());
         self.timers.retransmit = due.min(gives_up).max(now);

@@ -206,9 +206,14 @@ impl<F: Frame> Sender<F> {
     }
 
     /// There is nothing to send.
+    #[inline]
     pub(super) fn rest(&mut self) {
         self.limited = false;
         self.held = false;
+        if self.congestion.pacer().is_none() {
+            // Nobody asks for the rate of delivery.
+            return;
+        }
         let pipe = self.pipe();
         if pipe < self.allowance() {
             self.sampler.on_app_limited(pipe);
