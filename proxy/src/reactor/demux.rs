@@ -6,11 +6,13 @@ use core::net::Ipv4Addr;
 use core::ops::Range;
 
 use pnat_shared::flow::{Handle, Protocol, Side};
-use pnat_shared::frame::L2_LEN;
+use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::loopback::{side_of, socket, unmask};
 use pnat_shared::verdict::DropReason;
 use pnat_shared::wire::tcp::Seq;
 use pnat_shared::wire::{icmp, ip, tcp, udp};
+
+use crate::chunk::Chunk;
 
 /// A packet for a socket of a pair.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,17 +25,27 @@ pub(super) struct Arrival {
 /// Ranges count from the frame's first byte.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Body {
-    /// `sum` is the payload's for an Internet checksum; `marked`: a router has seen congestion (CE, RFC 3168).
-    Segment {
-        header: tcp::Header,
-        payload: Range<usize>,
-        sum: u16,
-        marked: bool,
-    },
-    Datagram {
-        payload: Range<usize>,
-    },
+    Segment(Segment),
+    Datagram { payload: Range<usize> },
     Icmp(Complaint),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Segment {
+    pub(super) header: tcp::Header,
+    pub(super) payload: Range<usize>,
+    /// The payload's, for an Internet checksum.
+    sum: u16,
+    /// A router has seen congestion (CE, RFC 3168).
+    pub(super) marked: bool,
+}
+
+impl Segment {
+    /// The payload in its frame.
+    #[inline]
+    pub(super) fn text<F: Frame>(&self, frame: F) -> Chunk<F> {
+        Chunk::from_frame(frame, self.payload.start, self.payload.end).with_sum(self.sum)
+    }
 }
 
 /// An ICMP error about a packet that the socket sent.
@@ -67,8 +79,8 @@ pub(super) fn read(frame: &[u8]) -> Result<Arrival, DropReason> {
                 return Err(DropReason::TcpFlags);
             }
             let marked = header.is_marked();
-            let body = Body::Segment { header: segment, payload: start + len..end, sum, marked };
-            Ok(Arrival { handle, side, body })
+            let segment = Segment { header: segment, payload: start + len..end, sum, marked };
+            Ok(Arrival { handle, side, body: Body::Segment(segment) })
         }
         Some(Protocol::Udp) => {
             let datagram = udp::Header::read(bytes)?;

@@ -154,6 +154,7 @@ impl<F: Frame> Sender<F> {
         }
     }
 
+    #[inline]
     pub(super) fn push(&mut self, chunk: Chunk<F>) {
         if !self.fin {
             self.queue.push(chunk);

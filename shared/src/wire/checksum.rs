@@ -41,7 +41,8 @@ impl Sum {
     #[inline]
     #[must_use]
     pub fn header(self, bytes: &[u8]) -> Self {
-        let words = |words: &[[u8; 4]]| words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum::<u64>();
+        let words =
+            |words: &[[u8; 4]]| words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum::<u64>();
         let sum = match bytes.first_chunk::<32>() {
             // TCP with timestamps and nothing else: a length that the compiler knows.
             Some(usual) if bytes.len() == usual.len() => words(usual.as_chunks().0),
