@@ -3,7 +3,9 @@
 //! `proxy/fuzz` feeds them by libFuzzer, `tests/fuzz_corpus.rs` replays the corpus, `tests/tcp_hostile.rs` makes up runs.
 
 mod two_ends;
+mod pair_bursts;
 
+pub use pair_bursts::pair_bursts;
 pub use two_ends::two_ends;
 
 use std::net::{Ipv4Addr, SocketAddrV4};

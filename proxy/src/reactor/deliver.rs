@@ -102,15 +102,10 @@ impl<F: Frame> Reactor<F> {
         }
     }
 
-    /// A pair's timer has fired: notes the pair, or winds the timer up again where what it was for has moved on meanwhile.
-    pub(super) fn fire(&mut self, key: u32, now: Instant) {
-        let Some(slot) = self.slots.get_mut(key) else { return };
-        slot.armed = Instant::FAR;
-        let deadline = slot.conversation.deadline();
-        if deadline > now && deadline != Instant::FAR && !slot.dry {
-            slot.armed = deadline;
-            self.wheel.arm(key, deadline);
-        } else {
+    /// A pair's timer has fired.
+    pub(super) fn fire(&mut self, key: u32) {
+        if let Some(slot) = self.slots.get_mut(key) {
+            slot.armed = Instant::FAR;
             self.touch(key);
         }
     }
@@ -131,7 +126,7 @@ impl<F: Frame> Reactor<F> {
     fn visit<P: FramePool<F>>(&mut self, key: u32, round: &mut Round<'_, F, P>) {
         let Some(slot) = self.slots.get_mut(key) else { return };
         slot.touched = false;
-        // An armed timer lies no later than what it is for; where it has fired, or was never armed, the pair knows.
+        // The timer is armed for what its pair waited for; where it has fired, or was never armed, the pair knows.
         let may_be_due = slot.armed <= round.now || slot.armed == Instant::FAR;
         let visit = &mut self.bench.visit(&slot.account, round);
         let Some(progress) = contain(|| {
@@ -157,11 +152,10 @@ impl<F: Frame> Reactor<F> {
             return self.remove(key, reason, round.out);
         }
         let mut deadline = slot.conversation.deadline();
-        slot.dry = progress.dry;
         if progress.dry {
             deadline = deadline.min(round.now + DRY_RETRY);
         }
-        if deadline < slot.armed {
+        if deadline != slot.armed {
             slot.armed = deadline;
             self.wheel.arm(key, deadline);
         }

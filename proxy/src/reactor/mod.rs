@@ -72,8 +72,7 @@ pub struct Reactor<F: Frame> {
     ring: usize,
     slots: Slots<Slot<F>>,
     index: Index,
-    /// One timer per pair, by its key. Armed no later than the pair's deadline: where that has moved on meanwhile, the timer
-    /// fires for nothing and is armed again, which is cheaper than moving it with every packet.
+    /// One timer per pair, by its key: armed for the deadline that the pair had after its last visit.
     wheel: Wheel,
     /// Keys of pairs to be visited, in the order in which they asked for it. A key may have lost its pair meanwhile.
     ready: VecDeque<u32>,
@@ -174,6 +173,7 @@ impl<F: Frame> Reactor<F> {
         self.deliver_train(round);
         self.residence.waited(&mut self.latency);
         self.visit_ready(round);
+        self.bench.tell_kept();
     }
 
     /// Does what is due at `now`.
@@ -184,13 +184,14 @@ impl<F: Frame> Reactor<F> {
         self.wheel.expire(now, VISITS, &mut fired);
         self.look_at_timers(&fired);
         for key in fired.drain(..) {
-            self.fire(key, now);
+            self.fire(key);
         }
         self.fired = fired;
         self.visit_ready(round);
         if self.drain.is_some_and(|until| until <= now) {
             self.abort_some(round);
         }
+        self.bench.tell_kept();
     }
 
     /// How many received frames pairs may keep: out of order or not acknowledged; no bound to begin with. Beyond it

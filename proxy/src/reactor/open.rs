@@ -61,7 +61,6 @@ impl<F: Frame> Reactor<F> {
             conversation,
             armed: Instant::FAR,
             touched: false,
-            dry: false,
             account,
             cause,
         });

@@ -28,8 +28,6 @@ pub(super) struct Slot<F> {
     pub(super) armed: Instant,
     /// Whether its key waits for a visit.
     pub(super) touched: bool,
-    /// Its last visit found the pool dry: the timer runs for the next attempt, too.
-    pub(super) dry: bool,
     /// Holds [`Conversation::kept`] as of its last visit.
     pub(super) account: Account,
     /// The packet that the next frames are due to; `None` where time is.

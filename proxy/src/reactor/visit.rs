@@ -100,13 +100,16 @@ impl<F> Workbench<F> {
     /// Takes note of how many chunks a pair keeps now.
     pub(super) fn keep(&mut self, account: &mut Account, now: usize) {
         self.memory.keep(account, now);
+    }
+
+    /// Tells everybody how many chunks all pairs keep now.
+    pub(super) fn tell_kept(&self) {
         self.stats.kept.set(self.memory.kept() as u64);
     }
 
     /// Closes the account of a pair that has ended.
     pub(super) fn forget(&mut self, account: Account) {
         self.memory.close(account);
-        self.stats.kept.set(self.memory.kept() as u64);
     }
 }
 

@@ -21,6 +21,7 @@ mod open;
 mod fast;
 mod input;
 mod output;
+mod run;
 mod recv;
 mod sizing;
 mod reassembly;
@@ -52,6 +53,9 @@ mod liveness;
 mod path;
 mod urgent;
 mod segment;
+
+#[cfg(test)]
+mod fixture;
 
 pub use endpoint::{Endpoint, Error, Offer, Settings, State};
 

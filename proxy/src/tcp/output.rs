@@ -61,21 +61,35 @@ impl<F: Frame> Endpoint<F> {
             debug_assert!(self.next(now).is_none(), "silent");
             return true;
         }
-        self.send_run(pool, now, budget, out)
+        if self.send.is_quiet() {
+            return self.send_each(pool, now, budget, out);
+        }
+        if self.is_open() {
+            self.send.check_idle(now);
+        }
+        let (sent_before, room) = (self.send.nxt, out.len() + budget);
+        let complete = self.send_run(pool, now, budget, out)
+            && self.send_each(pool, now, room.saturating_sub(out.len()), out);
+        self.after_sending(sent_before, now);
+        complete
     }
 
-    fn send_run(
+    /// Timers, after something was to be sent.
+    pub(super) fn after_sending(&mut self, sent_before: Seq, now: Instant) {
+        if self.is_open() && self.send.nxt != sent_before {
+            self.schedule_retransmit(now);
+        }
+        self.watch_shut_window(now);
+    }
+
+    /// Looks at each segment by itself.
+    pub(super) fn send_each(
         &mut self,
         pool: &mut impl FramePool<F>,
         now: Instant,
         budget: usize,
         out: &mut Vec<F>,
     ) -> bool {
-        let is_quiet = self.send.is_quiet();
-        if !is_quiet && self.is_open() {
-            self.send.check_idle(now);
-        }
-        let sent_before = self.send.nxt;
         let (mut complete, mut word) = (true, None);
         for _ in 0..budget {
             let Some(next) = self.next(now) else { break };
@@ -93,13 +107,6 @@ impl<F: Frame> Endpoint<F> {
                 break;
             }
         }
-        if is_quiet {
-            return complete;
-        }
-        if self.is_open() && self.send.nxt != sent_before {
-            self.schedule_retransmit(now);
-        }
-        self.watch_shut_window(now);
         complete
     }
 
@@ -185,7 +192,7 @@ impl<F: Frame> Endpoint<F> {
         segment::write(frame, self.local, self.remote, NOT_ECT, header, 0, |_| Sum::ZERO)
     }
 
-    fn header(&self, seq: Seq, flags: Flags, options: Options) -> Header {
+    pub(super) fn header(&self, seq: Seq, flags: Flags, options: Options) -> Header {
         Header {
             src_port: self.local.port(),
             dst_port: self.remote.port(),
@@ -207,7 +214,7 @@ impl<F: Frame> Endpoint<F> {
 
     /// Window and options of a segment that tells the peer all we have: taken for sent from now on.
     #[inline]
-    fn tell_all(&mut self, now: Instant) -> (u16, Options) {
+    pub(super) fn tell_all(&mut self, now: Instant) -> (u16, Options) {
         let mut options = Options { timestamps: self.clock.stamp(now), ..Options::default() };
         if self.send.sack && self.recv.has_blocks() {
             options.sack = self.recv.sack_blocks();

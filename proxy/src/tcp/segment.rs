@@ -7,7 +7,7 @@ use std::net::SocketAddrV4;
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::wire::checksum::Sum;
 use pnat_shared::wire::ip;
-use pnat_shared::wire::tcp::{self, Header};
+use pnat_shared::wire::tcp::{self, Flags, Header, Seq};
 
 /// Where a segment's TCP header begins in its frame.
 const TCP_AT: usize = L2_LEN + ip::MIN_LEN;
@@ -43,9 +43,14 @@ pub(super) fn write<F: Frame>(
     let bytes = frame.data_mut();
     let sum = fill(&mut bytes[payload_at..]);
     header.write_with_payload_sum(&mut bytes[TCP_AT..], *src.ip(), *dst.ip(), sum);
-    let packet = ip::Header {
+    ip_header(src, dst, ecn, ip::MIN_LEN + header_len + len).write(&mut bytes[L2_LEN..]);
+    true
+}
+
+fn ip_header(src: SocketAddrV4, dst: SocketAddrV4, ecn: u8, total_len: usize) -> ip::Header {
+    ip::Header {
         header_len: ip::MIN_LEN,
-        total_len: ip::MIN_LEN + header_len + len,
+        total_len,
         tos: ecn,
         // Never fragmented, so it needs no identification (RFC 6864 section 4.1).
         id: 0,
@@ -54,7 +59,82 @@ pub(super) fn write<F: Frame>(
         protocol: 6,
         src: *src.ip(),
         dst: *dst.ip(),
-    };
-    packet.write(&mut bytes[L2_LEN..]);
-    true
+    }
+}
+
+/// The headers of a run of segments, which differ in number, flags and payload only.
+#[derive(Debug)]
+pub(super) struct Template {
+    /// Of an IPv4 header and a TCP header with timestamps, which are left away where there are none.
+    headers: [u8; WITH_STAMPS],
+    len: usize,
+    /// Of what does not differ.
+    ip: Sum,
+    tcp: Sum,
+}
+
+const WITHOUT_STAMPS: usize = ip::MIN_LEN + tcp::MIN_LEN;
+const WITH_STAMPS: usize = WITHOUT_STAMPS + 12;
+
+/// Where in the headers those fields are that differ.
+const TOTAL_LEN: usize = 2;
+const IP_CHECKSUM: usize = 10;
+const SEQ: usize = ip::MIN_LEN + 4;
+const FLAGS: usize = ip::MIN_LEN + 13;
+const CHECKSUM: usize = ip::MIN_LEN + 16;
+
+impl Template {
+    /// `header` without number and flags, and of all options with timestamps at most; the rest as with [`write`].
+    pub(super) fn new(src: SocketAddrV4, dst: SocketAddrV4, ecn: u8, header: &Header) -> Self {
+        let header = Header { seq: Seq(0), flags: Flags(0), ..*header };
+        let len = ip::MIN_LEN + header.len();
+        let mut headers = [0; WITH_STAMPS];
+        let packet = ip_header(src, dst, ecn, 0);
+        packet.write(&mut headers);
+        headers[IP_CHECKSUM..IP_CHECKSUM + 2].fill(0);
+        header.write_with_payload_sum(&mut headers[ip::MIN_LEN..len], *src.ip(), *dst.ip(), Sum::ZERO);
+        headers[CHECKSUM..CHECKSUM + 2].fill(0);
+        let (ip, tcp) = headers.split_at(ip::MIN_LEN);
+        let tcp = Sum::pseudo(*src.ip(), *dst.ip(), 6, 0).header(tcp);
+        Self { headers, len, ip: Sum::ZERO.header(ip), tcp }
+    }
+
+    /// As [`write`].
+    #[inline]
+    pub(super) fn write<F: Frame>(
+        &self,
+        frame: &mut F,
+        seq: Seq,
+        flags: Flags,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]) -> Sum,
+    ) -> bool {
+        if !frame.resize(L2_LEN + self.len + len) {
+            return false;
+        }
+        let (headers, payload) = frame.data_mut()[L2_LEN..].split_at_mut(self.len);
+        let payload = fill(payload);
+        // Lengths that the compiler knows.
+        let start = match headers.first_chunk_mut::<WITH_STAMPS>() {
+            Some(all) => {
+                *all = self.headers;
+                all.first_chunk_mut::<WITHOUT_STAMPS>()
+            }
+            None => headers.first_chunk_mut().map(|start| {
+                start.copy_from_slice(&self.headers[..WITHOUT_STAMPS]);
+                start
+            }),
+        };
+        let Some(start) = start else { return false };
+        let total = (self.len + len) as u16;
+        let checksum = self.ip.word(total).finish();
+        start[TOTAL_LEN..TOTAL_LEN + 2].copy_from_slice(&total.to_be_bytes());
+        start[IP_CHECKSUM..IP_CHECKSUM + 2].copy_from_slice(&checksum.to_be_bytes());
+        let rest = Sum::ZERO.words(seq.0).word(flags.0.into()).word(total - ip::MIN_LEN as u16);
+        let checksum = self.tcp.and(rest).and(payload).finish();
+        start[SEQ..SEQ + 4].copy_from_slice(&seq.0.to_be_bytes());
+        start[FLAGS] = flags.0;
+        start[CHECKSUM..CHECKSUM + 2].copy_from_slice(&checksum.to_be_bytes());
+        true
+    }
 }

@@ -194,7 +194,7 @@ impl<F: Frame> Sender<F> {
     }
 
     /// The peer's right edge.
-    fn edge(&self) -> Seq {
+    pub(super) fn edge(&self) -> Seq {
         self.una + self.window
     }
 
@@ -313,6 +313,11 @@ impl<F: Frame> Sender<F> {
         if let Some(prr) = self.loss.as_mut().and_then(|loss| loss.prr.as_mut()) {
             prr.on_sent(len);
         }
+        self.on_sent(now);
+    }
+
+    /// Something has left.
+    pub(super) fn on_sent(&mut self, now: Instant) {
         self.last_sent = now;
         if self.unanswered == Instant::FAR {
             self.unanswered = now;
