@@ -118,6 +118,7 @@ impl<F: Frame> Pair<F> {
             if visit.is_generous() && self.socket(side).expects(&header, bytes) {
                 self.tally.train(side, texts.len());
                 self.last_seen = visit.now;
+                self.socket(side).lend_to_receive(visit.spares);
                 return self.socket(side).on_train(&header, texts, visit.now);
             }
             // Something about the first one is out of the ordinary, or about the memory that is left.
