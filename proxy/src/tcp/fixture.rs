@@ -74,10 +74,7 @@ pub(super) fn header(endpoint: &Endpoint<VecFrame>, ack: Seq, now: Instant) -> H
         ack,
         flags: Flags::ACK,
         window: 60_000,
-        options: Options {
-            timestamps: endpoint.clock.on.then_some((STAMP, echo)),
-            ..Options::default()
-        },
+        options: Options { timestamps: endpoint.clock.on.then_some((STAMP, echo)), ..Options::default() },
         ..Header::default()
     }
 }

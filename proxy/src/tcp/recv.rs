@@ -337,9 +337,10 @@ impl<F: Frame> Receiver<F> {
         self.downstream.most = u32::try_from(most).unwrap_or(u32::MAX);
     }
 
-    /// Text has come: sees to the window's size. `rtt` is what the segment's timestamps measured, `known` the round-trip
-    /// time as the sending half knows it.
-    pub(super) fn resize(&mut self, rtt: Option<Duration>, known: Option<Duration>, now: Instant) {
+    /// Text has come: sees to the window's size. `rtt` is what the segment's timestamps measured, in microseconds, 0 for
+    /// nothing, and `known` the round-trip time as the sending half knows it.
+    #[inline]
+    pub(super) fn resize(&mut self, rtt: u32, known: impl FnOnce() -> Option<Duration>, now: Instant) {
         let moved = Seq(self.nxt.0.wrapping_sub(self.held()));
         let Downstream { waiting, useful, .. } = self.downstream;
         let crowded = useful.is_some_and(|useful| waiting > useful);
@@ -347,7 +348,8 @@ impl<F: Frame> Receiver<F> {
     }
 
     /// A segment's timestamps have measured a round trip.
-    pub(super) fn measure(&mut self, rtt: Option<Duration>) {
+    #[inline]
+    pub(super) fn measure(&mut self, rtt: u32) {
         self.sizing.measure(rtt);
     }
 

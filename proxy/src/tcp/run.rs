@@ -49,13 +49,7 @@ impl<F: Frame> Endpoint<F> {
         }
     }
 
-    fn write_run(
-        &mut self,
-        run: &Run,
-        pool: &mut impl FramePool<F>,
-        now: Instant,
-        out: &mut Vec<F>,
-    ) -> bool {
+    fn write_run(&mut self, run: &Run, pool: &mut impl FramePool<F>, now: Instant, out: &mut Vec<F>) -> bool {
         self.send.release_held();
         self.send.limited = false;
         let Some(mut frame) = pool.alloc() else { return false };

@@ -29,7 +29,12 @@ fn one_by_one(
 }
 
 /// What somebody may do to a connection.
-fn disturb(random: &mut Random, ours: &mut Endpoint<VecFrame>, oracle: &mut Endpoint<VecFrame>, now: Instant) {
+fn disturb(
+    random: &mut Random,
+    ours: &mut Endpoint<VecFrame>,
+    oracle: &mut Endpoint<VecFrame>,
+    now: Instant,
+) {
     let both = [ours, oracle];
     match random.below(40) {
         0..16 => {
