@@ -291,7 +291,9 @@ impl<F: Frame> Receiver<F> {
             self.quick -= 1;
             self.owed = Owed::Now;
         }
-        if let Some(chunk) = Chunk::gather(self.ready.back_mut(), chunk) {
+        if chunk.is_dense() {
+            self.ready.push_back(chunk);
+        } else if let Some(chunk) = Chunk::gather(self.ready.back_mut(), chunk) {
             self.ready.push_back(chunk);
         }
     }
