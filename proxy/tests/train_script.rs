@@ -8,8 +8,8 @@ use pnat_shared::loopback::{FromProxy, side_of, unmask};
 use pnat_shared::testkit::{Random, VecFrame};
 use pnat_shared::time::Duration;
 use pnat_shared::verdict::DropReason;
+use pnat_shared::wire::ip;
 use pnat_shared::wire::tcp::{Flags, Header, Options, Seq};
-use pnat_shared::wire::{ip, tcp};
 use support::{Rig, handle, packet};
 
 /// Two flows of which the same is heard.
@@ -78,7 +78,7 @@ impl Peer {
     fn hear(&mut self, frame: &VecFrame) {
         let packet = &frame.data()[L2_LEN..];
         let head = ip::Header::read(packet).unwrap();
-        let (header, len) = tcp::Header::read(&packet[ip::MIN_LEN..]).unwrap();
+        let (header, len) = Header::read(&packet[ip::MIN_LEN..]).unwrap();
         let text = head.total_len - ip::MIN_LEN - len;
         if side_of(head.src) == Some(self.side) && header.seq == self.heard {
             self.heard += text as u32 + u32::from(header.flags.has(Flags::FIN));

@@ -104,26 +104,25 @@ enum Phase {
 
 impl<F: Frame> Pair<F> {
     /// Hands a train of segments to a socket, as [`Pair::on_text`] would one after the other: `header` is the first one's, and
-    /// but for numbers and PSH the others'. `bytes` of text they have together.
+    /// but for numbers and PSH the others': it may move on to the last one's. `bytes` of text they have together.
     pub(crate) fn on_train<P: FramePool<F>>(
         &mut self,
         side: Side,
-        header: &Header,
+        header: &mut Header,
         mut bytes: usize,
         mut texts: impl ExactSizeIterator<Item = Chunk<F>>,
         visit: &mut Visit<'_, F, P>,
     ) {
-        let mut header = *header;
         while texts.len() > 0 {
-            if visit.is_generous() && self.socket(side).expects(&header, bytes) {
+            if visit.is_generous() && self.socket(side).expects(header, bytes) {
                 self.tally.train(side, texts.len());
                 self.last_seen = visit.now;
-                return self.socket(side).on_train(&header, texts, visit.now);
+                return self.socket(side).on_train(header, texts, visit.now);
             }
             // Something about the first one is out of the ordinary, or about the memory that is left.
             let Some(text) = texts.next() else { return };
             let len = text.len();
-            if let Err(reason) = self.on_text(side, &header, text, visit) {
+            if let Err(reason) = self.on_text(side, header, text, visit) {
                 visit.stats.drops.add(reason, 1);
             }
             header.seq += len as u32;
@@ -168,6 +167,9 @@ impl<F: Frame> Pair<F> {
         if header.flags.has(Flags::RST) && self.is_alive() {
             // A reset clears the socket's queue, but what came before it belongs to the other side, also in one burst.
             self.carry(Stream::entering(side), visit);
+        }
+        if !payload.is_empty() {
+            self.socket(side).lend_to_receive(visit.spares);
         }
         let queued = self.socket(side).queued();
         let taken = self.socket(side).on_segment(header, payload, visit.now);
@@ -216,6 +218,8 @@ impl<F: Frame> Pair<F> {
             self.transmit(visit, &mut progress);
         }
         self.conclude(visit);
+        self.first.give_back(visit.spares);
+        self.second.give_back(visit.spares);
         progress
     }
 

@@ -25,7 +25,8 @@ impl<F: Frame> Reactor<F> {
 
     /// A packet of a flow that is open, or was. What may be the beginning of a train waits for what follows.
     pub(super) fn packet<P: FramePool<F>>(&mut self, frame: F, at: Instant, round: &mut Round<'_, F, P>) {
-        match demux::read(frame.data()) {
+        let Some(frame) = self.train.take(frame, at) else { return };
+        match demux::read(&frame) {
             Ok(arrival) => {
                 let fit = train::fit(&arrival);
                 if !fit.is_some_and(|segment| self.train.is_followed_by(&arrival, segment)) {
@@ -55,7 +56,7 @@ impl<F: Frame> Reactor<F> {
             return train.clear();
         };
         let slot = &mut slots[key];
-        slot.cause = Some(Cause { at: train.at, taken: round.now });
+        slot.cause = Some(Cause::new(train.at, round.now));
         let visit = &mut bench.visit(&slot.account, round);
         let delivered = contain(|| slot.conversation.deliver_train(train, visit));
         train.clear();
@@ -83,7 +84,7 @@ impl<F: Frame> Reactor<F> {
         }
         let visit = &mut self.bench.visit(&slot.account, round);
         let delivered = contain(|| slot.conversation.deliver(arrival.side, &arrival.body, frame, visit));
-        slot.cause = Some(Cause { at, taken: round.now });
+        slot.cause = Some(Cause::new(at, round.now));
         match delivered {
             Some(Ok(())) => {}
             Some(Err(reason)) => self.stats.drops.add(reason, 1),
@@ -174,7 +175,7 @@ impl<F: Frame> Reactor<F> {
         }
         let slot = &self.slots[key];
         self.residence.leaving(slot.cause, frames.len() as u64, &mut self.latency);
-        round.out.packets(slot.handle, frames, slot.cause.map_or(round.now, |cause| cause.at));
+        round.out.packets(slot.handle, frames, slot.cause.map_or(round.now, |cause| cause.at()));
     }
 
     /// Ends a pair on somebody's word.

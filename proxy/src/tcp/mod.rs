@@ -27,6 +27,7 @@ mod sizing;
 mod reassembly;
 mod send;
 mod queue;
+mod lent;
 mod recovery;
 mod news;
 mod loss;
@@ -58,6 +59,7 @@ mod segment;
 mod fixture;
 
 pub use endpoint::{Endpoint, Error, Offer, Settings, State};
+pub(crate) use lent::Spares;
 
 #[cfg(test)]
 mod tests {

@@ -67,7 +67,7 @@ impl<F: Frame> Endpoint<F> {
         if self.is_open() {
             self.send.check_idle(now);
         }
-        let (sent_before, room) = (self.send.nxt, out.len() + budget);
+        let (sent_before, room) = (self.send.nxt, out.len().saturating_add(budget));
         let complete = self.send_run(pool, now, budget, out)
             && self.send_each(pool, now, room.saturating_sub(out.len()), out);
         self.after_sending(sent_before, now);
@@ -189,7 +189,7 @@ impl<F: Frame> Endpoint<F> {
 
     /// Writes a segment without text.
     fn write_bare(&self, frame: &mut F, header: &Header) -> bool {
-        segment::write(frame, self.local, self.remote, NOT_ECT, header, 0, |_| Sum::ZERO)
+        segment::write(frame, self.local, self.remote, NOT_ECT, header, 0, |_| Some(Sum::ZERO))
     }
 
     pub(super) fn header(&self, seq: Seq, flags: Flags, options: Options) -> Header {
@@ -292,7 +292,10 @@ impl<F: Frame> Endpoint<F> {
         let queue = &mut self.send.queue;
         let len = slice.len as usize;
         let (local, remote) = (self.local, self.remote);
-        if !segment::write(frame, local, remote, codepoint, &header, len, |out| queue.copy(slice.seq, out)) {
+        let needs_sum = !self.settings.offloads.checksum;
+        if !segment::write(frame, local, remote, codepoint, &header, len, |out| {
+            queue.copy(slice.seq, out, needs_sum)
+        }) {
             return false;
         }
         self.send.sent(slice, now);
@@ -310,10 +313,11 @@ impl<F: Frame> Endpoint<F> {
     fn write_path_probe(&mut self, slice: Slice, frame: &mut F, now: Instant) -> bool {
         // Its size counts: nothing is there to be SACKed, so it carries the options of every segment and no others.
         let header = self.acking(slice.seq, Flags::ACK, now);
+        let needs_sum = !self.settings.offloads.checksum;
         let queue = &mut self.send.queue;
         let len = slice.len as usize;
         let written = segment::write(frame, self.local, self.remote, NOT_ECT, &header, len, |out| {
-            queue.copy(slice.seq, out)
+            queue.copy(slice.seq, out, needs_sum)
         });
         self.on_probe_sent(&slice, now);
         written

@@ -4,7 +4,7 @@
 
 use std::net::SocketAddrV4;
 
-use pnat_shared::frame::{Frame, L2_LEN};
+use pnat_shared::frame::{Checksum, Frame, L2_LEN};
 use pnat_shared::wire::checksum::Sum;
 use pnat_shared::wire::ip;
 use pnat_shared::wire::tcp::{self, Flags, Header, Seq};
@@ -24,8 +24,8 @@ pub(super) fn room<F: Frame>(frame: &F, header: &Header) -> usize {
     frame.capacity().saturating_sub(TCP_AT + header.len())
 }
 
-/// Fills `frame` with a segment from `src` to `dst` whose `len` bytes of payload `fill` writes, and whose sum it answers;
-/// `ecn` is its codepoint. Answers false where the frame is too small for it.
+/// Fills `frame` with a segment from `src` to `dst` whose `len` bytes of payload `fill` writes, and whose sum it answers, or
+/// leaves to the port; `ecn` is its codepoint. Answers false where the frame is too small for it.
 pub(super) fn write<F: Frame>(
     frame: &mut F,
     src: SocketAddrV4,
@@ -33,7 +33,7 @@ pub(super) fn write<F: Frame>(
     ecn: u8,
     header: &Header,
     len: usize,
-    fill: impl FnOnce(&mut [u8]) -> Sum,
+    fill: impl FnOnce(&mut [u8]) -> Option<Sum>,
 ) -> bool {
     let header_len = header.len();
     let payload_at = TCP_AT + header_len;
@@ -42,8 +42,14 @@ pub(super) fn write<F: Frame>(
     }
     let bytes = frame.data_mut();
     let sum = fill(&mut bytes[payload_at..]);
-    header.write_with_payload_sum(&mut bytes[TCP_AT..], *src.ip(), *dst.ip(), sum);
+    match sum {
+        Some(sum) => header.write_with_payload_sum(&mut bytes[TCP_AT..], *src.ip(), *dst.ip(), sum),
+        None => header.write_partial(&mut bytes[TCP_AT..], *src.ip(), *dst.ip()),
+    }
     ip_header(src, dst, ecn, ip::MIN_LEN + header_len + len).write(&mut bytes[L2_LEN..]);
+    if sum.is_none() {
+        frame.set_checksum(Checksum::Partial);
+    }
     true
 }
 
@@ -71,6 +77,7 @@ pub(super) struct Template {
     /// Of what does not differ.
     ip: Sum,
     tcp: Sum,
+    pseudo: Sum,
 }
 
 const WITHOUT_STAMPS: usize = ip::MIN_LEN + tcp::MIN_LEN;
@@ -95,8 +102,8 @@ impl Template {
         header.write_with_payload_sum(&mut headers[ip::MIN_LEN..len], *src.ip(), *dst.ip(), Sum::ZERO);
         headers[CHECKSUM..CHECKSUM + 2].fill(0);
         let (ip, tcp) = headers.split_at(ip::MIN_LEN);
-        let tcp = Sum::pseudo(*src.ip(), *dst.ip(), 6, 0).header(tcp);
-        Self { headers, len, ip: Sum::ZERO.header(ip), tcp }
+        let pseudo = Sum::pseudo(*src.ip(), *dst.ip(), 6, 0);
+        Self { headers, len, ip: Sum::ZERO.header(ip), tcp: pseudo.header(tcp), pseudo }
     }
 
     /// As [`write`].
@@ -107,7 +114,7 @@ impl Template {
         seq: Seq,
         flags: Flags,
         len: usize,
-        fill: impl FnOnce(&mut [u8]) -> Sum,
+        fill: impl FnOnce(&mut [u8]) -> Option<Sum>,
     ) -> bool {
         if !frame.resize(L2_LEN + self.len + len) {
             return false;
@@ -130,11 +137,20 @@ impl Template {
         let checksum = self.ip.word(total).finish();
         start[TOTAL_LEN..TOTAL_LEN + 2].copy_from_slice(&total.to_be_bytes());
         start[IP_CHECKSUM..IP_CHECKSUM + 2].copy_from_slice(&checksum.to_be_bytes());
-        let rest = Sum::ZERO.words(seq.0).word(flags.0.into()).word(total - ip::MIN_LEN as u16);
-        let checksum = self.tcp.and(rest).and(payload).finish();
+        let tcp_len = total - ip::MIN_LEN as u16;
+        let checksum = match payload {
+            Some(payload) => {
+                let rest = Sum::ZERO.words(seq.0).word(flags.0.into()).word(tcp_len);
+                self.tcp.and(rest).and(payload).finish()
+            }
+            None => self.pseudo.word(tcp_len).folded(),
+        };
         start[SEQ..SEQ + 4].copy_from_slice(&seq.0.to_be_bytes());
         start[FLAGS] = flags.0;
         start[CHECKSUM..CHECKSUM + 2].copy_from_slice(&checksum.to_be_bytes());
+        if payload.is_none() {
+            frame.set_checksum(Checksum::Partial);
+        }
         true
     }
 }

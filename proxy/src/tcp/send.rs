@@ -149,6 +149,7 @@ impl<F: Frame> Sender<F> {
             now,
         };
         self.congestion = Algorithm::new(control, &start);
+        self.sampler = if self.congestion.takes_samples() { Sampler::counting() } else { Sampler::default() };
         if syns > 2 {
             self.congestion.start_small();
         }

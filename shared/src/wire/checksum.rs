@@ -186,6 +186,12 @@ impl Delta {
         !(sum as u16)
     }
 
+    /// A sum after the change: what stands in place of a checksum that a device is to complete.
+    #[inline]
+    pub fn apply_to_sum(self, sum: u16) -> u16 {
+        !self.apply(!sum)
+    }
+
     #[inline]
     fn folded(self) -> Self {
         Self((self.0 & 0xffff) + (self.0 >> 16))
