@@ -104,27 +104,27 @@ enum Phase {
 
 impl<F: Frame> Pair<F> {
     /// Hands a train of segments to a socket, as [`Pair::on_text`] would one after the other: `header` is the first one's, and
-    /// but for numbers and PSH the others'. `bytes` of text they have together.
+    /// but for numbers and PSH the others': it may move on to the last one's. `bytes` of text they have together.
     pub(crate) fn on_train<P: FramePool<F>>(
         &mut self,
         side: Side,
-        header: &Header,
+        header: &mut Header,
         mut bytes: usize,
         mut texts: impl ExactSizeIterator<Item = Chunk<F>>,
         visit: &mut Visit<'_, F, P>,
     ) {
-        let mut header = *header;
         while texts.len() > 0 {
-            if visit.is_generous() && self.socket(side).expects(&header, bytes) {
+            if visit.is_generous() && self.socket(side).expects(header, bytes) {
                 self.tally.train(side, texts.len());
                 self.last_seen = visit.now;
-                self.socket(side).lend_to_receive(visit.spares);
-                return self.socket(side).on_train(&header, texts, visit.now);
+                let socket = self.socket(side);
+                socket.lend_to_receive(visit.spares);
+                return socket.on_train(header, texts, visit.now);
             }
             // Something about the first one is out of the ordinary, or about the memory that is left.
             let Some(text) = texts.next() else { return };
             let len = text.len();
-            if let Err(reason) = self.on_text(side, &header, text, visit) {
+            if let Err(reason) = self.on_text(side, header, text, visit) {
                 visit.stats.drops.add(reason, 1);
             }
             header.seq += len as u32;

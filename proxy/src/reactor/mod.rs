@@ -77,9 +77,9 @@ pub struct Reactor<F: Frame> {
     /// Keys of pairs to be visited, in the order in which they asked for it. A key may have lost its pair meanwhile.
     ready: VecDeque<u32>,
     policies: Policies,
-    shells: Shells<F>,
     /// Segments of the burst that have been read and not yet handed to their pair. Empty between calls.
     train: Train<F>,
+    shells: Shells<F>,
     bench: Workbench<F>,
     /// Keys of pairs whose timers fired. Empty between calls; kept for its memory.
     fired: Vec<u32>,
@@ -121,8 +121,8 @@ impl<F: Frame> Reactor<F> {
             wheel: Wheel::new(TICK, now),
             ready: VecDeque::new(),
             policies: Policies::default(),
-            shells: Shells::new(),
             train: Train::default(),
+            shells: Shells::new(),
             bench: Workbench::new(services, Arc::clone(&stats), settings.pairs as usize),
             fired: Vec::new(),
             ahead: Vec::new(),

@@ -165,7 +165,7 @@ impl<F: Frame> Conversation<F> {
         match self {
             Self::Tcp(pair) => {
                 visit.stats.packets[train.side as usize].add(train.len() as u64);
-                pair.on_train(train.side, &train.header, train.bytes, train.texts.drain(..), visit);
+                pair.on_train(train.side, &mut train.header, train.bytes, train.texts.drain(..), visit);
             }
             Self::Udp(_) => visit.stats.drops.add(DropReason::NoBinding, train.len() as u64),
         }
