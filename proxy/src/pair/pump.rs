@@ -79,7 +79,6 @@ impl<F: Frame> Pair<F> {
         most: usize,
         visit: &mut Visit<'_, F, P>,
     ) -> Run {
-        self.socket(!stream.enters()).lend_to_send(visit.spares);
         let (mut run, mut straight) = (Run::default(), 0);
         while run.chunks < most.min(RUN) && run.bytes < room && visit.passed.outcome.is_none() {
             let Self { chain, flow, first, second, .. } = self;
