@@ -123,6 +123,9 @@ impl<F: Frame> Pair<F> {
             // A reset clears the socket's queue, but what came before it belongs to the other side, also in one burst.
             self.carry(Stream::entering(side), visit);
         }
+        if !payload.is_empty() {
+            self.socket(side).lend_to_receive(visit.spares);
+        }
         let queued = self.socket(side).queued();
         let taken = self.socket(side).on_segment(header, payload, visit.now);
         self.note_loss(side, queued);
@@ -170,6 +173,8 @@ impl<F: Frame> Pair<F> {
             self.transmit(visit, &mut progress);
         }
         self.conclude(visit);
+        self.first.give_back(visit.spares);
+        self.second.give_back(visit.spares);
         progress
     }
 

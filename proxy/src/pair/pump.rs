@@ -112,6 +112,9 @@ impl<F: Frame> Pair<F> {
     fn pass<P: FramePool<F>>(&mut self, visit: &mut Visit<'_, F, P>) {
         let age = visit.now.since(self.flow.opened);
         for (stream, leaving) in [(Stream::First, &mut self.second), (Stream::Second, &mut self.first)] {
+            if !visit.passed.stream(stream).is_empty() || visit.passed.ended[stream as usize] {
+                leaving.lend_to_send(visit.spares);
+            }
             for chunk in visit.passed.stream(stream).drain(..) {
                 self.tally.sent(stream, chunk.len(), age);
                 leaving.send(if visit.is_thrifty { chunk.out_of_frame() } else { chunk });

@@ -25,7 +25,7 @@ impl<F: Frame> Reactor<F> {
 
     /// A packet of a flow that is open, or was.
     pub(super) fn packet<P: FramePool<F>>(&mut self, frame: F, at: Instant, round: &mut Round<'_, F, P>) {
-        match demux::read(frame.data()) {
+        match demux::read(&frame) {
             Ok(arrival) => self.deliver(&arrival, frame, at, round),
             Err(reason) => self.stats.drops.add(reason, 1),
         }
@@ -49,7 +49,7 @@ impl<F: Frame> Reactor<F> {
         }
         let visit = &mut self.bench.visit(&slot.account, round);
         let delivered = contain(|| slot.conversation.deliver(arrival.side, &arrival.body, frame, visit));
-        slot.cause = Some(Cause { at, taken: round.now });
+        slot.cause = Some(Cause::new(at, round.now));
         match delivered {
             Some(Ok(())) => {}
             Some(Err(reason)) => self.stats.drops.add(reason, 1),
@@ -140,7 +140,7 @@ impl<F: Frame> Reactor<F> {
         }
         let slot = &self.slots[key];
         self.residence.leaving(slot.cause, frames.len() as u64, &mut self.latency);
-        round.out.packets(slot.handle, frames, slot.cause.map_or(round.now, |cause| cause.at));
+        round.out.packets(slot.handle, frames, slot.cause.map_or(round.now, |cause| cause.at()));
     }
 
     /// Ends a pair on somebody's word.

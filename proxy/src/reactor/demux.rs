@@ -6,7 +6,7 @@ use core::net::Ipv4Addr;
 use core::ops::Range;
 
 use pnat_shared::flow::{Handle, Protocol, Side};
-use pnat_shared::frame::L2_LEN;
+use pnat_shared::frame::{Checksum, Frame, L2_LEN};
 use pnat_shared::loopback::{side_of, socket, unmask};
 use pnat_shared::verdict::DropReason;
 use pnat_shared::wire::tcp::Seq;
@@ -23,11 +23,11 @@ pub(super) struct Arrival {
 /// Ranges count from the frame's first byte.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Body {
-    /// `sum` is the payload's for an Internet checksum; `marked`: a router has seen congestion (CE, RFC 3168).
+    /// `sum` is the payload's for an Internet checksum, where it had to be looked at; `marked`: a router has seen congestion (CE, RFC 3168).
     Segment {
         header: tcp::Header,
         payload: Range<usize>,
-        sum: u16,
+        sum: Option<u16>,
         marked: bool,
     },
     Datagram {
@@ -44,10 +44,12 @@ pub(crate) struct Complaint {
     pub(crate) seq: Option<Seq>,
 }
 
-/// Reads a frame from the loopback. Every checksum is verified here; nothing behind it looks at one again.
+/// Reads a frame from the loopback. Every checksum is verified here, but for those that the port has found right; nothing
+/// behind it looks at one again.
 #[inline]
-pub(super) fn read(frame: &[u8]) -> Result<Arrival, DropReason> {
-    let packet = frame.get(L2_LEN..).ok_or(DropReason::Truncated)?;
+pub(super) fn read<F: Frame>(frame: &F) -> Result<Arrival, DropReason> {
+    let packet = frame.data().get(L2_LEN..).ok_or(DropReason::Truncated)?;
+    let is_good = frame.checksum() == Checksum::Good;
     let header = ip::Header::read(packet)?;
     if header.header_len != ip::MIN_LEN {
         return Err(DropReason::IpOptions);
@@ -61,8 +63,13 @@ pub(super) fn read(frame: &[u8]) -> Result<Arrival, DropReason> {
         Some(Protocol::Tcp) => {
             let (segment, len) = tcp::Header::read(bytes)?;
             let (handle, side) = address((header.src, segment.src_port), (header.dst, segment.dst_port))?;
-            let (head, text) = bytes.split_at(len);
-            let sum = tcp::verify(head, text, header.src, header.dst).ok_or(DropReason::L4Checksum)?.folded();
+            let sum = if is_good {
+                None
+            } else {
+                let (head, text) = bytes.split_at(len);
+                let sum = tcp::verify(head, text, header.src, header.dst).ok_or(DropReason::L4Checksum)?;
+                Some(sum.folded())
+            };
             if !segment.flags.are_sane() {
                 return Err(DropReason::TcpFlags);
             }
@@ -73,7 +80,7 @@ pub(super) fn read(frame: &[u8]) -> Result<Arrival, DropReason> {
         Some(Protocol::Udp) => {
             let datagram = udp::Header::read(bytes)?;
             let (handle, side) = address((header.src, datagram.src_port), (header.dst, datagram.dst_port))?;
-            if !datagram.is_intact(bytes, header.src, header.dst) {
+            if !is_good && !datagram.is_intact(bytes, header.src, header.dst) {
                 return Err(DropReason::L4Checksum);
             }
             Ok(Arrival {

@@ -1,5 +1,6 @@
 //! New flows: refused with a counted reason, or opened as a pair.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use pnat_shared::flow::{NewFlow, Protocol, Side};
@@ -34,7 +35,7 @@ impl<F: Frame> Reactor<F> {
             self.close(key, CloseReason::Resources, round);
             self.remove(key, CloseReason::Resources, round.out);
         }
-        let opened = self.check(frame.data(), new).and_then(|arrival| {
+        let opened = self.check(&frame, new).and_then(|arrival| {
             let opened = contain(|| self.converse(&arrival, frame.data(), new, round.now));
             let conversation = opened.unwrap_or_else(|| {
                 self.stats.panics.add(1);
@@ -53,7 +54,7 @@ impl<F: Frame> Reactor<F> {
         };
         // Of a SYN all is known by now.
         let has_more = matches!(conversation, Conversation::Udp(_)) || new.accepted.is_some();
-        let cause = Some(Cause { at, taken: round.now });
+        let cause = Some(Cause::new(at, round.now));
         let account = self.bench.memory.open(new.client.ip());
         let key = self.slots.insert(Slot {
             handle: new.handle,
@@ -79,7 +80,7 @@ impl<F: Frame> Reactor<F> {
     }
 
     /// Whether a flow may open: what its first packet is, or why it is refused.
-    fn check(&self, frame: &[u8], new: &NewFlow) -> Result<Arrival, (DropReason, CloseReason)> {
+    fn check(&self, frame: &F, new: &NewFlow) -> Result<Arrival, (DropReason, CloseReason)> {
         if self.drain.is_some() {
             return Err((DropReason::Draining, CloseReason::Shutdown));
         }
@@ -116,14 +117,19 @@ impl<F: Frame> Reactor<F> {
         now: Instant,
     ) -> Result<Conversation<F>, (DropReason, CloseReason)> {
         let refused = (DropReason::Internal, CloseReason::Internal);
+        let (SocketAddr::V4(client), SocketAddr::V4(server), SocketAddr::V4(public)) =
+            (new.client, new.server, new.public)
+        else {
+            return Err(refused);
+        };
         let snapshot = self.policies.find(new.policy).ok_or(refused)?;
         self.next_id += 1;
         let flow = Flow {
             id: self.next_id,
             protocol: new.protocol,
-            client: new.client,
-            server: new.server,
-            public: new.public,
+            client,
+            server,
+            public,
             rule: snapshot.rule(new.rule).map(|rule| Arc::clone(&rule.name)),
             opened: new.opened,
             name: None,

@@ -17,8 +17,9 @@ use crate::pair::Pair;
 use crate::tcp::State;
 use crate::udp::Association;
 
-/// One pair and what the reactor knows about it.
+/// One pair and what the reactor knows about it: a cache line.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(super) struct Slot<F> {
     pub(super) handle: Handle,
     /// Generation of its policy snapshot.
@@ -201,4 +202,16 @@ impl<F: Frame> Conversation<F> {
 /// Nothing else is touched by it, since a pair owns what it works on and the reactor's queues are cleared.
 pub(super) fn contain<T>(work: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(work)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::slots::Slots;
+    use super::*;
+    use pnat_shared::testkit::VecFrame;
+
+    #[test]
+    fn a_slot_fills_a_cache_line() {
+        assert_eq!(Slots::<Slot<VecFrame>>::PLACE_BYTES, 64);
+    }
 }

@@ -14,7 +14,7 @@ use super::send::Sender;
 use super::tail::Tail;
 
 impl<F: Frame> Sender<F> {
-    /// Whether an acceptable ACK tells of progress and of nothing else. What goes by the rate of delivery wants to know more.
+    /// Whether an acceptable ACK tells of progress and of nothing else. What takes samples of the rate of delivery wants to know more.
     #[inline]
     pub(super) fn is_advance(&self, header: &Header) -> bool {
         header.ack.after(self.una)
@@ -25,7 +25,7 @@ impl<F: Frame> Sender<F> {
             && !self.probing
             && matches!(self.tail, Tail::Idle | Tail::Armed(_))
             && !self.ecn.is_told(header)
-            && self.congestion.pacer().is_none()
+            && !self.congestion.takes_samples()
     }
 
     /// Takes in an ACK that [`Sender::is_advance`].
@@ -42,10 +42,7 @@ impl<F: Frame> Sender<F> {
         self.rto.on_progress();
         self.unanswered = if self.nxt == header.ack { Instant::FAR } else { now };
         let oldest = self.records.oldest();
-        let rtt = self.records.release(header.ack).map(|newest| {
-            self.sampler.on_arrival(acked, newest.sent, now);
-            now.since(newest.sent)
-        });
+        let rtt = self.records.release(header.ack).map(|newest| now.since(newest.sent));
         if let Some(rtt) = rtt {
             self.rto.on_round_trip(rtt);
             self.tail_measured = true;

@@ -6,13 +6,14 @@ use std::cmp::Ordering;
 use std::net::SocketAddrV4;
 
 use pnat_shared::config::CongestionControl;
-use pnat_shared::flow::Accepted;
+use pnat_shared::flow::{Accepted, Offloads};
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::verdict::DropReason;
 use pnat_shared::wire::tcp::{Header, Seq};
 
 use super::clock::Clock;
+use super::lent::Spares;
 use super::path::Path;
 use super::recv::{Owed, Receiver};
 use super::send::Sender;
@@ -46,6 +47,8 @@ pub struct Settings {
     pub window: u32,
     /// Largest IP packet that the leg carries, in bytes.
     pub mtu: u16,
+    /// What the leg's port does for the segments that are sent.
+    pub offloads: Offloads,
     /// How long SYN or SYN-ACK are repeated before the endpoint gives up.
     pub open_timeout: Duration,
     /// How long data is retransmitted, or zero windows are probed, without any answer before the endpoint gives up.
@@ -66,6 +69,7 @@ pub struct Settings {
 pub(super) struct Kept {
     pub(super) window: u32,
     pub(super) mtu: u16,
+    pub(super) offloads: Offloads,
     pub(super) congestion: CongestionControl,
     open_timeout: u32,
     user_timeout: u32,
@@ -80,6 +84,7 @@ impl Kept {
         Self {
             window: settings.window,
             mtu: settings.mtu,
+            offloads: settings.offloads,
             congestion: settings.congestion,
             open_timeout: millis(settings.open_timeout),
             user_timeout: millis(settings.user_timeout),
@@ -401,6 +406,27 @@ impl<F: Frame> Endpoint<F> {
         self.recv.chunks() + self.send.queue.chunks()
     }
 
+    /// Takes memory for what is received, where it has none, from what others have given back.
+    #[inline]
+    pub(crate) fn lend_to_receive(&mut self, spares: &mut Spares<F>) {
+        self.recv.take_place(&mut spares.ready);
+    }
+
+    /// Takes memory for what is sent, where it has none, from what others have given back.
+    #[inline]
+    pub(crate) fn lend_to_send(&mut self, spares: &mut Spares<F>) {
+        self.send.queue.take_place(&mut spares.pieces);
+        self.send.records.take_place(&mut spares.records);
+    }
+
+    /// Gives back the memory of queues that are empty.
+    #[inline]
+    pub(crate) fn give_back(&mut self, spares: &mut Spares<F>) {
+        self.recv.give_back(&mut spares.ready);
+        self.send.queue.give_back(&mut spares.pieces);
+        self.send.records.give_back(&mut spares.records);
+    }
+
     /// Memory that the queues keep from others, in bytes: to receive and to send. Walks the queues, so not for every
     /// segment.
     pub fn footprint(&self) -> [usize; 2] {
@@ -589,10 +615,11 @@ impl<F: Frame> Endpoint<F> {
         }
     }
 
-    /// Something came: spare memory is kept for a while.
+    /// Something came: what disorder left behind is kept for a while.
+    #[inline]
     pub(super) fn touch(&mut self, now: Instant) {
         self.heard = now;
-        if self.timers.trim == Instant::FAR {
+        if self.timers.trim == Instant::FAR && (self.send.loss.is_some() || self.recv.keeps_disorder()) {
             self.timers.trim = now + TRIM_AFTER;
         }
     }

@@ -28,6 +28,7 @@ mod sizing;
 mod reassembly;
 mod send;
 mod queue;
+mod lent;
 mod advance;
 mod recovery;
 mod news;
@@ -60,6 +61,7 @@ mod segment;
 mod fixture;
 
 pub use endpoint::{Endpoint, Error, Offer, Settings, State};
+pub(crate) use lent::Spares;
 
 #[cfg(test)]
 mod tests {

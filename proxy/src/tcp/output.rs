@@ -69,7 +69,7 @@ impl<F: Frame> Endpoint<F> {
         if self.is_open() {
             self.send.check_idle(now);
         }
-        let (sent_before, room) = (self.send.nxt, out.len() + budget);
+        let (sent_before, room) = (self.send.nxt, out.len().saturating_add(budget));
         let complete = self.send_run(pool, now, budget, out)
             && self.send_rest(pool, now, room.saturating_sub(out.len()), out);
         self.after_sending(sent_before, now);
@@ -114,7 +114,7 @@ impl<F: Frame> Endpoint<F> {
         let Word { window, timestamps } = self.tell(now);
         let template = Template::new(self.local, self.remote, NOT_ECT, self.recv.nxt, window, timestamps);
         let flags = Flags::ACK.with(self.send.ecn.echo());
-        let written = template.write(&mut frame, self.send.nxt, flags, 0, |_| Sum::ZERO);
+        let written = template.write(&mut frame, self.send.nxt, flags, 0, |_| Some(Sum::ZERO));
         if written {
             out.push(frame);
         }
@@ -236,7 +236,7 @@ impl<F: Frame> Endpoint<F> {
 
     /// Writes a segment without text.
     fn write_bare(&self, frame: &mut F, header: &Header) -> bool {
-        segment::write(frame, self.local, self.remote, NOT_ECT, header, 0, |_| Sum::ZERO)
+        segment::write(frame, self.local, self.remote, NOT_ECT, header, 0, |_| Some(Sum::ZERO))
     }
 
     fn header(&self, seq: Seq, flags: Flags, options: Options) -> Header {
@@ -347,7 +347,10 @@ impl<F: Frame> Endpoint<F> {
         let queue = &mut self.send.queue;
         let len = slice.len as usize;
         let (local, remote) = (self.local, self.remote);
-        if !segment::write(frame, local, remote, codepoint, &header, len, |out| queue.copy(slice.seq, out)) {
+        let needs_sum = !self.settings.offloads.checksum;
+        if !segment::write(frame, local, remote, codepoint, &header, len, |out| {
+            queue.copy(slice.seq, out, needs_sum)
+        }) {
             return false;
         }
         self.send.sent(slice, now);
@@ -365,10 +368,11 @@ impl<F: Frame> Endpoint<F> {
     fn write_path_probe(&mut self, slice: Slice, frame: &mut F, now: Instant) -> bool {
         // Its size counts: nothing is there to be SACKed, so it carries the options of every segment and no others.
         let header = self.acking(slice.seq, Flags::ACK, now);
+        let needs_sum = !self.settings.offloads.checksum;
         let queue = &mut self.send.queue;
         let len = slice.len as usize;
         let written = segment::write(frame, self.local, self.remote, NOT_ECT, &header, len, |out| {
-            queue.copy(slice.seq, out)
+            queue.copy(slice.seq, out, needs_sum)
         });
         self.on_probe_sent(&slice, now);
         written

@@ -2,13 +2,12 @@
 //!
 //! Runs on: proxy cores. Allocates: when queues are longer than ever before. Blocks: never.
 
-use std::collections::VecDeque;
-
 use pnat_shared::frame::Frame;
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::verdict::DropReason;
 use pnat_shared::wire::tcp::{SackBlocks, Seq};
 
+use super::lent::{Lent, Spare};
 use super::reassembly::Reassembly;
 use super::sizing::Sizing;
 use crate::chunk::Chunk;
@@ -62,7 +61,7 @@ pub(super) struct Receiver<F> {
     pub(super) shift: u8,
     /// The MSS that we advertised.
     mss: u32,
-    ready: VecDeque<Chunk<F>>,
+    ready: Lent<Chunk<F>>,
     ready_bytes: usize,
     downstream: Downstream,
     reassembly: Reassembly<F>,
@@ -91,7 +90,7 @@ impl<F: Frame> Receiver<F> {
             sizing: Sizing::new(window),
             shift: 0,
             mss: 536,
-            ready: VecDeque::new(),
+            ready: Lent::new(),
             ready_bytes: 0,
             downstream: Downstream { waiting: 0, useful: None, most: u32::MAX },
             reassembly: Reassembly::new(),
@@ -383,15 +382,33 @@ impl<F: Frame> Receiver<F> {
     }
 
     pub(super) fn clear(&mut self) {
-        self.ready = VecDeque::new();
+        self.ready = Lent::new();
         self.ready_bytes = 0;
         self.reassembly.clear();
         self.owed = Owed::Nothing;
     }
 
+    /// Whether it has memory for what comes out of order.
+    #[inline]
+    pub(super) const fn keeps_disorder(&self) -> bool {
+        self.reassembly.has_memory()
+    }
+
     /// Gives unused memory back.
     pub(super) fn shrink(&mut self) {
-        self.ready.shrink_to_fit();
+        self.ready.shrink();
         self.reassembly.shrink();
+    }
+
+    /// Takes memory that others gave back, where there is none.
+    #[inline]
+    pub(super) fn take_place(&mut self, spare: &mut Spare<Chunk<F>>) {
+        self.ready.take_place(spare);
+    }
+
+    /// Gives the memory back where all in order has moved on.
+    #[inline]
+    pub(super) fn give_back(&mut self, spare: &mut Spare<Chunk<F>>) {
+        self.ready.give_back(spare);
     }
 }

@@ -57,6 +57,7 @@ impl<F: Frame> Endpoint<F> {
         let (template, mut flags) = self.run_template(now);
         let (first, mut dry) = (self.send.nxt, false);
         let (end, data_end) = (first + run.len, self.send.queue.end());
+        let needs_sum = !self.settings.offloads.checksum;
         let mut at = first;
         loop {
             let len = run.size.min(end.0.wrapping_sub(at.0));
@@ -69,7 +70,7 @@ impl<F: Frame> Endpoint<F> {
                 flags = flags.with(Flags::FIN);
             }
             let queue = &mut self.send.queue;
-            if !template.write(&mut frame, at, flags, len as usize, |out| queue.copy(at, out)) {
+            if !template.write(&mut frame, at, flags, len as usize, |out| queue.copy(at, out, needs_sum)) {
                 break;
             }
             out.push(frame);

@@ -4,7 +4,7 @@
 
 use std::net::SocketAddrV4;
 
-use pnat_shared::frame::{Frame, L2_LEN};
+use pnat_shared::frame::{Checksum, Frame, L2_LEN};
 use pnat_shared::wire::checksum::Sum;
 use pnat_shared::wire::ip;
 use pnat_shared::wire::tcp::{self, Flags, Header, Seq};
@@ -24,8 +24,8 @@ pub(super) fn room<F: Frame>(frame: &F, header: &Header) -> usize {
     frame.capacity().saturating_sub(TCP_AT + header.len())
 }
 
-/// Fills `frame` with a segment from `src` to `dst` whose `len` bytes of payload `fill` writes, and whose sum it answers;
-/// `ecn` is its codepoint. Answers false where the frame is too small for it.
+/// Fills `frame` with a segment from `src` to `dst` whose `len` bytes of payload `fill` writes, and whose sum it answers, or
+/// leaves to the port; `ecn` is its codepoint. Answers false where the frame is too small for it.
 pub(super) fn write<F: Frame>(
     frame: &mut F,
     src: SocketAddrV4,
@@ -33,7 +33,7 @@ pub(super) fn write<F: Frame>(
     ecn: u8,
     header: &Header,
     len: usize,
-    fill: impl FnOnce(&mut [u8]) -> Sum,
+    fill: impl FnOnce(&mut [u8]) -> Option<Sum>,
 ) -> bool {
     let header_len = header.len();
     let payload_at = TCP_AT + header_len;
@@ -42,8 +42,14 @@ pub(super) fn write<F: Frame>(
     }
     let bytes = frame.data_mut();
     let sum = fill(&mut bytes[payload_at..]);
-    header.write_with_payload_sum(&mut bytes[TCP_AT..], *src.ip(), *dst.ip(), sum);
+    match sum {
+        Some(sum) => header.write_with_payload_sum(&mut bytes[TCP_AT..], *src.ip(), *dst.ip(), sum),
+        None => header.write_partial(&mut bytes[TCP_AT..], *src.ip(), *dst.ip()),
+    }
     ip_header(src, dst, ecn, ip::MIN_LEN + header_len + len).write(&mut bytes[L2_LEN..]);
+    if sum.is_none() {
+        frame.set_checksum(Checksum::Partial);
+    }
     true
 }
 
@@ -71,6 +77,7 @@ pub(super) struct Template {
     /// Of what does not differ.
     ip: Sum,
     tcp: Sum,
+    pseudo: Sum,
 }
 
 const IP_WORDS: usize = ip::MIN_LEN / 4;
@@ -116,7 +123,7 @@ impl Template {
         let tcp = &tcp[..header_words];
         let sum = |words: &[u32]| words.iter().copied().fold(Sum::ZERO, Sum::words);
         let pseudo = Sum::pseudo(*src.ip(), *dst.ip(), 6, 0);
-        Self { words, is_stamped: timestamps.is_some(), ip: sum(ip), tcp: sum(tcp).and(pseudo) }
+        Self { words, is_stamped: timestamps.is_some(), ip: sum(ip), tcp: sum(tcp).and(pseudo), pseudo }
     }
 
     /// As [`write`].
@@ -127,7 +134,7 @@ impl Template {
         seq: Seq,
         flags: Flags,
         len: usize,
-        fill: impl FnOnce(&mut [u8]) -> Sum,
+        fill: impl FnOnce(&mut [u8]) -> Option<Sum>,
     ) -> bool {
         let headers = 4 * (PLAIN_WORDS + if self.is_stamped { STAMP_WORDS } else { 0 });
         if !frame.resize(L2_LEN + headers + len) {
@@ -137,18 +144,28 @@ impl Template {
         let payload = fill(payload);
         let total = (headers + len) as u16;
         let flags = u32::from(flags.0) << 16;
-        let differs = Sum::ZERO.words(seq.0).words(flags).word(total - ip::MIN_LEN as u16);
+        let tcp_len = total - ip::MIN_LEN as u16;
+        let checksum = match payload {
+            Some(payload) => {
+                let differs = Sum::ZERO.words(seq.0).words(flags).word(tcp_len);
+                self.tcp.and(differs).and(payload).finish()
+            }
+            None => self.pseudo.word(tcp_len).folded(),
+        };
         let mut words = self.words;
         words[TOTAL_LEN] |= u32::from(total);
         words[IP_CHECKSUM] |= u32::from(self.ip.word(total).finish());
         words[SEQ] = seq.0;
         words[FLAGS] |= flags;
-        words[CHECKSUM] = u32::from(self.tcp.and(differs).and(payload).finish()) << 16;
+        words[CHECKSUM] = u32::from(checksum) << 16;
         // Lengths that the compiler knows.
         let (plain, stamps) = place.as_chunks_mut::<4>().0.split_at_mut(PLAIN_WORDS);
         put::<PLAIN_WORDS>(plain, &words[..PLAIN_WORDS]);
         if self.is_stamped {
             put::<STAMP_WORDS>(stamps, &words[PLAIN_WORDS..]);
+        }
+        if payload.is_none() {
+            frame.set_checksum(Checksum::Partial);
         }
         true
     }

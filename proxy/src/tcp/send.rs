@@ -149,6 +149,7 @@ impl<F: Frame> Sender<F> {
             now,
         };
         self.congestion = Algorithm::new(control, &start);
+        self.sampler = if self.congestion.takes_samples() { Sampler::counting() } else { Sampler::default() };
         if syns > 2 {
             self.congestion.start_small();
         }
@@ -209,8 +210,7 @@ impl<F: Frame> Sender<F> {
     pub(super) fn rest(&mut self) {
         self.limited = false;
         self.held = false;
-        if self.congestion.pacer().is_none() {
-            // Nobody asks for the rate of delivery.
+        if !self.congestion.takes_samples() {
             return;
         }
         let pipe = self.pipe();

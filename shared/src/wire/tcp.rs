@@ -350,7 +350,22 @@ impl Header {
     /// Where `bytes` is shorter than the header.
     #[inline]
     pub fn write_with_payload_sum(&self, bytes: &mut [u8], src: Ipv4Addr, dst: Ipv4Addr, payload: Sum) {
-        let (len, total) = (self.len(), bytes.len());
+        let sum = Sum::pseudo(src, dst, 6, bytes.len()).and(payload);
+        self.write_before(bytes, |header| header.and(sum).finish());
+    }
+
+    /// As [`Header::write`], for a device that completes the checksum: in its place stands the pseudo-header's sum
+    /// ([`crate::frame::Checksum::Partial`]).
+    #[inline]
+    pub fn write_partial(&self, bytes: &mut [u8], src: Ipv4Addr, dst: Ipv4Addr) {
+        let pseudo = Sum::pseudo(src, dst, 6, bytes.len()).folded();
+        self.write_before(bytes, |_| pseudo);
+    }
+
+    /// Writes the header, and the checksum that `checksum` makes of its sum.
+    #[inline]
+    fn write_before(&self, bytes: &mut [u8], checksum: impl FnOnce(Sum) -> u16) {
+        let len = self.len();
         let (header, rest) =
             bytes.split_first_chunk_mut::<MIN_LEN>().expect("invariant: the caller has sized the segment");
         let words = [
@@ -372,8 +387,8 @@ impl Header {
                 Sum::ZERO.header(options)
             }
         };
-        let sum = sum.and(put(header, words)).and(payload).and(Sum::pseudo(src, dst, 6, total));
-        header[CHECKSUM_AT..CHECKSUM_AT + 2].copy_from_slice(&sum.finish().to_be_bytes());
+        let checksum = checksum(sum.and(put(header, words)));
+        header[CHECKSUM_AT..CHECKSUM_AT + 2].copy_from_slice(&checksum.to_be_bytes());
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use pnat_shared::flow::Offloads;
 use pnat_shared::testkit::{Random, VecFrame, VecPool};
 use pnat_shared::time::Duration;
 use pnat_shared::wire::tcp::{Options, Seq};
@@ -32,6 +33,7 @@ fn endpoint(stamps: bool, now: Instant) -> Endpoint<VecFrame> {
     let settings = Settings {
         window: 8192,
         mtu: 1500,
+        offloads: Offloads::NONE,
         open_timeout: Duration::from_secs(60),
         user_timeout: Duration::from_secs(60),
         time_wait: Duration::from_secs(2),

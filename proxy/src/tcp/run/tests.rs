@@ -67,7 +67,7 @@ fn disturb(
             for endpoint in both {
                 endpoint.send(if in_frame {
                     let sum = Sum::ZERO.bytes(&bytes).folded();
-                    Chunk::from_frame(VecFrame::new(&bytes), 0, bytes.len()).with_sum(sum)
+                    Chunk::from_frame(VecFrame::new(&bytes), 0, bytes.len()).with_sum(Some(sum))
                 } else {
                     Chunk::from_vec(bytes.clone())
                 });
