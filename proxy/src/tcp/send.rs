@@ -333,7 +333,7 @@ impl<F: Frame> Sender<F> {
 
     /// Before new data follows a pause.
     pub(super) fn check_idle(&mut self, now: Instant) {
-        if self.flight() == 0 && now.since(self.last_sent) > self.rto.current() {
+        if self.flight() == 0 && now > self.last_sent.plus_nanos(self.rto.current_nanos()) {
             self.congestion.on_idle(now);
         }
     }
