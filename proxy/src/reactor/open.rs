@@ -94,10 +94,10 @@ impl<F: Frame> Reactor<F> {
         let malformed = |reason| (reason, CloseReason::Malformed);
         let arrival = demux::read(frame).map_err(malformed)?;
         let opens = match &arrival.body {
-            Body::Segment { header, .. } => {
-                let first = |handshake| is_completing(header, handshake);
+            Body::Segment(segment) => {
+                let first = |handshake| is_completing(&segment.header, handshake);
                 new.protocol == Protocol::Tcp
-                    && new.accepted.as_ref().map_or_else(|| is_opening(header), first)
+                    && new.accepted.as_ref().map_or_else(|| is_opening(&segment.header), first)
             }
             Body::Datagram { .. } => new.protocol == Protocol::Udp,
             Body::Icmp(_) => false,
@@ -135,7 +135,7 @@ impl<F: Frame> Reactor<F> {
             name: None,
             verdict: None,
         };
-        let Body::Segment { header: segment, .. } = &arrival.body else {
+        let Body::Segment(segment) = &arrival.body else {
             let chain = snapshot.chains.datagram(new.rule);
             let association = Association::open(new, flow, chain, self.udp_timeout, now);
             return Ok(Conversation::Udp(Box::new(association)));
@@ -143,7 +143,7 @@ impl<F: Frame> Reactor<F> {
         let quote = Quote::of(frame).ok_or(refused)?;
         let transport = snapshot.transport(new.rule, self.transport);
         let chain = snapshot.chains.stream(new.rule);
-        let opening = Opening { new, flow, chain, segment, quote, transport };
+        let opening = Opening { new, flow, chain, segment: &segment.header, quote, transport };
         Ok(Conversation::Tcp(Box::new(Pair::open(opening, &self.limits, now))))
     }
 }

@@ -119,6 +119,14 @@ impl<F> Workbench<F> {
     }
 }
 
+impl<F, P> Visit<'_, F, P> {
+    /// Whether text may be kept as it comes: nothing is short.
+    #[inline]
+    pub(crate) const fn is_generous(&self) -> bool {
+        !self.is_thrifty && self.share.chunks == usize::MAX
+    }
+}
+
 impl<F, P: FramePool<F>> Visit<'_, F, P> {
     /// A turn of a stream chain.
     pub(crate) const fn turn<'t>(&'t mut self, flow: &'t mut Flow) -> Turn<'t, Output<F>> {

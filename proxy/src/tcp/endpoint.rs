@@ -278,8 +278,11 @@ impl<F: Frame> Endpoint<F> {
     /// Urgent data stays in the stream; where it ends, [`Endpoint::take_urgent`] tells.
     pub fn on_segment(&mut self, header: &Header, payload: Chunk<F>, now: Instant) -> Result<(), DropReason> {
         if self.is_predicted(header, payload.len()) {
-            self.on_predicted(header, payload, now);
+            self.on_predicted(header, std::iter::once(payload), now);
             return Ok(());
+        }
+        if self.is_bare_ack(header, payload.len()) {
+            return self.on_bare_ack(header, now);
         }
         match self.state {
             State::SynHeld => self.on_segment_held(header),
@@ -287,6 +290,24 @@ impl<F: Frame> Endpoint<F> {
             State::Closed => self.on_segment_closed(header, payload.len()),
             _ => self.on_segment_synchronized(header, payload, now),
         }
+    }
+
+    /// Whether a train of segments is what was expected: then [`Endpoint::on_train`] takes it in. They follow each other by
+    /// their numbers, none is empty, and what `header`, the first one's, says beside its number and PSH, all of them say.
+    /// `bytes` of text they have together.
+    #[inline]
+    pub fn expects(&self, header: &Header, bytes: usize) -> bool {
+        self.is_predicted(header, bytes)
+    }
+
+    /// Takes in a train that [`Endpoint::expects`], as [`Endpoint::on_segment`] would have taken one segment after the other.
+    pub fn on_train(
+        &mut self,
+        header: &Header,
+        texts: impl ExactSizeIterator<Item = Chunk<F>>,
+        now: Instant,
+    ) {
+        self.on_predicted(header, texts, now);
     }
 
     /// Does what is due at `now`: retransmission, delayed ACK, probes, timeouts.
@@ -347,11 +368,13 @@ impl<F: Frame> Endpoint<F> {
     }
 
     /// The next bytes in order, if any: no further than to the peer's urgent mark.
+    #[inline]
     pub fn receive(&mut self) -> Option<Chunk<F>> {
         if self.urgent.is_some() { self.receive_to_mark() } else { self.recv.next() }
     }
 
     /// Whether what [`Endpoint::receive`] has answered ends, now for the first time, where the peer's urgent data does.
+    #[inline]
     pub fn take_urgent(&mut self) -> bool {
         self.urgent.is_some() && self.take_mark()
     }
@@ -389,10 +412,13 @@ impl<F: Frame> Endpoint<F> {
 
     /// Appends bytes to the send queue; while a SYN is held and after [`Endpoint::shutdown`], drops them. There is no limit
     /// here: the pair bounds it by the other leg's window.
+    #[inline]
     pub fn send(&mut self, chunk: Chunk<F>) {
         if !matches!(self.state, State::SynHeld | State::Closed) {
             self.send.push(chunk);
-            self.set_due_mark();
+            if self.urgent.is_some() {
+                self.set_due_mark();
+            }
         }
     }
 

@@ -43,6 +43,7 @@ impl<F: Frame> SendQueue<F> {
         self.base + self.len
     }
 
+    #[inline]
     pub(super) fn push(&mut self, chunk: Chunk<F>) {
         let start = self.end();
         self.len += chunk.len() as u32;

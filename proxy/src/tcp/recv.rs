@@ -264,11 +264,16 @@ impl<F: Frame> Receiver<F> {
             && self.fin.is_none()
     }
 
-    /// Takes in text that [`Receiver::is_next`].
+    /// Takes in texts that [`Receiver::is_next`], one or more segments'. Answers the last one's number.
     #[inline]
-    pub(super) fn append(&mut self, text: Chunk<F>) {
-        self.deliver(text);
-        self.owed = if self.owed == Owed::Nothing { Owed::Soon } else { Owed::Now };
+    pub(super) fn append(&mut self, texts: impl Iterator<Item = Chunk<F>>) -> Seq {
+        let mut last = self.nxt;
+        for text in texts {
+            last = self.nxt;
+            self.deliver(text);
+            self.owed = if self.owed == Owed::Nothing { Owed::Soon } else { Owed::Now };
+        }
+        last
     }
 
     /// The first FIN decides where the stream ends, unless bytes were seen beyond.
@@ -280,6 +285,7 @@ impl<F: Frame> Receiver<F> {
         }
     }
 
+    #[inline]
     fn deliver(&mut self, chunk: Chunk<F>) {
         let len = chunk.len();
         self.nxt += len as u32;
@@ -299,6 +305,7 @@ impl<F: Frame> Receiver<F> {
         64 + 4 * self.sizing.most() as usize / self.mss.max(512) as usize
     }
 
+    #[inline]
     pub(super) fn next(&mut self) -> Option<Chunk<F>> {
         let chunk = self.ready.pop_front()?;
         self.ready_bytes -= chunk.len();
@@ -341,6 +348,11 @@ impl<F: Frame> Receiver<F> {
         let Downstream { waiting, useful, .. } = self.downstream;
         let crowded = useful.is_some_and(|useful| waiting > useful);
         self.sizing.on_text(moved, self.mss, rtt, known, crowded, now);
+    }
+
+    /// A segment's timestamps have measured a round trip.
+    pub(super) fn measure(&mut self, rtt: Option<Duration>) {
+        self.sizing.measure(rtt);
     }
 
     /// Text came at `seq`: what of it lies before the next expected byte is a duplicate.

@@ -155,6 +155,7 @@ impl<F: Frame> Sender<F> {
         }
     }
 
+    #[inline]
     pub(super) fn push(&mut self, chunk: Chunk<F>) {
         if !self.fin {
             self.queue.push(chunk);

@@ -219,6 +219,12 @@ impl Options {
         Ok(options)
     }
 
+    /// Whether there is nothing but timestamps, if that.
+    #[inline]
+    pub fn are_plain(&self) -> bool {
+        self.mss.is_none() && self.window_scale.is_none() && !self.sack_permitted && self.sack.is_empty()
+    }
+
     /// Bytes that [`Options::write`] writes: a multiple of four, at most 40.
     #[inline]
     pub fn len(&self) -> usize {
