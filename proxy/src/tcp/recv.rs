@@ -176,15 +176,20 @@ impl<F: Frame> Receiver<F> {
     }
 
     /// Whether the window has opened so far that the peer should hear of it without asking.
+    #[inline]
     pub(super) fn is_update_due(&self) -> bool {
+        // The first scaled window, larger than the SYN could say, is no news before the peer has used the first.
+        self.begun && !self.finished && self.is_news()
+    }
+
+    fn is_news(&self) -> bool {
         let step = self.candidate().distance(self.told).max(0) as u32;
         let left = self.told.distance(self.nxt).max(0) as u32;
         let size = self.sizing.size();
         let enough = if left == 0 { self.worthwhile() } else { (2 * self.mss).min(size / 2).max(1) };
         // A peer that has plenty left needs no news; the next ACK will tell.
         let needed = left <= size / 4 || step >= size / 4;
-        // The first scaled window, larger than the SYN could say, is no news before the peer has used the first.
-        step >= enough && needed && self.begun && !self.finished
+        step >= enough && needed
     }
 
     pub(super) fn fit(&self, seq: Seq, len: u32) -> Fit {
