@@ -21,8 +21,9 @@ use super::timer::{Timers, fires};
 use super::urgent::Marks;
 use crate::chunk::Chunk;
 
-/// How long a segment waits for a window that is worth it (RFC 9293 section 3.8.6.2.1: up to a second), whatever the timeout.
-const OVERRIDE: Duration = Duration::from_secs(1);
+/// How long a segment waits for a window that is worth it (RFC 9293 section 3.8.6.2.1: up to a second), whatever the timeout;
+/// in nanoseconds.
+const OVERRIDE: u64 = 1_000_000_000;
 
 /// How long after the last segment an endpoint gives spare memory back.
 const TRIM_AFTER: Duration = Duration::from_secs(5);
@@ -575,8 +576,8 @@ impl<F: Frame> Endpoint<F> {
     /// Segments that are late are lost before that, and at last all patience ends.
     pub(super) fn schedule_retransmit(&mut self, now: Instant) {
         let gives_up = self.send.unanswered + self.settings.user_timeout();
-        let patience = if self.send.is_narrow() { OVERRIDE } else { Duration::MAX };
-        let timeout = self.timers.started + self.send.rto.current().min(patience);
+        let patience = if self.send.is_narrow() { OVERRIDE } else { u64::MAX };
+        let timeout = self.timers.started.plus_nanos(self.send.rto.current_nanos().min(patience));
         self.send.arm_tail(timeout, now);
         let due = timeout.min(self.send.tail_deadline()).min(self.send.reorder_deadline());
         self.timers.retransmit = due.min(gives_up).max(now);

@@ -27,8 +27,9 @@ struct Counts {
     app_limited_until: u64,
 }
 
-fn micros(time: Duration) -> u32 {
-    u32::try_from(time.as_micros()).unwrap_or(u32::MAX)
+fn micros_since(earlier: Instant, now: Instant) -> u32 {
+    let micros = now.as_nanos().saturating_sub(earlier.as_nanos()) / 1000;
+    u32::try_from(micros).unwrap_or(u32::MAX)
 }
 
 impl Sampler {
@@ -86,8 +87,8 @@ impl Counts {
             delivered: self.delivered as u32,
             lost: self.lost,
             in_flight: pipe + len,
-            send_elapsed: micros(now.since(self.first_sent)),
-            ack_age: micros(now.since(self.delivered_at)),
+            send_elapsed: micros_since(self.first_sent, now),
+            ack_age: micros_since(self.delivered_at, now),
             is_app_limited: self.delivered < self.app_limited_until,
         }
     }

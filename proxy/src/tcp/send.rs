@@ -207,9 +207,14 @@ impl<F: Frame> Sender<F> {
     }
 
     /// There is nothing to send.
+    #[inline]
     pub(super) fn rest(&mut self) {
         self.limited = false;
         self.held = false;
+        if self.congestion.pacer().is_none() {
+            // Nobody asks for the rate of delivery.
+            return;
+        }
         let pipe = self.pipe();
         if pipe < self.allowance() {
             self.sampler.on_app_limited(pipe);
@@ -250,7 +255,10 @@ impl<F: Frame> Sender<F> {
 
     /// When pacing lets something go that it holds back; [`Instant::FAR`] where it holds nothing.
     pub(super) fn release_at(&self) -> Instant {
-        self.congestion.pacer().filter(|_| self.held).map_or(Instant::FAR, Pacer::release)
+        if !self.held {
+            return Instant::FAR;
+        }
+        self.congestion.pacer().map_or(Instant::FAR, Pacer::release)
     }
 
     /// The time of what was held back may have come.

@@ -17,7 +17,7 @@ fn one_by_one(
     out: &mut Vec<VecFrame>,
 ) -> bool {
     if endpoint.send.is_quiet() {
-        return endpoint.transmit(pool, now, budget, out);
+        return endpoint.send_each(pool, now, budget, out);
     }
     if endpoint.is_open() {
         endpoint.send.check_idle(now);
@@ -105,7 +105,7 @@ fn a_run_is_what_its_segments_would_be_one_by_one() {
             for _ in 0..random.below(6) {
                 disturb(&mut random, &mut ours, &mut oracle, now);
             }
-            let budget = if random.chance(0.2) { random.below(5) as usize } else { 64 };
+            let budget = if random.chance(0.2) { 1 + random.below(5) as usize } else { 64 };
             let left = if random.chance(0.1) { random.below(4) as usize } else { usize::MAX };
             let size = u32::from(ours.send.mss - ours.clock.option_len());
             in_runs += u32::from(ours.send.run(size, budget).is_some_and(|run| run.len > size));
