@@ -12,6 +12,8 @@ use pnat_shared::verdict::DropReason;
 use pnat_shared::wire::tcp::Seq;
 use pnat_shared::wire::{icmp, ip, tcp, udp};
 
+use crate::chunk::Chunk;
+
 /// A packet for a socket of a pair.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Arrival {
@@ -23,17 +25,27 @@ pub(super) struct Arrival {
 /// Ranges count from the frame's first byte.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Body {
-    /// `sum` is the payload's for an Internet checksum, where it had to be looked at; `marked`: a router has seen congestion (CE, RFC 3168).
-    Segment {
-        header: tcp::Header,
-        payload: Range<usize>,
-        sum: Option<u16>,
-        marked: bool,
-    },
-    Datagram {
-        payload: Range<usize>,
-    },
+    Segment(Segment),
+    Datagram { payload: Range<usize> },
     Icmp(Complaint),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Segment {
+    pub(super) header: tcp::Header,
+    pub(super) payload: Range<usize>,
+    /// The payload's, for an Internet checksum; `None` where it had not to be looked at.
+    sum: Option<u16>,
+    /// A router has seen congestion (CE, RFC 3168).
+    pub(super) marked: bool,
+}
+
+impl Segment {
+    /// The payload in its frame.
+    #[inline]
+    pub(super) fn text<F: Frame>(&self, frame: F) -> Chunk<F> {
+        Chunk::from_frame(frame, self.payload.start, self.payload.end).with_sum(self.sum)
+    }
 }
 
 /// An ICMP error about a packet that the socket sent.
@@ -74,8 +86,8 @@ pub(super) fn read<F: Frame>(frame: &F) -> Result<Arrival, DropReason> {
                 return Err(DropReason::TcpFlags);
             }
             let marked = header.is_marked();
-            let body = Body::Segment { header: segment, payload: start + len..end, sum, marked };
-            Ok(Arrival { handle, side, body })
+            let segment = Segment { header: segment, payload: start + len..end, sum, marked };
+            Ok(Arrival { handle, side, body: Body::Segment(segment) })
         }
         Some(Protocol::Udp) => {
             let datagram = udp::Header::read(bytes)?;

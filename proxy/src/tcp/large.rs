@@ -69,6 +69,17 @@ impl<F: Frame> Endpoint<F> {
         at == end
     }
 
+    /// How many segments left with a run that began at `first`, which took so many frames.
+    #[inline]
+    pub(super) fn segments_in(&self, frames: usize, first: Seq) -> usize {
+        if self.settings.offloads.segments <= 1 {
+            return frames;
+        }
+        let size = self.send.mss.saturating_sub(self.clock.option_len()).max(1);
+        let text = self.send.nxt.min(self.send.queue.end()).distance(first).max(0) as usize;
+        text.div_ceil(size.into())
+    }
+
     /// Appends the frame that begins with `frame`. Answers false, with nothing appended, where the pool runs dry.
     fn write_piece(
         &mut self,

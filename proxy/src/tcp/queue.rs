@@ -2,16 +2,15 @@
 //!
 //! Runs on: proxy cores. Allocates: when the queue is longer than ever before, and to gather small chunks. Blocks: never.
 
-use std::collections::VecDeque;
-
 use pnat_shared::frame::Frame;
 use pnat_shared::wire::checksum::Sum;
 use pnat_shared::wire::tcp::Seq;
 
+use super::lent::{Lent, Spare};
 use crate::chunk::Chunk;
 
 #[derive(Debug)]
-struct Piece<F> {
+pub(super) struct Piece<F> {
     start: Seq,
     chunk: Chunk<F>,
 }
@@ -19,16 +18,16 @@ struct Piece<F> {
 /// The bytes `[base, end)`. A piece lies behind the other without gap, and none is empty.
 #[derive(Debug)]
 pub(super) struct SendQueue<F> {
-    pieces: VecDeque<Piece<F>>,
+    pieces: Lent<Piece<F>>,
     base: Seq,
     len: u32,
     /// Index of the piece that was read last: the next read usually starts there or one further.
-    hint: usize,
+    hint: u32,
 }
 
 impl<F: Frame> SendQueue<F> {
     pub(super) const fn new(base: Seq) -> Self {
-        Self { pieces: VecDeque::new(), base, len: 0, hint: 0 }
+        Self { pieces: Lent::new(), base, len: 0, hint: 0 }
     }
 
     pub(super) const fn len(&self) -> u32 {
@@ -44,6 +43,7 @@ impl<F: Frame> SendQueue<F> {
         self.base + self.len
     }
 
+    #[inline]
     pub(super) fn push(&mut self, chunk: Chunk<F>) {
         let start = self.end();
         self.len += chunk.len() as u32;
@@ -74,7 +74,7 @@ impl<F: Frame> SendQueue<F> {
     pub(super) fn copy(&mut self, seq: Seq, out: &mut [u8], needs_sum: bool) -> Option<Sum> {
         // As a rule one segment came as the chunk that leaves as the next one.
         for index in [self.hint, self.hint + 1] {
-            if let Some(Piece { start, chunk }) = self.pieces.get(index)
+            if let Some(Piece { start, chunk }) = self.pieces.get(index as usize)
                 && *start == seq
                 && chunk.len() == out.len()
                 && let Some(sum) = chunk.sum()
@@ -103,7 +103,7 @@ impl<F: Frame> SendQueue<F> {
                 sum = sum.and(if done.is_multiple_of(2) { part } else { part.odd() });
             }
             done += count;
-            self.hint = index;
+            self.hint = index as u32;
             index += 1;
             skip = 0;
         }
@@ -118,11 +118,12 @@ impl<F: Frame> SendQueue<F> {
                 offset >= 0 && (offset as usize) < piece.chunk.len()
             })
         };
-        if holds(self.hint) {
-            return self.hint;
+        let hint = self.hint as usize;
+        if holds(hint) {
+            return hint;
         }
-        if holds(self.hint + 1) {
-            return self.hint + 1;
+        if holds(hint + 1) {
+            return hint + 1;
         }
         self.pieces.partition_point(|piece| !piece.start.after(seq)).saturating_sub(1)
     }
@@ -139,7 +140,19 @@ impl<F: Frame> SendQueue<F> {
 
     /// Gives unused memory back.
     pub(super) fn shrink(&mut self) {
-        self.pieces.shrink_to_fit();
+        self.pieces.shrink();
+    }
+
+    /// Takes memory that another queue gave back, where it has none.
+    #[inline]
+    pub(super) fn take_place(&mut self, spare: &mut Spare<Piece<F>>) {
+        self.pieces.take_place(spare);
+    }
+
+    /// Gives its memory back where it is empty.
+    #[inline]
+    pub(super) fn give_back(&mut self, spare: &mut Spare<Piece<F>>) {
+        self.pieces.give_back(spare);
     }
 }
 

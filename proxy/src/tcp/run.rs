@@ -7,10 +7,11 @@
 
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::time::Instant;
-use pnat_shared::wire::tcp::{Flags, Header, Options, Seq};
+use pnat_shared::wire::tcp::{Flags, Seq};
 
 use super::congestion::Congestion;
 use super::endpoint::Endpoint;
+use super::output::Word;
 use super::recovery::Phase;
 use super::segment::{ECT_0, NOT_ECT, Template};
 use super::send::{Sender, Slice};
@@ -100,17 +101,16 @@ impl<F: Frame> Endpoint<F> {
     }
 
     /// What the segments of a run have in common, and the flags of the first one.
+    #[inline]
     pub(super) fn run_template(&mut self, now: Instant) -> (Template, Flags) {
-        let (window, options) = self.tell_all(now);
+        let Word { window, timestamps } = self.tell(now);
         let mut flags = Flags::ACK.with(self.send.ecn.echo());
         let mut codepoint = NOT_ECT;
         if let Some(says) = self.send.ecn.stamp() {
             flags = flags.with(says);
             codepoint = ECT_0;
         }
-        let options = Options { timestamps: options.timestamps, ..Options::default() };
-        let header = Header { ack: self.recv.nxt, window, ..self.header(self.send.nxt, flags, options) };
-        (Template::new(self.local, self.remote, codepoint, &header), flags)
+        (Template::new(self.local, self.remote, codepoint, self.recv.nxt, window, timestamps), flags)
     }
 
     /// The segments of a run have left, or some of them: all bytes before `end`.

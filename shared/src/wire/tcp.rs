@@ -219,6 +219,12 @@ impl Options {
         Ok(options)
     }
 
+    /// Whether there is nothing but timestamps, if that.
+    #[inline]
+    pub fn are_plain(&self) -> bool {
+        self.mss.is_none() && self.window_scale.is_none() && !self.sack_permitted && self.sack.is_empty()
+    }
+
     /// Bytes that [`Options::write`] writes: a multiple of four, at most 40.
     #[inline]
     pub fn len(&self) -> usize {
@@ -392,9 +398,10 @@ impl Header {
     }
 }
 
-/// Bytes of the timestamps option with its padding, and the first four of them: NOP, NOP (or SACK-permitted), 8, 10.
+/// The first four bytes of the timestamps option with its padding, as a word: NOP, NOP, 8, 10.
+pub const STAMPS: u32 = 0x0101_080a;
+/// Bytes of all of it; and its first four with SACK-permitted in the place of the padding.
 const STAMPS_LEN: usize = 12;
-const STAMPS: u32 = 0x0101_080a;
 const SACK_AND_STAMPS: u32 = 0x0402_080a;
 
 /// Writes words, and answers their sum.

@@ -18,7 +18,7 @@ fn one_by_one(
     out: &mut Vec<VecFrame>,
 ) -> bool {
     if endpoint.send.is_quiet() {
-        return endpoint.transmit(pool, now, budget, out);
+        return endpoint.send_each(pool, now, budget, out);
     }
     if endpoint.is_open() {
         endpoint.send.check_idle(now);
@@ -109,7 +109,7 @@ fn a_run_is_what_its_segments_would_be_one_by_one_whatever_is_left_to_the_port()
             for _ in 0..random.below(6) {
                 disturb(&mut random, &mut ours, &mut oracle, now);
             }
-            let budget = if random.chance(0.2) { random.below(5) as usize } else { 64 };
+            let budget = if random.chance(0.2) { 1 + random.below(5) as usize } else { 64 };
             // A frame of several segments is made whole or not at all.
             let may_run_dry = offloads.segments == 1 && random.chance(0.1);
             let left = if may_run_dry { random.below(4) as usize } else { usize::MAX };
