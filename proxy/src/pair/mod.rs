@@ -243,9 +243,8 @@ impl<F: Frame> Pair<F> {
     /// Reads something of every cache line that a segment will need; what, means nothing.
     pub(crate) fn warm(&self) -> u64 {
         let chain = self.chain.as_ref().map_or(0, StreamChain::warm);
-        let times = self.last_seen.as_nanos() ^ self.flow.opened.as_nanos() ^ self.expiry().as_nanos();
-        let rest = u64::from(self.limits.window) ^ u64::from(self.finished[0]) ^ self.tally.warm();
-        times ^ rest ^ chain ^ self.first.warm() ^ self.second.warm()
+        let times = self.last_seen.as_nanos() ^ self.flow.opened.as_nanos();
+        times ^ chain ^ self.tally.warm() ^ self.first.warm() ^ self.second.warm()
     }
 
     /// Why the pair ended, once there is nothing left for it to do.

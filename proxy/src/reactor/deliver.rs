@@ -226,6 +226,10 @@ impl<F: Frame> Reactor<F> {
         self.stats.closes.add(reason, 1);
         out.closed(slot.handle, reason);
         self.bench.forget(slot.account);
-        let _ = contain(|| drop(slot.conversation));
+        if reason == CloseReason::Internal {
+            let _ = contain(|| drop(slot.conversation));
+        } else {
+            let _ = contain(|| self.shells.keep(slot.conversation));
+        }
     }
 }

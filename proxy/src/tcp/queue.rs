@@ -135,7 +135,8 @@ impl<F: Frame> SendQueue<F> {
     }
 
     pub(super) fn clear(&mut self) {
-        *self = Self::new(self.base);
+        self.pieces.clear();
+        (self.len, self.hint) = (0, 0);
     }
 
     /// Gives unused memory back.

@@ -394,7 +394,7 @@ impl<F: Frame> Receiver<F> {
     }
 
     pub(super) fn clear(&mut self) {
-        self.ready = Lent::new();
+        self.ready.clear();
         self.ready_bytes = 0;
         self.reassembly.clear();
         self.owed = Owed::Nothing;
@@ -410,6 +410,12 @@ impl<F: Frame> Receiver<F> {
     pub(super) fn shrink(&mut self) {
         self.ready.shrink();
         self.reassembly.shrink();
+    }
+
+    /// Reads something of every cache line; what, means nothing.
+    #[inline]
+    pub(super) const fn warm(&self) -> u64 {
+        (self.downstream.waiting ^ self.told_nxt.0) as u64 ^ self.ready_bytes as u64
     }
 
     /// Takes memory that others gave back, where there is none.
