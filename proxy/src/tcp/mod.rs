@@ -23,6 +23,7 @@ mod fast;
 mod input;
 mod output;
 mod run;
+mod large;
 mod recv;
 mod sizing;
 mod reassembly;
