@@ -79,6 +79,8 @@ pub(crate) struct Arrangement {
     /// The longest packet that the wires carry, and the longest that the gateway is told to, in bytes.
     pub(crate) wire_mtu: u16,
     pub(crate) mtu: u16,
+    /// [`pnat_shared::config::Ecn`], in words.
+    pub(crate) ecn: &'static str,
 }
 
 impl Default for Arrangement {
@@ -91,6 +93,7 @@ impl Default for Arrangement {
             frames: 65_535,
             wire_mtu: 1500,
             mtu: 1500,
+            ecn: "mirror",
         }
     }
 }
@@ -98,7 +101,7 @@ impl Default for Arrangement {
 /// A whole configuration: the gateway between the lab's two veth, with this policy. Idle UDP flows end soon, so that
 /// the flow log shows them.
 pub(crate) fn gateway(state: &Path, arrangement: Arrangement, policy: &str) -> String {
-    let Arrangement { driver, workers, proxies, hugepages, frames, mtu, .. } = arrangement;
+    let Arrangement { driver, workers, proxies, hugepages, frames, mtu, ecn, .. } = arrangement;
     let socket = state.join("control.sock");
     format!(
         r#"
@@ -131,6 +134,7 @@ pub(crate) fn gateway(state: &Path, arrangement: Arrangement, policy: &str) -> S
 
         [proxy]
         udp_timeout = "2s"
+        ecn = "{ecn}"
 
         [control]
         socket = "{}"
