@@ -41,10 +41,10 @@ impl<F: Frame> Chunk<F> {
         Self { store: Store::Frame(frame), start: place(start.min(end)), end: place(end), sum: None }
     }
 
-    /// The same, whose bytes are known to have this sum.
+    /// The same, whose bytes have this sum, where it is known.
     #[must_use]
-    pub fn with_sum(self, sum: u16) -> Self {
-        Self { sum: Some(sum), ..self }
+    pub fn with_sum(self, sum: Option<u16>) -> Self {
+        Self { sum, ..self }
     }
 
     pub fn from_vec(bytes: Vec<u8>) -> Self {
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_sum_is_known_as_long_as_the_chunk_is_whole() {
-        let chunk = || Chunk::from_frame(VecFrame::new(b"payload"), 0, 7).with_sum(9);
+        let chunk = || Chunk::from_frame(VecFrame::new(b"payload"), 0, 7).with_sum(Some(9));
         let mut same = chunk();
         same.advance(0);
         same.truncate(7);

@@ -67,7 +67,8 @@ impl Level {
 /// Timers numbered by the caller: at most one per slot.
 #[derive(Debug)]
 pub struct Wheel {
-    tick: Duration,
+    /// In nanoseconds.
+    tick: u64,
     /// The tick that time has reached. Buckets that it lies in are empty, unless the last call's budget was used up.
     current: u64,
     nodes: Paged<Node>,
@@ -80,8 +81,13 @@ impl Wheel {
     /// fires after so long.
     pub fn new(tick: Duration, now: Instant) -> Self {
         let level = Level { heads: [NONE; BUCKETS], occupied: [0; BUCKETS / 64] };
-        let mut wheel =
-            Self { tick, current: 0, nodes: Paged::default(), levels: Box::new([level; LEVELS]), armed: 0 };
+        let mut wheel = Self {
+            tick: tick.as_nanos() as u64,
+            current: 0,
+            nodes: Paged::default(),
+            levels: Box::new([level; LEVELS]),
+            armed: 0,
+        };
         wheel.current = wheel.tick_of(now);
         wheel
     }
@@ -89,7 +95,7 @@ impl Wheel {
     /// Sets the timer of `slot`, which replaces the one it had. A deadline that has passed fires at the next tick. To put a
     /// timer off, or back again, costs next to nothing.
     pub fn arm(&mut self, slot: u32, deadline: Instant) {
-        let due = deadline.as_nanos().div_ceil(self.tick.as_nanos() as u64);
+        let due = deadline.as_nanos().div_ceil(self.tick);
         let due = due.clamp(self.current + 1, self.current + SPAN);
         let node = self.nodes.reach(slot as usize, || IDLE);
         node.tick = due as u32;
@@ -147,11 +153,11 @@ impl Wheel {
     /// something to move.
     pub fn next_fire(&self) -> Option<Instant> {
         let stop = if self.reached().is_some() { self.current } else { self.next_stop()? };
-        Some(Instant::from_nanos(stop.saturating_mul(self.tick.as_nanos() as u64)))
+        Some(Instant::from_nanos(stop.saturating_mul(self.tick)))
     }
 
     fn tick_of(&self, at: Instant) -> u64 {
-        at.as_nanos() / self.tick.as_nanos() as u64
+        at.as_nanos() / self.tick
     }
 
     /// The bucket of a level that time is in.

@@ -6,11 +6,13 @@ use core::net::Ipv4Addr;
 use core::ops::Range;
 
 use pnat_shared::flow::{Handle, Protocol, Side};
-use pnat_shared::frame::L2_LEN;
+use pnat_shared::frame::{Checksum, Frame, L2_LEN};
 use pnat_shared::loopback::{side_of, socket, unmask};
 use pnat_shared::verdict::DropReason;
 use pnat_shared::wire::tcp::Seq;
 use pnat_shared::wire::{icmp, ip, tcp, udp};
+
+use crate::chunk::Chunk;
 
 /// A packet for a socket of a pair.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,17 +25,27 @@ pub(super) struct Arrival {
 /// Ranges count from the frame's first byte.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Body {
-    /// `sum` is the payload's for an Internet checksum; `marked`: a router has seen congestion (CE, RFC 3168).
-    Segment {
-        header: tcp::Header,
-        payload: Range<usize>,
-        sum: u16,
-        marked: bool,
-    },
-    Datagram {
-        payload: Range<usize>,
-    },
+    Segment(Segment),
+    Datagram { payload: Range<usize> },
     Icmp(Complaint),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Segment {
+    pub(super) header: tcp::Header,
+    pub(super) payload: Range<usize>,
+    /// The payload's, for an Internet checksum; `None` where it had not to be looked at.
+    sum: Option<u16>,
+    /// A router has seen congestion (CE, RFC 3168).
+    pub(super) marked: bool,
+}
+
+impl Segment {
+    /// The payload in its frame.
+    #[inline]
+    pub(super) fn text<F: Frame>(&self, frame: F) -> Chunk<F> {
+        Chunk::from_frame(frame, self.payload.start, self.payload.end).with_sum(self.sum)
+    }
 }
 
 /// An ICMP error about a packet that the socket sent.
@@ -44,10 +56,12 @@ pub(crate) struct Complaint {
     pub(crate) seq: Option<Seq>,
 }
 
-/// Reads a frame from the loopback. Every checksum is verified here; nothing behind it looks at one again.
+/// Reads a frame from the loopback. Every checksum is verified here, but for those that the port has found right; nothing
+/// behind it looks at one again.
 #[inline]
-pub(super) fn read(frame: &[u8]) -> Result<Arrival, DropReason> {
-    let packet = frame.get(L2_LEN..).ok_or(DropReason::Truncated)?;
+pub(super) fn read<F: Frame>(frame: &F) -> Result<Arrival, DropReason> {
+    let packet = frame.data().get(L2_LEN..).ok_or(DropReason::Truncated)?;
+    let is_good = frame.checksum() == Checksum::Good;
     let header = ip::Header::read(packet)?;
     if header.header_len != ip::MIN_LEN {
         return Err(DropReason::IpOptions);
@@ -61,19 +75,24 @@ pub(super) fn read(frame: &[u8]) -> Result<Arrival, DropReason> {
         Some(Protocol::Tcp) => {
             let (segment, len) = tcp::Header::read(bytes)?;
             let (handle, side) = address((header.src, segment.src_port), (header.dst, segment.dst_port))?;
-            let (head, text) = bytes.split_at(len);
-            let sum = tcp::verify(head, text, header.src, header.dst).ok_or(DropReason::L4Checksum)?.folded();
+            let sum = if is_good {
+                None
+            } else {
+                let (head, text) = bytes.split_at(len);
+                let sum = tcp::verify(head, text, header.src, header.dst).ok_or(DropReason::L4Checksum)?;
+                Some(sum.folded())
+            };
             if !segment.flags.are_sane() {
                 return Err(DropReason::TcpFlags);
             }
             let marked = header.is_marked();
-            let body = Body::Segment { header: segment, payload: start + len..end, sum, marked };
-            Ok(Arrival { handle, side, body })
+            let segment = Segment { header: segment, payload: start + len..end, sum, marked };
+            Ok(Arrival { handle, side, body: Body::Segment(segment) })
         }
         Some(Protocol::Udp) => {
             let datagram = udp::Header::read(bytes)?;
             let (handle, side) = address((header.src, datagram.src_port), (header.dst, datagram.dst_port))?;
-            if !datagram.is_intact(bytes, header.src, header.dst) {
+            if !is_good && !datagram.is_intact(bytes, header.src, header.dst) {
                 return Err(DropReason::L4Checksum);
             }
             Ok(Arrival {

@@ -3,7 +3,7 @@
 //! Runs on: proxy cores. Allocates: per pair; nothing per packet. Blocks: never.
 //!
 //! ```text
-//!   ring --> demux --> index --> socket of a pair, for every packet of the burst
+//!   ring --> demux, train --> index --> socket of a pair, for every packet of the burst, or several at once
 //!                                   |
 //!                     pairs touched, each once --> visit: handshake, chain, segments --> outputs --> rings
 //!                     timers that fired --------'
@@ -17,6 +17,7 @@ mod index;
 mod slots;
 mod open;
 mod deliver;
+mod train;
 mod pairs;
 mod visit;
 mod memory;
@@ -52,6 +53,7 @@ use pairs::Slot;
 use policy::Policies;
 use residence::Residence;
 use slots::Slots;
+use train::Train;
 use visit::{Round, Workbench};
 
 /// Resolution of timers.
@@ -75,6 +77,8 @@ pub struct Reactor<F: Frame> {
     /// Keys of pairs to be visited, in the order in which they asked for it. A key may have lost its pair meanwhile.
     ready: VecDeque<u32>,
     policies: Policies,
+    /// Segments of the burst that have been read and not yet handed to their pair. Empty between calls.
+    train: Train<F>,
     bench: Workbench<F>,
     /// Keys of pairs whose timers fired. Empty between calls; kept for its memory.
     fired: Vec<u32>,
@@ -116,6 +120,7 @@ impl<F: Frame> Reactor<F> {
             wheel: Wheel::new(TICK, now),
             ready: VecDeque::new(),
             policies: Policies::default(),
+            train: Train::default(),
             bench: Workbench::new(services, Arc::clone(&stats), settings.pairs as usize),
             fired: Vec::new(),
             ahead: Vec::new(),
@@ -153,16 +158,19 @@ impl<F: Frame> Reactor<F> {
                     self.packet(frame, at, round);
                 }
                 ToProxy::Open { frame, at, flow } => {
+                    self.deliver_train(round);
                     self.residence.arrived(at, &mut self.latency);
                     self.open(frame, at, &flow, round);
                 }
                 ToProxy::Gone { handle, reason } => {
+                    self.deliver_train(round);
                     if let Some(key) = self.find(handle) {
                         self.close(key, reason, round);
                     }
                 }
             }
         }
+        self.deliver_train(round);
         self.residence.waited(&mut self.latency);
         self.visit_ready(round);
         self.bench.tell_kept();

@@ -10,15 +10,16 @@ use pnat_shared::verdict::{CloseReason, DropReason};
 use super::demux::Body;
 use super::memory::Account;
 use super::residence::Cause;
+use super::train::Train;
 use super::visit::{Progress, Visit};
-use crate::chunk::Chunk;
 use crate::filter::Flow;
 use crate::pair::Pair;
 use crate::tcp::State;
 use crate::udp::Association;
 
-/// One pair and what the reactor knows about it.
+/// One pair and what the reactor knows about it: a cache line.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(super) struct Slot<F> {
     pub(super) handle: Handle,
     /// Generation of its policy snapshot.
@@ -92,18 +93,11 @@ impl<F: Frame> Conversation<F> {
         visit: &mut Visit<'_, F, P>,
     ) -> Result<(), DropReason> {
         match (self, body) {
-            (Self::Tcp(pair), Body::Segment { header, payload, sum, marked }) => {
+            (Self::Tcp(pair), Body::Segment(segment)) => {
                 visit.stats.packets[side as usize].add(1);
-                let payload = Chunk::from_frame(frame, payload.start, payload.end).with_sum(*sum);
-                if !payload.is_empty()
-                    && visit.share.chunks != usize::MAX
-                    && pair.chunks() >= visit.share.chunks
-                {
-                    return pair.on_unwelcome_text(side, *header, payload, visit);
-                }
-                let payload = if visit.is_thrifty { payload.out_of_frame() } else { payload };
-                let is_mark = *marked && !payload.is_empty();
-                pair.on_segment(side, header, payload, visit)?;
+                let text = segment.text(frame);
+                let is_mark = segment.marked && !text.is_empty();
+                pair.on_text(side, &segment.header, text, visit)?;
                 if is_mark {
                     pair.on_mark(side);
                 }
@@ -125,11 +119,28 @@ impl<F: Frame> Conversation<F> {
         }
     }
 
+    /// Hands on segments that follow each other.
+    pub(super) fn deliver_train<P: FramePool<F>>(
+        &mut self,
+        train: &mut Train<F>,
+        visit: &mut Visit<'_, F, P>,
+    ) {
+        match self {
+            Self::Tcp(pair) => {
+                visit.stats.packets[train.side as usize].add(train.len() as u64);
+                pair.on_train(train.side, &train.header, train.bytes, train.texts.drain(..), visit);
+            }
+            Self::Udp(_) => visit.stats.drops.add(DropReason::NoBinding, train.len() as u64),
+        }
+    }
+
     /// Whether the packet opens the client's next conversation by the same ports, and this one is over.
     #[inline]
     pub(super) fn makes_way(&self, side: Side, body: &Body) -> bool {
         match (self, body) {
-            (Self::Tcp(pair), Body::Segment { header, .. }) => side == Side::First && pair.makes_way(header),
+            (Self::Tcp(pair), Body::Segment(segment)) => {
+                side == Side::First && pair.makes_way(&segment.header)
+            }
             _ => false,
         }
     }
@@ -201,4 +212,16 @@ impl<F: Frame> Conversation<F> {
 /// Nothing else is touched by it, since a pair owns what it works on and the reactor's queues are cleared.
 pub(super) fn contain<T>(work: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(work)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::slots::Slots;
+    use super::*;
+    use pnat_shared::testkit::VecFrame;
+
+    #[test]
+    fn a_slot_fills_a_cache_line() {
+        assert_eq!(Slots::<Slot<VecFrame>>::PLACE_BYTES, 64);
+    }
 }

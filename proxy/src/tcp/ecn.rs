@@ -61,6 +61,12 @@ impl Ecn {
         self.answered = nxt;
     }
 
+    /// Whether an ACK reports a mark.
+    #[inline]
+    pub(super) const fn is_told(&self, header: &Header) -> bool {
+        self.is_on && header.flags.has(Flags::ECE)
+    }
+
     /// What is said by a segment of new data, if it may be marked; answers `None` where it may not.
     pub(super) fn stamp(&mut self) -> Option<Flags> {
         let reduced = std::mem::take(&mut self.reduced);
@@ -87,7 +93,7 @@ impl<F: Frame> Sender<F> {
     /// Answers whether an ACK reports a mark, and reduces the window where none of this round trip was answered yet. Recovery
     /// has reduced it already.
     pub(super) fn heed_mark(&mut self, header: &Header, flight: u32, now: Instant) -> bool {
-        if !self.ecn.is_on || !header.flags.has(Flags::ECE) {
+        if !self.ecn.is_told(header) {
             return false;
         }
         if self.phase == Phase::Open && self.una.after(self.ecn.answered) {

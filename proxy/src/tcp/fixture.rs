@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use pnat_shared::config::CongestionControl;
+use pnat_shared::flow::Offloads;
 use pnat_shared::testkit::{VecFrame, VecPool};
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::tcp::{Flags, Header, Options, Seq};
@@ -28,6 +29,7 @@ pub(super) fn endpoint(opening: Opening, now: Instant) -> Endpoint<VecFrame> {
     let settings = Settings {
         window: 8192,
         mtu: 1500,
+        offloads: Offloads::NONE,
         open_timeout: Duration::from_secs(60),
         user_timeout: Duration::from_secs(60),
         time_wait: Duration::from_secs(2),
@@ -74,10 +76,7 @@ pub(super) fn header(endpoint: &Endpoint<VecFrame>, ack: Seq, now: Instant) -> H
         ack,
         flags: Flags::ACK,
         window: 60_000,
-        options: Options {
-            timestamps: endpoint.clock.on.then_some((STAMP, echo)),
-            ..Options::default()
-        },
+        options: Options { timestamps: endpoint.clock.on.then_some((STAMP, echo)), ..Options::default() },
         ..Header::default()
     }
 }

@@ -10,6 +10,7 @@
 //!  open (handshake)                                               output, segment (headers, frames)
 //!  fast (what was expected)
 //!  input (acceptability, RST, ACK) --> recovery (news, loss) ----> send (what goes next), pacing (when)
+//!    |                                 advance (no news but ACK)    run (what goes together)
 //!    '--> recv (order, window, ACKs)   rack, tail, undo, prr       queue (bytes)
 //!           reassembly, ranges         scoreboard, records, spans  path (MTU), timer, clock, liveness
 //!           sizing, urgent             rate, rto, ecn
@@ -27,6 +28,8 @@ mod sizing;
 mod reassembly;
 mod send;
 mod queue;
+mod lent;
+mod advance;
 mod recovery;
 mod news;
 mod loss;
@@ -58,6 +61,7 @@ mod segment;
 mod fixture;
 
 pub use endpoint::{Endpoint, Error, Offer, Settings, State};
+pub(crate) use lent::Spares;
 
 #[cfg(test)]
 mod tests {

@@ -7,10 +7,11 @@
 
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::time::Instant;
-use pnat_shared::wire::tcp::{Flags, Header, Options, Seq};
+use pnat_shared::wire::tcp::{Flags, Seq};
 
 use super::congestion::Congestion;
 use super::endpoint::Endpoint;
+use super::output::Word;
 use super::recovery::Phase;
 use super::segment::{ECT_0, NOT_ECT, Template};
 use super::send::{Sender, Slice};
@@ -49,19 +50,14 @@ impl<F: Frame> Endpoint<F> {
         }
     }
 
-    fn write_run(
-        &mut self,
-        run: &Run,
-        pool: &mut impl FramePool<F>,
-        now: Instant,
-        out: &mut Vec<F>,
-    ) -> bool {
+    fn write_run(&mut self, run: &Run, pool: &mut impl FramePool<F>, now: Instant, out: &mut Vec<F>) -> bool {
         self.send.release_held();
         self.send.limited = false;
         let Some(mut frame) = pool.alloc() else { return false };
         let (template, mut flags) = self.run_template(now);
         let (first, mut dry) = (self.send.nxt, false);
         let (end, data_end) = (first + run.len, self.send.queue.end());
+        let needs_sum = !self.settings.offloads.checksum;
         let mut at = first;
         loop {
             let len = run.size.min(end.0.wrapping_sub(at.0));
@@ -74,7 +70,7 @@ impl<F: Frame> Endpoint<F> {
                 flags = flags.with(Flags::FIN);
             }
             let queue = &mut self.send.queue;
-            if !template.write(&mut frame, at, flags, len as usize, |out| queue.copy(at, out)) {
+            if !template.write(&mut frame, at, flags, len as usize, |out| queue.copy(at, out, needs_sum)) {
                 break;
             }
             out.push(frame);
@@ -98,17 +94,16 @@ impl<F: Frame> Endpoint<F> {
     }
 
     /// What the segments of a run have in common, and the flags of the first one.
+    #[inline]
     fn run_template(&mut self, now: Instant) -> (Template, Flags) {
-        let (window, options) = self.tell_all(now);
+        let Word { window, timestamps } = self.tell(now);
         let mut flags = Flags::ACK.with(self.send.ecn.echo());
         let mut codepoint = NOT_ECT;
         if let Some(says) = self.send.ecn.stamp() {
             flags = flags.with(says);
             codepoint = ECT_0;
         }
-        let options = Options { timestamps: options.timestamps, ..Options::default() };
-        let header = Header { ack: self.recv.nxt, window, ..self.header(self.send.nxt, flags, options) };
-        (Template::new(self.local, self.remote, codepoint, &header), flags)
+        (Template::new(self.local, self.remote, codepoint, self.recv.nxt, window, timestamps), flags)
     }
 
     /// The segments of a run have left, or some of them: all bytes before `end`.

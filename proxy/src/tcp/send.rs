@@ -149,11 +149,13 @@ impl<F: Frame> Sender<F> {
             now,
         };
         self.congestion = Algorithm::new(control, &start);
+        self.sampler = if self.congestion.takes_samples() { Sampler::counting() } else { Sampler::default() };
         if syns > 2 {
             self.congestion.start_small();
         }
     }
 
+    #[inline]
     pub(super) fn push(&mut self, chunk: Chunk<F>) {
         if !self.fin {
             self.queue.push(chunk);
@@ -205,9 +207,14 @@ impl<F: Frame> Sender<F> {
     }
 
     /// There is nothing to send.
+    #[inline]
     pub(super) fn rest(&mut self) {
         self.limited = false;
         self.held = false;
+        if self.congestion.pacer().is_none() {
+            // Nobody asks for the rate of delivery.
+            return;
+        }
         let pipe = self.pipe();
         if pipe < self.allowance() {
             self.sampler.on_app_limited(pipe);
@@ -248,7 +255,10 @@ impl<F: Frame> Sender<F> {
 
     /// When pacing lets something go that it holds back; [`Instant::FAR`] where it holds nothing.
     pub(super) fn release_at(&self) -> Instant {
-        self.congestion.pacer().filter(|_| self.held).map_or(Instant::FAR, Pacer::release)
+        if !self.held {
+            return Instant::FAR;
+        }
+        self.congestion.pacer().map_or(Instant::FAR, Pacer::release)
     }
 
     /// The time of what was held back may have come.

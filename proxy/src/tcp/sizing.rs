@@ -55,10 +55,7 @@ impl Sizing {
         crowded: bool,
         now: Instant,
     ) {
-        if let Some(rtt) = rtt {
-            let micros = micros(rtt);
-            self.least = if self.least == 0 { micros } else { self.least.min(micros) };
-        }
+        self.measure(rtt);
         if self.began == Instant::ZERO {
             self.pace = FIRST * mss;
             return self.begin(moved, now);
@@ -76,6 +73,14 @@ impl Sizing {
             self.least = 0;
         }
         self.begin(moved, now);
+    }
+
+    /// A segment has measured a round trip.
+    pub(super) fn measure(&mut self, rtt: Option<Duration>) {
+        if let Some(rtt) = rtt {
+            let micros = micros(rtt);
+            self.least = if self.least == 0 { micros } else { self.least.min(micros) };
+        }
     }
 
     fn begin(&mut self, moved: Seq, now: Instant) {

@@ -41,7 +41,8 @@ impl Sum {
     #[inline]
     #[must_use]
     pub fn header(self, bytes: &[u8]) -> Self {
-        let words = |words: &[[u8; 4]]| words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum::<u64>();
+        let words =
+            |words: &[[u8; 4]]| words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum::<u64>();
         let sum = match bytes.first_chunk::<32>() {
             // TCP with timestamps and nothing else: a length that the compiler knows.
             Some(usual) if bytes.len() == usual.len() => words(usual.as_chunks().0),
@@ -183,6 +184,12 @@ impl Delta {
         sum = (sum & 0xffff) + (sum >> 16);
         sum = (sum & 0xffff) + (sum >> 16);
         !(sum as u16)
+    }
+
+    /// A sum after the change: what stands in place of a checksum that a device is to complete.
+    #[inline]
+    pub fn apply_to_sum(self, sum: u16) -> u16 {
+        !self.apply(!sum)
     }
 
     #[inline]

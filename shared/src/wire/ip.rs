@@ -108,6 +108,18 @@ impl Header {
         self.fragment & DONT_FRAGMENT != 0
     }
 
+    /// A header of [`MIN_LEN`] bytes, word by word, with a checksum of zero; `header_len` is not looked at.
+    #[inline]
+    pub fn words(&self) -> [u32; MIN_LEN / 4] {
+        [
+            0x4500_0000 | u32::from(self.tos) << 16 | u32::from(self.total_len as u16),
+            u32::from(self.id) << 16 | u32::from(self.fragment),
+            u32::from(self.ttl) << 24 | u32::from(self.protocol) << 16,
+            self.src.to_bits(),
+            self.dst.to_bits(),
+        ]
+    }
+
     /// Writes a header of [`MIN_LEN`] bytes, checksum included; `header_len` is not looked at.
     ///
     /// # Panics
@@ -115,13 +127,7 @@ impl Header {
     #[inline]
     pub fn write(&self, packet: &mut [u8]) {
         let header = packet.first_chunk_mut::<MIN_LEN>().expect("invariant: the caller has sized the packet");
-        let words = [
-            0x4500_0000 | u32::from(self.tos) << 16 | u32::from(self.total_len as u16),
-            u32::from(self.id) << 16 | u32::from(self.fragment),
-            u32::from(self.ttl) << 24 | u32::from(self.protocol) << 16,
-            self.src.to_bits(),
-            self.dst.to_bits(),
-        ];
+        let words = self.words();
         let checksum = words.into_iter().fold(Sum::ZERO, Sum::words).finish();
         for (place, word) in header.as_chunks_mut::<4>().0.iter_mut().zip(words) {
             *place = word.to_be_bytes();

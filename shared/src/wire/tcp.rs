@@ -219,6 +219,12 @@ impl Options {
         Ok(options)
     }
 
+    /// Whether there is nothing but timestamps, if that.
+    #[inline]
+    pub fn are_plain(&self) -> bool {
+        self.mss.is_none() && self.window_scale.is_none() && !self.sack_permitted && self.sack.is_empty()
+    }
+
     /// Bytes that [`Options::write`] writes: a multiple of four, at most 40.
     #[inline]
     pub fn len(&self) -> usize {
@@ -350,7 +356,22 @@ impl Header {
     /// Where `bytes` is shorter than the header.
     #[inline]
     pub fn write_with_payload_sum(&self, bytes: &mut [u8], src: Ipv4Addr, dst: Ipv4Addr, payload: Sum) {
-        let (len, total) = (self.len(), bytes.len());
+        let sum = Sum::pseudo(src, dst, 6, bytes.len()).and(payload);
+        self.write_before(bytes, |header| header.and(sum).finish());
+    }
+
+    /// As [`Header::write`], for a device that completes the checksum: in its place stands the pseudo-header's sum
+    /// ([`crate::frame::Checksum::Partial`]).
+    #[inline]
+    pub fn write_partial(&self, bytes: &mut [u8], src: Ipv4Addr, dst: Ipv4Addr) {
+        let pseudo = Sum::pseudo(src, dst, 6, bytes.len()).folded();
+        self.write_before(bytes, |_| pseudo);
+    }
+
+    /// Writes the header, and the checksum that `checksum` makes of its sum.
+    #[inline]
+    fn write_before(&self, bytes: &mut [u8], checksum: impl FnOnce(Sum) -> u16) {
+        let len = self.len();
         let (header, rest) =
             bytes.split_first_chunk_mut::<MIN_LEN>().expect("invariant: the caller has sized the segment");
         let words = [
@@ -372,14 +393,15 @@ impl Header {
                 Sum::ZERO.header(options)
             }
         };
-        let sum = sum.and(put(header, words)).and(payload).and(Sum::pseudo(src, dst, 6, total));
-        header[CHECKSUM_AT..CHECKSUM_AT + 2].copy_from_slice(&sum.finish().to_be_bytes());
+        let checksum = checksum(sum.and(put(header, words)));
+        header[CHECKSUM_AT..CHECKSUM_AT + 2].copy_from_slice(&checksum.to_be_bytes());
     }
 }
 
-/// Bytes of the timestamps option with its padding, and the first four of them: NOP, NOP (or SACK-permitted), 8, 10.
+/// The first four bytes of the timestamps option with its padding, as a word: NOP, NOP, 8, 10.
+pub const STAMPS: u32 = 0x0101_080a;
+/// Bytes of all of it; and its first four with SACK-permitted in the place of the padding.
 const STAMPS_LEN: usize = 12;
-const STAMPS: u32 = 0x0101_080a;
 const SACK_AND_STAMPS: u32 = 0x0402_080a;
 
 /// Writes words, and answers their sum.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use pnat_shared::flow::{Accepted, Handle, NewFlow, Protocol, Side, WorkerId};
+use pnat_shared::flow::{Accepted, Handle, NewFlow, Offloads, Protocol, Side, WorkerId};
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::loopback::{ToProxy, mask, socket, unmask};
 use pnat_shared::testkit::VecFrame;
@@ -247,6 +247,7 @@ impl Flow {
             policy: 1,
             rule: Some(0),
             mtu: [1500, 1500],
+            offloads: [Offloads::NONE; 2],
             opened,
             accepted,
         }
