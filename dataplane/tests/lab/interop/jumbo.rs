@@ -17,11 +17,8 @@ const WIDE: Arrangement = Arrangement {
     frames: 24_575,
     wire_mtu: 9000,
     mtu: 9000,
-<<<<<<< HEAD
     ecn: "mirror",
-=======
     offloads: ["auto"; 2],
->>>>>>> main
 };
 
 #[test]
