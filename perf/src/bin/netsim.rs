@@ -113,7 +113,11 @@ fn measure_gateway(rounds: usize, lasts: Duration) -> Result<()> {
     }
     for (leg, relay) in ["client's", "server's"].into_iter().zip(measured.relays) {
         let late = Duration::from_micros(relay.late.value_at_quantile(0.99));
-        writeln!(out, "the {leg} leg: {} packets passed, {} lost; late by {late:?} (p99)", relay.passed, relay.lost)?;
+        writeln!(
+            out,
+            "the {leg} leg: {} packets passed, {} lost; late by {late:?} (p99)",
+            relay.passed, relay.lost
+        )?;
     }
     Ok(())
 }

@@ -121,7 +121,8 @@ struct Lab {
 impl Lab {
     fn up() -> Result<Self> {
         let name = env::var("PNAT_LAB_NAME").unwrap_or_else(|_| "pnat".into());
-        let dir = env::var_os("PNAT_LAB_DIR").map_or_else(|| format!("/run/{name}-lab").into(), PathBuf::from);
+        let dir =
+            env::var_os("PNAT_LAB_DIR").map_or_else(|| format!("/run/{name}-lab").into(), PathBuf::from);
         command(SCRIPT, &["up"])?;
         let lab = Self { name };
         let config = dir.join("netsim.toml");

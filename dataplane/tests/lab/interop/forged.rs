@@ -53,7 +53,9 @@ fn reset_in_a_hosts_name_is_believed_in_every_state_but_time_wait_only_with_the_
     run_by(&[Way::PROXY], &lab, open.chain(opening));
 
     // What the gateway alone translates, the kernels judge; the binding must outlive what they do not believe.
-    let translated = LEGS.map(|leg| Row::new(format!("out of the window toward {}", leg.name), move |way| unbelievable(way, leg)));
+    let translated = LEGS.map(|leg| {
+        Row::new(format!("out of the window toward {}", leg.name), move |way| unbelievable(way, leg))
+    });
     run(&lab, translated);
 }
 
@@ -64,8 +66,7 @@ struct Leg {
     host: Host,
 }
 
-const LEGS: [Leg; 2] =
-    [Leg { name: "the client", host: CLIENT }, Leg { name: "the server", host: SERVER }];
+const LEGS: [Leg; 2] = [Leg { name: "the client", host: CLIENT }, Leg { name: "the server", host: SERVER }];
 
 /// A connection: the socket at the end of the leg, the one at the other host, and the leg's wire.
 struct Scene {
@@ -125,6 +126,8 @@ fn exactly(tap: &mut Tap) {
 
 /// The gateway has nothing more to say on this leg, also not by its timers.
 fn silent(tap: &mut Tap) {
+    // What was on its way when the reset came.
+    tap.settle();
     assert_eq!(tap.hear(REPETITIONS), None, "all is over");
 }
 

@@ -10,7 +10,8 @@ use pnat_shared::wire::ip;
 use pnat_shared::wire::tcp::{self, Flags, Header, Options, Seq};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
-    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto, recv, sendto, socket_with,
+    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto, recv, sendto,
+    socket_with,
 };
 
 use crate::hosts::{FAR_ADDRESS, Host, PATIENCE};
