@@ -111,7 +111,13 @@ impl<F: Frame> Chunk<F> {
             return None;
         }
         let Some(last) = last else { return Some(next) };
-        if next.footprint() < 4 * next.len() { Some(next) } else { Self::gather_small(last, &next) }
+        if next.is_dense() { Some(next) } else { Self::gather_small(last, &next) }
+    }
+
+    /// Whether [`Chunk::gather`] leaves the chunk alone, whatever waits before it: it has bytes, and holds little memory beside.
+    #[inline]
+    pub fn is_dense(&self) -> bool {
+        self.footprint() < 4 * self.len()
     }
 
     fn gather_small(last: &mut Self, next: &Self) -> Option<Self> {
@@ -143,6 +149,7 @@ impl<F: Frame> Chunk<F> {
     }
 
     /// Memory that the chunk keeps from others, in bytes: a small segment still holds a whole frame.
+    #[inline]
     pub fn footprint(&self) -> usize {
         match &self.store {
             Store::Frame(frame) => frame.capacity(),

@@ -8,8 +8,8 @@ use pnat_shared::loopback::{FromProxy, side_of, unmask};
 use pnat_shared::testkit::{Random, VecFrame};
 use pnat_shared::time::Duration;
 use pnat_shared::verdict::DropReason;
+use pnat_shared::wire::ip;
 use pnat_shared::wire::tcp::{Flags, Header, Options, Seq};
-use pnat_shared::wire::{ip, tcp};
 use support::{Rig, handle, packet};
 
 /// Two flows of which the same is heard.

@@ -47,7 +47,7 @@ impl Capture {
     }
 
     fn of(lab: &Lab, host: Host, most_bytes: &str) -> Self {
-        let file = lab.file("capture.pcap");
+        let file = lab.file(&format!("{}.pcap", host.namespace()));
         let mut tcpdump = host
             .command(&[
                 "tcpdump",

@@ -60,7 +60,7 @@ fn carries_everything(offloads: [&'static str; 2], policy: &str) {
     for capture in captures {
         let told = capture.stop_in_detail();
         assert!(told.contains("cksum 0x") && told.contains("(correct)"), "checksums were looked at");
-        let wrong = told.lines().find(|line| line.contains("incorrect") || line.contains("bad"));
+        let wrong = told.lines().find(|line| line.contains("incorrect") || line.contains("bad cksum"));
         assert_eq!(wrong, None);
     }
     exchange::big_file_goes_down_and_up_at_the_same_time_unharmed(&lab);

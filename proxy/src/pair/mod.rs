@@ -104,26 +104,27 @@ enum Phase {
 
 impl<F: Frame> Pair<F> {
     /// Hands a train of segments to a socket, as [`Pair::on_text`] would one after the other: `header` is the first one's, and
-    /// but for numbers and PSH the others'. `bytes` of text they have together.
+    /// but for numbers and PSH the others': it may move on to the last one's. `bytes` of text they have together.
     pub(crate) fn on_train<P: FramePool<F>>(
         &mut self,
         side: Side,
-        header: &Header,
+        header: &mut Header,
         mut bytes: usize,
         mut texts: impl ExactSizeIterator<Item = Chunk<F>>,
         visit: &mut Visit<'_, F, P>,
     ) {
-        let mut header = *header;
         while texts.len() > 0 {
-            if visit.is_generous() && self.socket(side).expects(&header, bytes) {
+            if visit.is_generous() && self.socket(side).expects(header, bytes) {
                 self.tally.train(side, texts.len());
                 self.last_seen = visit.now;
-                return self.socket(side).on_train(&header, texts, visit.now);
+                let socket = self.socket(side);
+                socket.lend_to_receive(visit.spares);
+                return socket.on_train(header, texts, visit.now);
             }
             // Something about the first one is out of the ordinary, or about the memory that is left.
             let Some(text) = texts.next() else { return };
             let len = text.len();
-            if let Err(reason) = self.on_text(side, &header, text, visit) {
+            if let Err(reason) = self.on_text(side, header, text, visit) {
                 visit.stats.drops.add(reason, 1);
             }
             header.seq += len as u32;
@@ -243,9 +244,8 @@ impl<F: Frame> Pair<F> {
     /// Reads something of every cache line that a segment will need; what, means nothing.
     pub(crate) fn warm(&self) -> u64 {
         let chain = self.chain.as_ref().map_or(0, StreamChain::warm);
-        let times = self.last_seen.as_nanos() ^ self.flow.opened.as_nanos() ^ self.expiry().as_nanos();
-        let rest = u64::from(self.limits.window) ^ u64::from(self.finished[0]) ^ self.tally.warm();
-        times ^ rest ^ chain ^ self.first.warm() ^ self.second.warm()
+        let times = self.last_seen.as_nanos() ^ self.flow.opened.as_nanos();
+        times ^ chain ^ self.tally.warm() ^ self.first.warm() ^ self.second.warm()
     }
 
     /// Why the pair ended, once there is nothing left for it to do.

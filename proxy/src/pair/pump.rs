@@ -92,6 +92,9 @@ impl<F: Frame> Pair<F> {
             // Without a chain the flow has its record: what still comes is taken, so that FIN can come, and dropped.
             let Some(chain) = chain else { continue };
             if let Some(chunk) = chain.filter(&mut visit.turn(flow), stream, chunk) {
+                if straight == 0 {
+                    leaving.lend_to_send(visit.spares);
+                }
                 straight += chunk.len();
                 leaving.send(if visit.is_thrifty { chunk.out_of_frame() } else { chunk });
             }

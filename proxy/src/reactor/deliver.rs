@@ -25,6 +25,7 @@ impl<F: Frame> Reactor<F> {
 
     /// A packet of a flow that is open, or was. What may be the beginning of a train waits for what follows.
     pub(super) fn packet<P: FramePool<F>>(&mut self, frame: F, at: Instant, round: &mut Round<'_, F, P>) {
+        let Some(frame) = self.train.take(frame, at) else { return };
         match demux::read(&frame) {
             Ok(arrival) => {
                 let fit = train::fit(&arrival);
@@ -226,6 +227,10 @@ impl<F: Frame> Reactor<F> {
         self.stats.closes.add(reason, 1);
         out.closed(slot.handle, reason);
         self.bench.forget(slot.account);
-        let _ = contain(|| drop(slot.conversation));
+        if reason == CloseReason::Internal {
+            let _ = contain(|| drop(slot.conversation));
+        } else {
+            let _ = contain(|| self.shells.keep(slot.conversation));
+        }
     }
 }

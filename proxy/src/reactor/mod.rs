@@ -49,7 +49,7 @@ use pnat_shared::wheel::Wheel;
 use crate::filter::Services;
 use crate::pair::Limits;
 use index::Index;
-use pairs::Slot;
+use pairs::{Shells, Slot};
 use policy::Policies;
 use residence::Residence;
 use slots::Slots;
@@ -79,6 +79,7 @@ pub struct Reactor<F: Frame> {
     policies: Policies,
     /// Segments of the burst that have been read and not yet handed to their pair. Empty between calls.
     train: Train<F>,
+    shells: Shells<F>,
     bench: Workbench<F>,
     /// Keys of pairs whose timers fired. Empty between calls; kept for its memory.
     fired: Vec<u32>,
@@ -121,6 +122,7 @@ impl<F: Frame> Reactor<F> {
             ready: VecDeque::new(),
             policies: Policies::default(),
             train: Train::default(),
+            shells: Shells::new(),
             bench: Workbench::new(services, Arc::clone(&stats), settings.pairs as usize),
             fired: Vec::new(),
             ahead: Vec::new(),

@@ -144,6 +144,7 @@ impl<F: Frame> Reactor<F> {
         let transport = snapshot.transport(new.rule, self.transport);
         let chain = snapshot.chains.stream(new.rule);
         let opening = Opening { new, flow, chain, segment: &segment.header, quote, transport };
-        Ok(Conversation::Tcp(Box::new(Pair::open(opening, &self.limits, now))))
+        let pair = Pair::open(opening, &self.limits, now);
+        Ok(Conversation::Tcp(self.shells.fill(pair)))
     }
 }

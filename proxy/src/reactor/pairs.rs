@@ -42,6 +42,43 @@ pub(super) enum Conversation<F> {
     Udp(Box<Association<F>>),
 }
 
+/// Pairs that have ended: the next ones come to be in their places, which are in the cache.
+#[derive(Debug)]
+pub(super) struct Shells<F> {
+    #[expect(clippy::vec_box, reason = "what is used again is the box")]
+    pairs: Vec<Box<Pair<F>>>,
+}
+
+impl<F: Frame> Shells<F> {
+    /// Most that are kept.
+    const MOST: usize = 256;
+
+    pub(super) const fn new() -> Self {
+        Self { pairs: Vec::new() }
+    }
+
+    /// A place for a pair.
+    pub(super) fn fill(&mut self, pair: Pair<F>) -> Box<Pair<F>> {
+        match self.pairs.pop() {
+            Some(mut place) => {
+                *place = pair;
+                place
+            }
+            None => Box::new(pair),
+        }
+    }
+
+    /// Keeps a pair that has ended, unless it holds on to something; else it is dropped.
+    pub(super) fn keep(&mut self, conversation: Conversation<F>) {
+        if let Conversation::Tcp(pair) = conversation
+            && self.pairs.len() < Self::MOST
+            && pair.chunks() == 0
+        {
+            self.pairs.push(pair);
+        }
+    }
+}
+
 /// A pair as it may be shown.
 #[derive(Copy, Clone, Debug)]
 pub struct PairView<'a> {
@@ -128,7 +165,7 @@ impl<F: Frame> Conversation<F> {
         match self {
             Self::Tcp(pair) => {
                 visit.stats.packets[train.side as usize].add(train.len() as u64);
-                pair.on_train(train.side, &train.header, train.bytes, train.texts.drain(..), visit);
+                pair.on_train(train.side, &mut train.header, train.bytes, train.texts.drain(..), visit);
             }
             Self::Udp(_) => visit.stats.drops.add(DropReason::NoBinding, train.len() as u64),
         }

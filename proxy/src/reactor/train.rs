@@ -11,7 +11,7 @@ use pnat_shared::frame::Frame;
 use pnat_shared::time::Instant;
 use pnat_shared::wire::tcp::{Flags, Header, Seq};
 
-use super::demux::{Arrival, Body, Segment};
+use super::demux::{self, Arrival, Body, Pattern, Segment};
 use crate::chunk::Chunk;
 
 /// Most segments of a train, and most bytes of their text: of full segments one makes up the other.
@@ -24,6 +24,8 @@ pub(super) struct Train<F> {
     pub(super) side: Side,
     /// The first segment's. The others differ by number and PSH.
     pub(super) header: Header,
+    /// Its headers, where they are of the usual kind.
+    pattern: Option<Pattern>,
     /// Number of the segment that may be coupled next.
     next: Seq,
     /// What the segments bring, in order; none is empty.
@@ -39,6 +41,7 @@ impl<F> Default for Train<F> {
             handle: Handle { worker: WorkerId(0), slot: 0, generation: 0 },
             side: Side::First,
             header: Header::default(),
+            pattern: None,
             next: Seq(0),
             texts: Vec::new(),
             bytes: 0,
@@ -62,6 +65,23 @@ impl<F: Frame> Train<F> {
         self.bytes = 0;
     }
 
+    /// Takes what a frame holds where that follows and says the same by the very same bytes, as most does that follows.
+    /// Answers other frames back.
+    #[inline]
+    pub(super) fn take(&mut self, frame: F, at: Instant) -> Option<F> {
+        let Some(pattern) = self.pattern.as_ref().filter(|_| !self.is_empty() && self.len() < SEGMENTS)
+        else {
+            return Some(frame);
+        };
+        match demux::read_next(&frame, pattern, self.next) {
+            Some((text, sum)) if !text.is_empty() && self.bytes + text.len() <= BYTES => {
+                self.push(Chunk::from_frame(frame, text.start, text.end).with_sum(sum), at);
+                None
+            }
+            _ => Some(frame),
+        }
+    }
+
     /// Whether a segment that is [`fit`] comes right behind the last one, and says the same.
     #[inline]
     pub(super) fn is_followed_by(&self, arrival: &Arrival, segment: &Segment) -> bool {
@@ -83,8 +103,13 @@ impl<F: Frame> Train<F> {
         if self.is_empty() {
             (self.handle, self.side) = (arrival.handle, arrival.side);
             (self.header, self.next) = (segment.header, segment.header.seq);
+            self.pattern = Pattern::of(frame.data(), segment);
         }
-        let text = segment.text(frame);
+        self.push(segment.text(frame), at);
+    }
+
+    #[inline]
+    fn push(&mut self, text: Chunk<F>, at: Instant) {
         self.next += text.len() as u32;
         self.bytes += text.len();
         self.texts.push(text);

@@ -53,6 +53,11 @@ impl Ecn {
         self.answered = iss;
     }
 
+    /// Reads it; what, means nothing.
+    pub(super) const fn warm(&self) -> u32 {
+        self.answered.0
+    }
+
     /// What every segment with an ACK says.
     pub(super) const fn echo(&self) -> Flags {
         if self.echo { Flags::ECE } else { Flags(0) }

@@ -160,36 +160,39 @@ pub(super) struct Reset {
 ///
 /// After [`Endpoint::on_segment`], [`Endpoint::on_timer`], [`Endpoint::receive`], [`Endpoint::set_downstream`] and
 /// whatever asks for something to be sent, call [`Endpoint::transmit`]: nothing else sends, not even a window update.
+///
+/// In memory as it is written down: what every segment needs first, what only the beginning, the end and trouble need last.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Endpoint<F> {
-    pub(super) settings: Kept,
+    pub(super) recv: Receiver<F>,
+    pub(super) send: Sender<F>,
+    pub(super) timers: Timers,
+    pub(super) clock: Clock,
+    /// When the last segment came.
+    pub(super) heard: Instant,
+    pub(super) path: Path,
+    pub(super) urgent: Option<Box<Marks>>,
+    pub(super) reset: Option<Reset>,
     pub(super) local: SocketAddrV4,
     pub(super) remote: SocketAddrV4,
     pub(super) state: State,
-    pub(super) error: Option<Error>,
-    /// What our SYN says; until [`Endpoint::answer`], nothing.
-    pub(super) offer: Option<Offer>,
-    /// What the peer's SYN said.
-    pub(super) peer: Option<(Seq, Offer)>,
-    pub(super) clock: Clock,
-    pub(super) send: Sender<F>,
-    pub(super) recv: Receiver<F>,
-    pub(super) timers: Timers,
-    pub(super) path: Path,
-    pub(super) urgent: Option<Box<Marks>>,
     /// A SYN or SYN-ACK is to be sent.
     pub(super) syn_due: bool,
-    /// How many were sent.
-    pub(super) syns: u32,
-    pub(super) reset: Option<Reset>,
-    /// When the next answer to a dubious segment may be sent (RFC 5961 section 7).
-    pub(super) challenge_from: Instant,
-    /// When the last segment came.
-    pub(super) heard: Instant,
     /// A keepalive probe is to be sent.
     pub(super) keepalive_due: bool,
     /// How many were sent since the peer was last heard.
     pub(super) keepalives: u8,
+    pub(super) settings: Kept,
+    /// How many SYNs or SYN-ACKs were sent.
+    pub(super) syns: u32,
+    /// What our SYN says; until [`Endpoint::answer`], nothing.
+    pub(super) offer: Option<Offer>,
+    /// What the peer's SYN said.
+    pub(super) peer: Option<(Seq, Offer)>,
+    pub(super) error: Option<Error>,
+    /// When the next answer to a dubious segment may be sent (RFC 5961 section 7).
+    pub(super) challenge_from: Instant,
 }
 
 impl<F: Frame> Endpoint<F> {
@@ -511,28 +514,11 @@ impl<F: Frame> Endpoint<F> {
     }
 
     /// Reads something of every cache line that a segment will need; what, means nothing.
+    #[inline]
     pub(crate) fn warm(&self) -> u64 {
-        let times =
-            [self.timers.retransmit, self.timers.trim, self.heard, self.challenge_from, self.send.unanswered];
-        let times = times.into_iter().fold(0, |sum, at| sum ^ at.as_nanos());
-        let words = [
-            self.settings.window,
-            self.clock.value(Instant::ZERO),
-            self.send.nxt.0,
-            self.send.queue.len(),
-            u32::from(self.send.is_clean()),
-            self.recv.nxt.0,
-            u32::from(self.recv.is_drained()),
-            u32::from(self.recv.has_blocks()),
-            u32::from(self.recv.owed == Owed::Now),
-            u32::from(self.send.limited),
-            u32::from(self.offer.is_some()),
-            u32::from(self.peer.is_some()),
-            u32::from(self.reset.is_some()),
-            u32::from(self.state == State::Closed),
-            u32::from(self.local.port()),
-        ];
-        times ^ self.send.rto.warm() ^ words.into_iter().fold(0, |sum, word| sum ^ u64::from(word))
+        let times = self.timers.started.as_nanos() ^ self.timers.trim.as_nanos() ^ self.heard.as_nanos();
+        let rest = u32::from(self.path.is_searched()) ^ u32::from(self.local.port());
+        times ^ self.recv.warm() ^ self.send.warm() ^ u64::from(rest)
     }
 
     /// Whether a SYN from the same port opens a new connection: after the end, and in TIME-WAIT where its timestamp, or
@@ -634,7 +620,6 @@ impl<F: Frame> Endpoint<F> {
         self.keepalive_due = false;
         self.urgent = None;
         self.send.clear();
-        self.send.shrink();
         self.recv.owed = Owed::Nothing;
         if error.is_some() {
             self.recv.clear();

@@ -230,8 +230,11 @@ impl<F: Frame> Endpoint<F> {
     pub(super) fn resize_window(&mut self, header: &Header, segments: usize, now: Instant) {
         let echo = header.options.timestamps.filter(|_| self.clock.on);
         let echoed = echo.and_then(|(_, echo)| self.clock.echoed(echo, now));
-        let rtt = echoed.map(|at| now.since(at).max(Duration::from_millis(1)));
-        self.recv.resize(rtt, self.send.rtt(), now);
+        // A stamp tells no less than a millisecond, and none is believed that took longer than a minute.
+        let rtt =
+            echoed.map_or(0, |at| (now.as_nanos().saturating_sub(at.as_nanos()) / 1000).max(1000) as u32);
+        let send = &self.send;
+        self.recv.resize(rtt, || send.rtt(), now);
         if segments > 1 {
             // The first one may have begun a new round of measuring.
             self.recv.measure(rtt);

@@ -47,6 +47,9 @@ impl<F: Frame> SendQueue<F> {
     pub(super) fn push(&mut self, chunk: Chunk<F>) {
         let start = self.end();
         self.len += chunk.len() as u32;
+        if chunk.is_dense() {
+            return self.pieces.push_back(Piece { start, chunk });
+        }
         let behind = self.pieces.back_mut().map(|piece| &mut piece.chunk);
         if let Some(chunk) = Chunk::gather(behind, chunk) {
             self.pieces.push_back(Piece { start, chunk });
@@ -135,7 +138,8 @@ impl<F: Frame> SendQueue<F> {
     }
 
     pub(super) fn clear(&mut self) {
-        *self = Self::new(self.base);
+        self.pieces.clear();
+        (self.len, self.hint) = (0, 0);
     }
 
     /// Gives unused memory back.

@@ -290,7 +290,9 @@ impl<F: Frame> Receiver<F> {
             self.quick -= 1;
             self.owed = Owed::Now;
         }
-        if let Some(chunk) = Chunk::gather(self.ready.back_mut(), chunk) {
+        if chunk.is_dense() {
+            self.ready.push_back(chunk);
+        } else if let Some(chunk) = Chunk::gather(self.ready.back_mut(), chunk) {
             self.ready.push_back(chunk);
         }
     }
@@ -336,9 +338,10 @@ impl<F: Frame> Receiver<F> {
         self.downstream.most = u32::try_from(most).unwrap_or(u32::MAX);
     }
 
-    /// Text has come: sees to the window's size. `rtt` is what the segment's timestamps measured, `known` the round-trip
-    /// time as the sending half knows it.
-    pub(super) fn resize(&mut self, rtt: Option<Duration>, known: Option<Duration>, now: Instant) {
+    /// Text has come: sees to the window's size. `rtt` is what the segment's timestamps measured, in microseconds, 0 for
+    /// nothing, and `known` the round-trip time as the sending half knows it.
+    #[inline]
+    pub(super) fn resize(&mut self, rtt: u32, known: impl FnOnce() -> Option<Duration>, now: Instant) {
         let moved = Seq(self.nxt.0.wrapping_sub(self.held()));
         let Downstream { waiting, useful, .. } = self.downstream;
         let crowded = useful.is_some_and(|useful| waiting > useful);
@@ -346,7 +349,8 @@ impl<F: Frame> Receiver<F> {
     }
 
     /// A segment's timestamps have measured a round trip.
-    pub(super) fn measure(&mut self, rtt: Option<Duration>) {
+    #[inline]
+    pub(super) fn measure(&mut self, rtt: u32) {
         self.sizing.measure(rtt);
     }
 
@@ -394,7 +398,7 @@ impl<F: Frame> Receiver<F> {
     }
 
     pub(super) fn clear(&mut self) {
-        self.ready = Lent::new();
+        self.ready.clear();
         self.ready_bytes = 0;
         self.reassembly.clear();
         self.owed = Owed::Nothing;
@@ -410,6 +414,12 @@ impl<F: Frame> Receiver<F> {
     pub(super) fn shrink(&mut self) {
         self.ready.shrink();
         self.reassembly.shrink();
+    }
+
+    /// Reads something of every cache line; what, means nothing.
+    #[inline]
+    pub(super) const fn warm(&self) -> u64 {
+        (self.downstream.waiting ^ self.told_nxt.0) as u64 ^ self.ready_bytes as u64
     }
 
     /// Takes memory that others gave back, where there is none.
