@@ -67,9 +67,10 @@ impl Track {
         self.both(FIN) || self.0 & (RST | RST << 1) != 0
     }
 
-    /// Whether both streams have ended, the second before the first: then TIME-WAIT is with whoever sent the second.
+    /// Whether both streams have ended, the second before the first: then TIME-WAIT is with whoever sent the second. No reset
+    /// ends that (RFC 1337); one that anybody may have sent must not hide it.
     pub const fn was_closed_by_second(self) -> bool {
-        self.both(FIN) && self.0 & SECOND_FIRST != 0 && self.0 & (RST | RST << 1) == 0
+        self.both(FIN) && self.0 & SECOND_FIRST != 0
     }
 
     /// Why the binding ends when its timer fires now.
@@ -142,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn who_ended_first_waits_unless_there_was_a_reset() {
+    fn rfc1337_who_ended_first_waits_whoever_resets() {
         let fin = Flags::FIN.with(ACK);
         let mut track = seen(&open());
         track.see(Stream::Second, fin);
@@ -150,7 +151,7 @@ mod tests {
         track.see(Stream::First, fin);
         assert!(track.was_closed_by_second());
         track.see(Stream::First, Flags::RST);
-        assert!(!track.was_closed_by_second());
+        assert!(track.was_closed_by_second());
         let mut track = seen(&open());
         track.see(Stream::First, fin);
         track.see(Stream::Second, fin);

@@ -79,6 +79,8 @@ pub(crate) struct Arrangement {
     /// The longest packet that the wires carry, and the longest that the gateway is told to, in bytes.
     pub(crate) wire_mtu: u16,
     pub(crate) mtu: u16,
+    /// [`pnat_shared::config::Ecn`], in words.
+    pub(crate) ecn: &'static str,
     /// Whether the inside and the outside port work on checksums.
     pub(crate) offloads: [&'static str; 2],
 }
@@ -93,6 +95,7 @@ impl Default for Arrangement {
             frames: 65_535,
             wire_mtu: 1500,
             mtu: 1500,
+            ecn: "mirror",
             offloads: ["auto"; 2],
         }
     }
@@ -101,7 +104,7 @@ impl Default for Arrangement {
 /// A whole configuration: the gateway between the lab's two wires, with this policy. Idle UDP flows end soon, so that
 /// the flow log shows them.
 pub(crate) fn gateway(state: &Path, arrangement: Arrangement, policy: &str) -> String {
-    let Arrangement { driver, workers, proxies, hugepages, frames, mtu, .. } = arrangement;
+    let Arrangement { driver, workers, proxies, hugepages, frames, mtu, ecn, .. } = arrangement;
     let interface = if driver == "net_tap" { "tap" } else { "veth" };
     let [offloads_inside, offloads_outside] = arrangement.offloads;
     let socket = state.join("control.sock");
@@ -138,6 +141,7 @@ pub(crate) fn gateway(state: &Path, arrangement: Arrangement, policy: &str) -> S
 
         [proxy]
         udp_timeout = "2s"
+        ecn = "{ecn}"
 
         [control]
         socket = "{}"

@@ -13,7 +13,7 @@ use clap::{Parser, Subcommand};
 use pnat_perf::netsim::cell::{Algorithm, BULK, Cell, RATE};
 use pnat_perf::netsim::linux::{self, Plan};
 use pnat_perf::netsim::table::{Table, Whose};
-use pnat_perf::netsim::{flow, split};
+use pnat_perf::netsim::{flow, gateway, split};
 
 const SNAPSHOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/snapshots/netsim.txt");
 
@@ -37,6 +37,16 @@ enum What {
         #[arg(long)]
         quick: bool,
     },
+    /// Measure the split gain of the running program between Linux hosts, in the lab (`scripts/lab`). Needs root, two CPUs that
+    /// are not busy, and `cargo build --release`. Writes nothing.
+    Gateway {
+        /// How often each way has its turn.
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        /// How long a download lasts, in seconds.
+        #[arg(long, default_value_t = 20)]
+        seconds: u64,
+    },
 }
 
 fn main() -> Result<()> {
@@ -44,6 +54,7 @@ fn main() -> Result<()> {
     match Arguments::parse().what {
         What::Ours => {}
         What::Linux { quick } => measure_linux(&mut table, quick)?,
+        What::Gateway { rounds, seconds } => return measure_gateway(rounds, Duration::from_secs(seconds)),
     }
     // Ours are cheap, and then the goals always hold what they should.
     compute_ours(&mut table);
@@ -91,6 +102,23 @@ fn measure_linux(table: &mut Table, quick: bool) -> Result<()> {
     // A quick run leaves most rows to the run before it, and so that run's line, too.
     let all = table.measured.split(AGAIN).next().unwrap_or_default().to_owned();
     table.measured = if quick { format!("{all}{AGAIN}{run}") } else { run };
+    Ok(())
+}
+
+fn measure_gateway(rounds: usize, lasts: Duration) -> Result<()> {
+    let measured = gateway::measure(rounds, lasts)?;
+    let mut out = stdout();
+    for (algorithm, gain) in measured.gains {
+        writeln!(out, "split gain of the program, {:<5} on the lossy leg: {gain}", algorithm.name())?;
+    }
+    for (leg, relay) in ["client's", "server's"].into_iter().zip(measured.relays) {
+        let late = Duration::from_micros(relay.late.value_at_quantile(0.99));
+        writeln!(
+            out,
+            "the {leg} leg: {} packets passed, {} lost; late by {late:?} (p99)",
+            relay.passed, relay.lost
+        )?;
+    }
     Ok(())
 }
 

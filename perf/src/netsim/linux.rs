@@ -2,12 +2,9 @@
 //!
 //! Needs root. Everything runs in this process: its threads enter the namespaces, so both ends and the relay share a clock.
 
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddrV4, TcpListener, TcpStream};
-use std::os::fd::AsFd;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -17,12 +14,12 @@ use anyhow::{Context, Result, bail, ensure};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use rustix::net::sockopt::set_tcp_congestion;
 use rustix::net::{AddressFamily, SocketType};
-use rustix::thread::{
-    CpuSet, LinkNameSpaceType, gettid, move_into_link_name_space, sched_getaffinity, sched_setaffinity,
-};
-use tun_rs::{DeviceBuilder, SyncDevice};
+use tun_rs::SyncDevice;
 
 use super::cell::{Algorithm, Cell, RATE, SIZES};
+use super::kernel::{
+    END_PRIORITY, RELAY_PRIORITY, SYSCTLS, command, keep_to, now, open_device, pause, prefer, within,
+};
 use super::relay::{Relay, Report};
 use super::table::{Figures, Percentiles};
 
@@ -33,16 +30,6 @@ const RECEIVER: [u8; 4] = [10, 98, 0, 2];
 const DEVICE: &str = "wire";
 /// Cells are told apart by the port that is connected to: the first cell's.
 const FIRST_PORT: u16 = 20_000;
-/// Buffers that no path of the grid fills, and no memory of what an earlier flow has found.
-const SYSCTLS: [&str; 4] = [
-    "net.ipv4.tcp_rmem=4096 131072 67108864",
-    "net.ipv4.tcp_wmem=4096 131072 67108864",
-    "net.ipv4.tcp_no_metrics_save=1",
-    "net.ipv4.ip_local_port_range=21000 65000",
-];
-/// Scheduling priorities among real-time processes: the flows' ends, and the relay before them.
-const END_PRIORITY: &str = "10";
-const RELAY_PRIORITY: &str = "20";
 /// The CPU that the relay has to itself, as far as the flows' ends are concerned.
 const RELAY_CPU: usize = 0;
 const BACKLOG: i32 = 4096;
@@ -100,11 +87,6 @@ impl Job {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the kernel's TCP runs by the real clock")]
-fn pause(time: Duration) {
-    thread::sleep(time);
-}
-
 /// What a flow begins with: who it is, and when its end began to connect, in nanoseconds of the run.
 const PREAMBLE: usize = 16;
 
@@ -136,7 +118,8 @@ pub fn measure(plan: &Plan) -> Result<Measured> {
         );
     }
     let _namespaces = Namespaces::create()?;
-    let devices = [within(0, open_device)??, within(1, open_device)??];
+    let device = |side: usize| within(NAMESPACES[side], || open_device(DEVICE));
+    let devices = [device(0)??, device(1)??];
     Namespaces::configure()?;
     prefer(END_PRIORITY)?;
     let stop = Arc::new(AtomicBool::new(false));
@@ -146,7 +129,7 @@ pub fn measure(plan: &Plan) -> Result<Measured> {
     let (to_results, results) = unbounded();
     listen(plan.cells.len(), &jobs, start, &to_results)?;
     let (load, all) = (plan.load, Arc::clone(&jobs));
-    let seen = within(0, move || run(&all, load, start, &to_results, &results))??;
+    let seen = within(NAMESPACES[0], move || run(&all, load, start, &to_results, &results))??;
     stop.store(true, Ordering::Relaxed);
     let relay = relay.join().expect("invariant: the relay does not panic")?;
     Ok(Measured { figures: plan.figures(&jobs, &seen), relay, took: start.elapsed() })
@@ -285,7 +268,7 @@ fn send(job: Job, index: usize, start: Instant) -> io::Result<()> {
 fn listen(cells: usize, jobs: &Arc<[Job]>, start: Instant, results: &Sender<Ended>) -> Result<()> {
     for cell in 0..cells as u16 {
         let (jobs, results) = (Arc::clone(jobs), results.clone());
-        let listener = within(1, move || bind(FIRST_PORT + cell))??;
+        let listener = within(NAMESPACES[1], move || bind(FIRST_PORT + cell))??;
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (jobs, results) = (Arc::clone(&jobs), results.clone());
@@ -354,35 +337,6 @@ fn start_relay(
     }))
 }
 
-/// Makes this thread, and those that it starts, go before everything that is not real-time: a machine that does other
-/// things as well would else measure those.
-fn prefer(priority: &str) -> Result<()> {
-    let thread = gettid().as_raw_nonzero().to_string();
-    command("chrt", &["--fifo", "--pid", priority, &thread])
-}
-
-/// Keeps this thread, and those that it starts, on some CPUs.
-fn keep_to(may: impl Fn(usize) -> bool) -> io::Result<()> {
-    let there = sched_getaffinity(None)?;
-    let mut cpus = CpuSet::new();
-    (0..CpuSet::MAX_CPU).filter(|cpu| there.is_set(*cpu) && may(*cpu)).for_each(|cpu| cpus.set(cpu));
-    Ok(sched_setaffinity(None, &cpus)?)
-}
-
-fn open_device() -> io::Result<SyncDevice> {
-    DeviceBuilder::new().name(DEVICE).build_sync()
-}
-
-/// What `work` gives on a thread in one of the namespaces.
-fn within<T: Send + 'static>(side: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-    let thread = thread::spawn(move || -> Result<T> {
-        let namespace = File::open(format!("/run/netns/{}", NAMESPACES[side]))?;
-        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
-        Ok(work())
-    });
-    thread.join().unwrap_or_else(|cause| std::panic::resume_unwind(cause))
-}
-
 /// The two namespaces, which end with this.
 #[derive(Debug)]
 struct Namespaces;
@@ -420,15 +374,4 @@ impl Drop for Namespaces {
             }
         }
     }
-}
-
-fn command(program: &str, args: &[&str]) -> Result<()> {
-    let status = Command::new(program).args(args).status().with_context(|| format!("{program} is needed"))?;
-    ensure!(status.success(), "{program} {} failed", args.join(" "));
-    Ok(())
-}
-
-#[expect(clippy::disallowed_methods, reason = "the kernel's TCP runs by the real clock")]
-fn now() -> Instant {
-    Instant::now()
 }

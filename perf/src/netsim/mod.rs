@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   virtual time   our sender ---- Link ---- our receiver             end, flow, split
-//!   real time      Linux -- TUN -- Link -- TUN -- Linux               relay, linux
+//!   real time      Linux -- TUN -- Link -- TUN -- Linux               relay, linux, gateway
 //! ```
 //!
 //! Both fill the same rows of `snapshots/netsim.txt` (`table`), one for each [`cell::Cell`] and congestion control.
@@ -11,6 +11,8 @@
 pub mod cell;
 pub mod end;
 pub mod flow;
+pub mod gateway;
+mod kernel;
 pub mod linux;
 pub mod relay;
 pub mod split;

@@ -29,7 +29,8 @@ pub(super) struct Ecn {
     echo: bool,
     /// The window was reduced: the next new data says so.
     reduced: bool,
-    /// Marks on what was sent before this were answered by the last reduction.
+    /// Marks on what was sent before this were answered by the last reduction. No news once it lies before all that is in
+    /// flight: by then it may be so old that numbers cannot tell which of the two comes first.
     answered: Seq,
 }
 
@@ -46,8 +47,10 @@ pub(super) const fn request(answers: bool) -> Flags {
 }
 
 impl Ecn {
-    pub(super) const fn agree(&mut self, is_on: bool) {
+    /// Whether both SYNs have asked for it; ours has the number `iss`.
+    pub(super) const fn agree(&mut self, is_on: bool, iss: Seq) {
         self.is_on = is_on;
+        self.answered = iss;
     }
 
     /// Reads it; what, means nothing.
@@ -101,7 +104,7 @@ impl<F: Frame> Sender<F> {
         if !self.ecn.is_told(header) {
             return false;
         }
-        if self.phase == Phase::Open && self.una.after(self.ecn.answered) {
+        if self.phase == Phase::Open && !self.is_mark_answered() {
             self.congestion.on_loss(flight, now);
             self.ecn.on_reduced(self.nxt);
             if let Some(loss) = &mut self.loss {
@@ -110,6 +113,12 @@ impl<F: Frame> Sender<F> {
             }
         }
         true
+    }
+
+    /// Whether what is acknowledged by now left before the last reduction.
+    const fn is_mark_answered(&self) -> bool {
+        let (answered, una) = (self.ecn.answered.0, self.una.0);
+        answered.wrapping_sub(una) <= self.nxt.0.wrapping_sub(una)
     }
 
     /// Whether a slice may be marked: new data within the window only (sections 6.1.4 to 6.1.6).

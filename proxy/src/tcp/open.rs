@@ -111,7 +111,7 @@ impl<F: Frame> Endpoint<F> {
         self.send.shift = shifts.map_or(0, |(_, shift)| shift.min(14));
         self.send.sack = ours.sack && theirs.sack;
         self.clock.on = ours.timestamp.is_some() && theirs.timestamp.is_some();
-        self.send.ecn.agree(ours.ecn && theirs.ecn);
+        self.send.ecn.agree(ours.ecn && theirs.ecn, self.send.una);
         self.send.mss = self.most_mss();
     }
 

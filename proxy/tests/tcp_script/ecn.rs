@@ -113,6 +113,29 @@ fn rfc3168_6_1_2_an_echo_reduces_the_window_once_per_round_trip() {
     );
 }
 
+/// The numbers are those of the upper half, where half of all connections begin.
+#[test]
+fn rfc3168_6_1_2_an_echo_counts_wherever_the_numbers_began() {
+    play(
+        "
+        connect iss 3000000000 mss 1000 sackok ecn
+        << SEC 3000000000
+        @0.1
+        >> S.E 300 ack 3000000001 win 60000 mss 1000 sackok
+        << . 3000000001 ack 301
+        send 4000
+        << . 3000000001+1000 ack 301 ect
+        << . 3000001001+1000 ack 301 ect
+        << . 3000002001+1000 ack 301 ect
+        << P. 3000003001+1000 ack 301 ect
+        @0.2
+        >> .E 301 ack 3000004001
+        send 1000
+        << P.C 3000004001+1000 ack 301 ect
+        ",
+    );
+}
+
 #[test]
 fn rfc3168_6_1_2_a_loss_is_told_like_a_mark() {
     play_open(

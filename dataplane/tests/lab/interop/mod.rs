@@ -5,7 +5,9 @@
 //! the gateway plays both roles in both directions. Rows of one test share a gateway, whose counters tell by which way
 //! a row went. To add a case is to add a row.
 
+mod congestion;
 mod ending;
+mod forged;
 mod harm;
 mod jumbo;
 
@@ -16,6 +18,7 @@ mod patience;
 mod setting;
 mod size;
 mod talk;
+mod tap;
 mod urgent;
 mod volume;
 
