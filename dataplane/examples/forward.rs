@@ -134,6 +134,7 @@ fn planned(name: &str, device: &str, arguments: &Arguments) -> PlannedPort {
         queue_len: arguments.queue_len,
         promiscuous: true,
         mtu: None,
+        offloads: true,
     }
 }
 

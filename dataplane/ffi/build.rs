@@ -14,7 +14,7 @@ const PACKAGES: &str = "On Debian: apt-get install dpdk libdpdk-dev pkg-config c
 const LIBRARIES: [&str; 4] = ["rte_ethdev", "rte_mbuf", "rte_mempool", "rte_eal"];
 
 /// DPDK functions that need no help from the shim.
-const FUNCTIONS: [&str; 25] = [
+const FUNCTIONS: [&str; 26] = [
     "rte_eal_cleanup",
     "rte_eal_init",
     "rte_eth_allmulticast_disable",
@@ -22,6 +22,7 @@ const FUNCTIONS: [&str; 25] = [
     "rte_eth_dev_adjust_nb_rx_tx_desc",
     "rte_eth_dev_close",
     "rte_eth_dev_get_mtu",
+    "rte_eth_dev_get_name_by_port",
     "rte_eth_dev_get_port_by_name",
     "rte_eth_dev_info_get",
     "rte_eth_dev_socket_id",
@@ -98,7 +99,7 @@ fn bind(flags: &[String]) {
         // Without it rte_cpuset_t is not declared.
         .clang_arg("-D_GNU_SOURCE")
         .clang_args(flags)
-        .allowlist_var("ETH_RSS_(IP|TCP|UDP|SCTP)|DEV_TX_OFFLOAD_MBUF_FAST_FREE|RTE_MBUF_DEFAULT_BUF_SIZE|RTE_PKTMBUF_HEADROOM")
+        .allowlist_var("PNAT_.*|RTE_ETH_NAME_MAX_LEN|ETH_RSS_(IP|TCP|UDP|SCTP)|DEV_TX_OFFLOAD_MBUF_FAST_FREE|RTE_MBUF_DEFAULT_BUF_SIZE|RTE_PKTMBUF_HEADROOM")
         .allowlist_function("_rte_.*|pnat_.*")
         .newtype_enum("rte_eth_rx_mq_mode")
         // Declared by hand in lib.rs: their C form differs between DPDK versions, their layout does not (shim.c checks).

@@ -5,6 +5,7 @@
 use core::net::Ipv4Addr;
 
 use pnat_shared::config;
+use pnat_shared::flow::Offloads;
 use pnat_shared::verdict::DropReason;
 use pnat_shared::wire::ethernet::Mac;
 
@@ -14,6 +15,7 @@ pub struct PortInfo {
     pub mac: Mac,
     /// Largest IP packet, in bytes.
     pub mtu: u16,
+    pub offloads: Offloads,
     /// Whether it faces the servers.
     pub outside: bool,
     /// Its own addresses and their prefix lengths.
@@ -22,11 +24,12 @@ pub struct PortInfo {
 }
 
 impl PortInfo {
-    /// A configured port whose device has this link address and carries packets of `mtu` bytes.
-    pub fn new(port: &config::Port, mac: Mac, mtu: u16) -> Self {
+    /// A configured port whose device has this link address, carries packets of `mtu` bytes, and does so much for them.
+    pub fn new(port: &config::Port, mac: Mac, mtu: u16, offloads: Offloads) -> Self {
         Self {
             mac,
             mtu: port.mtu.map_or(mtu, |configured| configured.min(mtu)),
+            offloads,
             outside: port.outside,
             addresses: port.addresses.clone(),
             gateway: port.gateway,
@@ -216,6 +219,7 @@ mod tests {
         let port = |last, outside, addr, gateway| PortInfo {
             mac: Mac([2, 0, 0, 0, 0, last]),
             mtu: 1500,
+            offloads: Offloads::NONE,
             outside,
             addresses: vec![(addr, 24)],
             gateway,

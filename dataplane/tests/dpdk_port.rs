@@ -7,8 +7,9 @@ use std::sync::mpsc;
 use std::{env, fs, process};
 
 use pnat_dataplane::port::capsule::{
-    CorePorts, Idle, MbufFrame, PortCounters, Runtime, available_cpus, counters, pools,
+    CorePorts, Idle, PortCounters, Runtime, available_cpus, counters, pools,
 };
+use pnat_dataplane::port::mbuf::MbufFrame;
 use pnat_dataplane::port::plan::{Plan, PlannedPort};
 use pnat_dataplane::port::{BURST, PortQueue};
 use pnat_shared::frame::{Frame, FramePool};
@@ -152,7 +153,16 @@ fn exercise(ports: &mut CorePorts) -> Seen {
 
 fn port(name: &str, device: &str, args: Option<String>, core: usize) -> PlannedPort {
     let (name, device) = (name.to_owned(), device.to_owned());
-    PlannedPort { name, device, args, cores: vec![core], queue_len: 256, promiscuous: false, mtu: None }
+    PlannedPort {
+        name,
+        device,
+        args,
+        cores: vec![core],
+        queue_len: 256,
+        promiscuous: false,
+        mtu: None,
+        offloads: true,
+    }
 }
 
 /// A capture file with one zeroed frame of each length.

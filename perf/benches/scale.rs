@@ -14,7 +14,7 @@ use pnat_perf::measure::{Allocations, Bench, Burst, Scene, tell, time};
 use pnat_proxy::filter::{Chains, Services};
 use pnat_proxy::reactor::{Outputs, Reactor, Snapshot};
 use pnat_shared::config::{Action, Policy, Proxy};
-use pnat_shared::flow::{Handle, NewFlow, Protocol, Side, WorkerId};
+use pnat_shared::flow::{Handle, NewFlow, Offloads, Protocol, Side, WorkerId};
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::loopback::{FromProxy, ToProxy, mask, side_of, socket, unmask};
 use pnat_shared::testkit::Random;
@@ -151,6 +151,7 @@ impl Core {
             policy: 1,
             rule: None,
             mtu: [1500, 1500],
+            offloads: [Offloads::NONE; 2],
             opened: self.now,
             accepted: None,
         };

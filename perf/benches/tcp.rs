@@ -11,6 +11,7 @@ use pnat_perf::packet::SEGMENT;
 use pnat_proxy::chunk::Chunk;
 use pnat_proxy::tcp::{Endpoint, Offer, Settings, State};
 use pnat_shared::config::CongestionControl;
+use pnat_shared::flow::Offloads;
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::ip;
@@ -42,6 +43,7 @@ impl Connection {
         let settings = Settings {
             window: WINDOW,
             mtu: 1500,
+            offloads: Offloads::NONE,
             open_timeout: Duration::from_secs(60),
             user_timeout: Duration::from_secs(120),
             time_wait: Duration::from_secs(2),

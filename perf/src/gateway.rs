@@ -16,7 +16,7 @@ use pnat_proxy::filter::{Chains, Services};
 use pnat_proxy::reactor::{self, Reactor};
 use pnat_shared::capture::TapPoint;
 use pnat_shared::config::{self, Policy};
-use pnat_shared::flow::{ProxyId, WorkerId};
+use pnat_shared::flow::{Offloads, ProxyId, WorkerId};
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::time::Instant;
 use pnat_shared::wire::arp;
@@ -47,6 +47,7 @@ pub fn worker(policy: Policy, flows: u32, now: Instant) -> Worker<PoolFrame, Poo
     let port = |number: usize, addr: [u8; 4], len, gateway| PortInfo {
         mac: MACS[number],
         mtu: 1500,
+        offloads: Offloads::NONE,
         outside: number == OUTSIDE,
         addresses: vec![(Ipv4Addr::from(addr), len)],
         gateway,

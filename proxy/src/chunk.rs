@@ -41,10 +41,10 @@ impl<F: Frame> Chunk<F> {
         Self { store: Store::Frame(frame), start: place(start.min(end)), end: place(end), sum: None }
     }
 
-    /// The same, whose bytes are known to have this sum.
+    /// The same, whose bytes have this sum, where it is known.
     #[must_use]
-    pub fn with_sum(self, sum: u16) -> Self {
-        Self { sum: Some(sum), ..self }
+    pub fn with_sum(self, sum: Option<u16>) -> Self {
+        Self { sum, ..self }
     }
 
     pub fn from_vec(bytes: Vec<u8>) -> Self {
@@ -111,7 +111,13 @@ impl<F: Frame> Chunk<F> {
             return None;
         }
         let Some(last) = last else { return Some(next) };
-        if next.footprint() < 4 * next.len() { Some(next) } else { Self::gather_small(last, &next) }
+        if next.is_dense() { Some(next) } else { Self::gather_small(last, &next) }
+    }
+
+    /// Whether [`Chunk::gather`] leaves the chunk alone, whatever waits before it: it has bytes, and holds little memory beside.
+    #[inline]
+    pub fn is_dense(&self) -> bool {
+        self.footprint() < 4 * self.len()
     }
 
     fn gather_small(last: &mut Self, next: &Self) -> Option<Self> {
@@ -143,6 +149,7 @@ impl<F: Frame> Chunk<F> {
     }
 
     /// Memory that the chunk keeps from others, in bytes: a small segment still holds a whole frame.
+    #[inline]
     pub fn footprint(&self) -> usize {
         match &self.store {
             Store::Frame(frame) => frame.capacity(),
@@ -169,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_sum_is_known_as_long_as_the_chunk_is_whole() {
-        let chunk = || Chunk::from_frame(VecFrame::new(b"payload"), 0, 7).with_sum(9);
+        let chunk = || Chunk::from_frame(VecFrame::new(b"payload"), 0, 7).with_sum(Some(9));
         let mut same = chunk();
         same.advance(0);
         same.truncate(7);

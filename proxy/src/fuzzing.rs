@@ -3,12 +3,15 @@
 //! `proxy/fuzz` feeds them by libFuzzer, `tests/fuzz_corpus.rs` replays the corpus, `tests/tcp_hostile.rs` makes up runs.
 
 mod two_ends;
+mod pair_bursts;
 
+pub use pair_bursts::pair_bursts;
 pub use two_ends::two_ends;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use pnat_shared::config::CongestionControl;
+use pnat_shared::flow::Offloads;
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::testkit::{VecFrame, VecPool};
 use pnat_shared::time::{Duration, Instant};
@@ -61,6 +64,7 @@ const fn settings(window: u32) -> Settings {
     Settings {
         window,
         mtu: 1500,
+        offloads: Offloads::NONE,
         open_timeout: Duration::from_secs(20),
         user_timeout: Duration::from_secs(60),
         time_wait: Duration::from_secs(10),

@@ -30,3 +30,8 @@ fn the_corpus_of_two_ends_holds() {
 fn the_corpus_of_packets_holds() {
     replay("packet", fuzzing::packet);
 }
+
+#[test]
+fn the_corpus_of_bursts_holds() {
+    replay("pair_bursts", fuzzing::pair_bursts);
+}

@@ -33,6 +33,7 @@ gateway_stop() {
     end_process "$(<"$state/pid/gateway")" 30 || ended=no
     wait_until 2 test -s "$state/gateway.status" || true
     rm -f "$state/pid/gateway"
+    unbridge_taps
     cat "$state/log/gateway.out"
     [[ $ended == yes ]] || die "the gateway did not end within 30 s and was killed; see its log"
     [[ $(<"$state/gateway.status") == 0 ]] || die "the gateway ended with status $(<"$state/gateway.status")"
@@ -86,11 +87,36 @@ start_pnat() {
     [[ -x $pnat ]] || die "$pnat is missing: cargo build --release --locked"
     launch "$pnat" run --config "$1"
     answered 30 "$pnat" stats --config "$1"
+    if grep -q '^ *device *= *"net_tap' "$1"; then
+        bridge_tap in
+        bridge_tap out
+    fi
+}
+
+# bridge_tap in|out: joins the TAP device that came with the gateway (args = "iface=tap-in", "iface=tap-out") to the wire.
+bridge_tap() {
+    kernel_let_in "$1"
+    # The gateway's port keeps the link address that the device was born with.
+    ip -n "$lab-gateway" link set "tap-$1" address "02:00:00:00:$([[ $1 == in ]] && echo 01 || echo 02):fe"
+    ip -n "$lab-gateway" link add "bridge-$1" mtu "$mtu" type bridge forward_delay 0 mcast_snooping 0
+    ip -n "$lab-gateway" link set "tap-$1" master "bridge-$1" up
+    ip -n "$lab-gateway" link set "veth-$1" master "bridge-$1"
+    ip -n "$lab-gateway" link set "bridge-$1" up
+}
+
+unbridge_taps() {
+    local side
+    for side in in out; do
+        [[ -e /run/netns/$lab-gateway ]] && ip -n "$lab-gateway" link show "bridge-$side" >/dev/null 2>&1 || continue
+        ip -n "$lab-gateway" link del "bridge-$side"
+        kernel_keeps_out "$side"
+    done
 }
 
 # Plain kernel forwarding with nftables masquerade: the same addresses, the same view from both hosts.
 start_kernel() {
-    kernel_let_in
+    kernel_let_in in
+    kernel_let_in out
     echo kernel >"$state/peer"
     ip -n "$lab-gateway" addr add "$inside_gateway/24" dev veth-in
     ip -n "$lab-gateway" addr add "$public_gateway/24" dev veth-out
@@ -109,7 +135,8 @@ stop_kernel() {
     ip netns exec "$lab-gateway" sysctl -qw net.ipv4.ip_forward=0
     ip -n "$lab-gateway" addr flush dev veth-in
     ip -n "$lab-gateway" addr flush dev veth-out
-    kernel_keeps_out
+    kernel_keeps_out in
+    kernel_keeps_out out
 }
 
 # testpmd's io mode copies frames from one port to the other, so the server must be the client's neighbour.

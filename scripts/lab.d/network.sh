@@ -18,7 +18,8 @@ network_up() {
         ip -n "$lab-server" addr add "$address/32" dev lo
     done
     client_resolver
-    kernel_keeps_out
+    kernel_keeps_out in
+    kernel_keeps_out out
     if ((loss > 0)); then
         lose_packets client
         lose_packets server
@@ -67,18 +68,18 @@ client_resolver() {
     echo "nameserver $public_server" >"/etc/netns/$lab-client/resolv.conf"
 }
 
-# With packet sockets the kernel gets a copy of each frame and would answer too: it is dropped behind the socket.
+# kernel_keeps_out in|out: with packet sockets the kernel gets a copy of each frame and would answer too: it is dropped
+# behind the socket.
 kernel_keeps_out() {
-    ip netns exec "$lab-gateway" nft -f - <<'NFT'
-table netdev lab {
-    chain in { type filter hook ingress device "veth-in" priority 0; policy drop; }
-    chain out { type filter hook ingress device "veth-out" priority 0; policy drop; }
+    ip netns exec "$lab-gateway" nft -f - <<NFT
+table netdev lab-$1 {
+    chain everything { type filter hook ingress device "veth-$1" priority 0; policy drop; }
 }
 NFT
 }
 
 kernel_let_in() {
-    ip netns exec "$lab-gateway" nft delete table netdev lab
+    ip netns exec "$lab-gateway" nft delete table netdev "lab-$1"
 }
 
 # A dropped packet on the way out would be told to the sender's TCP, which no wire does: it is sent to `lo` instead,

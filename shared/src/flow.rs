@@ -130,6 +130,17 @@ impl Handle {
     pub const SLOTS: usize = 1 << 22;
 }
 
+/// What a port does for the TCP and UDP packets that it sends.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Offloads {
+    /// It completes checksums ([`crate::frame::Checksum::Partial`]).
+    pub checksum: bool,
+}
+
+impl Offloads {
+    pub const NONE: Self = Self { checksum: false };
+}
+
 /// What the proxy core is told about a flow when its first packet arrives; it outlives the binding.
 #[derive(Clone, Debug)]
 pub struct NewFlow {
@@ -147,6 +158,8 @@ pub struct NewFlow {
     pub rule: Option<u16>,
     /// Largest IP packet that the client's and the server's port carry, in bytes.
     pub mtu: [u16; 2],
+    /// What those ports do for the packets that they send.
+    pub offloads: [Offloads; 2],
     pub opened: Instant,
     /// `None` where the flow's first packet is for the pair to answer.
     pub accepted: Option<Accepted>,

@@ -8,6 +8,20 @@
 /// Bytes of an Ethernet II header: where every frame's IP header begins.
 pub const L2_LEN: usize = 14;
 
+/// What is known of a frame's TCP or UDP checksum. (An IP header's is looked at sooner than asked about.)
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum Checksum {
+    /// Nobody has looked at it.
+    #[default]
+    Unchecked,
+    /// The device that received the frame has found it right.
+    Good,
+    /// The device that received the frame has found it wrong.
+    Bad,
+    /// The field holds the pseudo-header's sum, and the device that sends the frame makes the checksum of it.
+    Partial,
+}
+
 /// One packet in memory. Dropping a frame gives its memory back to where it came from.
 ///
 /// Implemented by DPDK's mbuf in the gateway and by [`crate::testkit::VecFrame`] in tests and benches.
@@ -24,6 +38,18 @@ pub trait Frame: Sized + Send + 'static {
     /// Grows or shrinks the frame at its end. Bytes gained hold anything. Answers false, and changes nothing, where `len`
     /// exceeds the capacity.
     fn resize(&mut self, len: usize) -> bool;
+
+    /// What is known of the packet's checksum. A frame that no device receives or sends has nothing to tell.
+    #[inline]
+    fn checksum(&self) -> Checksum {
+        Checksum::Unchecked
+    }
+
+    /// Says that the checksum is as it should be, or, with [`Checksum::Partial`], leaves it to the device: the packet, an
+    /// IPv4 header without options and TCP or UDP, is complete but for it. Only for ports that offer it
+    /// ([`crate::flow::Offloads`]).
+    #[inline]
+    fn set_checksum(&mut self, _checksum: Checksum) {}
 }
 
 /// Where a core gets empty frames from.

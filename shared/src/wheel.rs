@@ -6,6 +6,9 @@
 //! it. Timers fire late by less than one tick, never early. Lists are linked by slot number inside one table, so a timer
 //! costs 16 bytes and no pointer. (Varghese and Lauck, "Hashed and Hierarchical Timing Wheels", 1987, scheme 7.)
 //!
+//! A timer that is put off stays in its bucket, and moves only when time reaches that: most timers are put off with every
+//! packet and never fire.
+//!
 //! A bit per bucket says whether it holds timers, so time jumps from one occupied bucket to the next, and the next stop is
 //! found in a few instructions. What stands in a bucket that time has reached is moved or fired within the caller's
 //! budget, time stands still meanwhile, and the next call goes on: a million timers of one bucket stall nobody.
@@ -28,6 +31,7 @@ struct Node {
     /// Level and bucket, as one number, while armed; else [`NONE`].
     bucket: u32,
     /// Lower half of the tick at which the timer fires, which within the span is all of it; meaningless while not armed.
+    /// Its bucket is not reached later than that.
     tick: u32,
 }
 
@@ -63,7 +67,8 @@ impl Level {
 /// Timers numbered by the caller: at most one per slot.
 #[derive(Debug)]
 pub struct Wheel {
-    tick: Duration,
+    /// In nanoseconds.
+    tick: u64,
     /// The tick that time has reached. Buckets that it lies in are empty, unless the last call's budget was used up.
     current: u64,
     nodes: Paged<Node>,
@@ -76,19 +81,29 @@ impl Wheel {
     /// fires after so long.
     pub fn new(tick: Duration, now: Instant) -> Self {
         let level = Level { heads: [NONE; BUCKETS], occupied: [0; BUCKETS / 64] };
-        let mut wheel =
-            Self { tick, current: 0, nodes: Paged::default(), levels: Box::new([level; LEVELS]), armed: 0 };
+        let mut wheel = Self {
+            tick: tick.as_nanos() as u64,
+            current: 0,
+            nodes: Paged::default(),
+            levels: Box::new([level; LEVELS]),
+            armed: 0,
+        };
         wheel.current = wheel.tick_of(now);
         wheel
     }
 
-    /// Sets the timer of `slot`, which replaces the one it had. A deadline that has passed fires at the next tick.
+    /// Sets the timer of `slot`, which replaces the one it had. A deadline that has passed fires at the next tick. To put a
+    /// timer off, or back again, costs next to nothing.
     pub fn arm(&mut self, slot: u32, deadline: Instant) {
-        self.nodes.reach(slot as usize, || IDLE);
-        self.unlink(slot);
-        let due = deadline.as_nanos().div_ceil(self.tick.as_nanos() as u64);
-        self.nodes[slot as usize].tick = due.clamp(self.current + 1, self.current + SPAN) as u32;
-        self.link(slot);
+        let due = deadline.as_nanos().div_ceil(self.tick);
+        let due = due.clamp(self.current + 1, self.current + SPAN);
+        let node = self.nodes.reach(slot as usize, || IDLE);
+        node.tick = due as u32;
+        let bucket = node.bucket;
+        if bucket == NONE || self.reaches(bucket) > due {
+            self.unlink(slot);
+            self.link(slot);
+        }
     }
 
     /// Clears the timer of `slot`, if it has one.
@@ -115,7 +130,7 @@ impl Wheel {
             if let Some(level) = self.reached() {
                 let slot = self.levels[level].heads[self.digit(level)];
                 self.unlink(slot);
-                if level == 0 {
+                if level == 0 && self.nodes[slot as usize].tick == self.current as u32 {
                     fired.push(slot);
                 } else {
                     self.link(slot);
@@ -134,14 +149,15 @@ impl Wheel {
     }
 
     /// A time before which nothing fires, or `None` where nothing is armed: how long a core may sleep. Exact when the
-    /// next timer lies within 256 ticks; else as a rule earlier than the timer, but not before there is something to move.
+    /// next timer lies within 256 ticks and was not put off; else as a rule earlier than the timer, but not before there is
+    /// something to move.
     pub fn next_fire(&self) -> Option<Instant> {
         let stop = if self.reached().is_some() { self.current } else { self.next_stop()? };
-        Some(Instant::from_nanos(stop.saturating_mul(self.tick.as_nanos() as u64)))
+        Some(Instant::from_nanos(stop.saturating_mul(self.tick)))
     }
 
     fn tick_of(&self, at: Instant) -> u64 {
-        at.as_nanos() / self.tick.as_nanos() as u64
+        at.as_nanos() / self.tick
     }
 
     /// The bucket of a level that time is in.
@@ -162,6 +178,14 @@ impl Wheel {
             let distance = self.levels[level].distance(self.digit(level))?;
             Some(((self.current >> shift) + u64::from(distance)) << shift)
         })
+    }
+
+    /// The tick at which time enters a bucket, or has entered the one that it is in.
+    const fn reaches(&self, bucket: u32) -> u64 {
+        let shift = BITS * (bucket / BUCKETS as u32);
+        let here = self.current >> shift;
+        let ahead = (bucket as u64).wrapping_sub(here) % BUCKETS as u64;
+        (here + ahead) << shift
     }
 
     /// Puts `slot` into the bucket that its tick asks for.
@@ -279,8 +303,8 @@ mod tests {
                         let due: Vec<u32> = oracle.iter().filter(|(_, at)| **at <= now).map(|(s, _)| *s).collect();
                         oracle.retain(|_, at| *at > now);
                         prop_assert_eq!(fired, due);
-                        // Each timer moves at most once per level.
-                        prop_assert!(calls <= 1 + 64 * LEVELS / budget.min(64));
+                        // Each timer moves at most once per level, and once more where it was put off.
+                        prop_assert!(calls <= 1 + 64 * (LEVELS + 1) / budget.min(64));
                     }
                 }
                 prop_assert_eq!(wheel.armed(), oracle.len());
@@ -313,6 +337,23 @@ mod tests {
             fired.sort_unstable();
             prop_assert_eq!(fired, oracle.into_keys().collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn a_timer_that_is_put_off_stays_where_it_is_until_time_gets_there() {
+        let mut wheel = Wheel::new(MS, Instant::ZERO);
+        let mut fired = Vec::new();
+        wheel.arm(7, Instant::from_millis(30));
+        for far in [31, 500, 80_000, 40, 90_000] {
+            wheel.arm(7, Instant::from_millis(far));
+            assert_eq!(wheel.next_fire(), Some(Instant::from_millis(30)), "it has not moved");
+        }
+        wheel.expire(Instant::from_millis(30), 9, &mut fired);
+        assert!(fired.is_empty() && wheel.next_fire() > Some(Instant::from_millis(30)));
+        wheel.arm(7, Instant::from_millis(35));
+        assert_eq!(wheel.next_fire(), Some(Instant::from_millis(35)), "what comes earlier moves it");
+        assert_eq!(expire(&mut wheel, Instant::from_millis(34), 9).0, []);
+        assert_eq!(expire(&mut wheel, Instant::from_millis(35), 9).0, [7]);
     }
 
     #[test]

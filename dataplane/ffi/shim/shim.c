@@ -8,10 +8,12 @@
 _Static_assert(sizeof(struct rte_mbuf) == 128, "rte_mbuf");
 _Static_assert(offsetof(struct rte_mbuf, buf_addr) == 0, "rte_mbuf.buf_addr");
 _Static_assert(offsetof(struct rte_mbuf, data_off) == 16, "rte_mbuf.data_off");
+_Static_assert(offsetof(struct rte_mbuf, ol_flags) == 24, "rte_mbuf.ol_flags");
 _Static_assert(offsetof(struct rte_mbuf, pkt_len) == 36, "rte_mbuf.pkt_len");
 _Static_assert(offsetof(struct rte_mbuf, data_len) == 40, "rte_mbuf.data_len");
 _Static_assert(offsetof(struct rte_mbuf, buf_len) == 54, "rte_mbuf.buf_len");
 _Static_assert(offsetof(struct rte_mbuf, pool) == 56, "rte_mbuf.pool");
+_Static_assert(offsetof(struct rte_mbuf, tx_offload) == 72, "rte_mbuf.tx_offload");
 _Static_assert(offsetof(struct rte_mempool, name) == 0, "rte_mempool.name");
 _Static_assert(offsetof(struct rte_mempool, flags) == 56, "rte_mempool.flags");
 _Static_assert(offsetof(struct rte_mempool, socket_id) == 60, "rte_mempool.socket_id");
@@ -41,6 +43,12 @@ static struct queue_counters counters[RTE_MAX_ETHPORTS][MAX_QUEUES];
 
 static unsigned int pools;
 
+/* Written when a port is configured, before any core uses it. */
+static struct {
+	struct pnat_port_offloads asked;
+	bool is_refused; /* what the device says all the same is not believed */
+} offloads[RTE_MAX_ETHPORTS];
+
 static inline void add(uint64_t *counter, uint64_t n)
 {
 	__atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
@@ -68,13 +76,35 @@ uint16_t _rte_eth_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **fram
 	add(&counter->rx_pkts, kept);
 	if (unlikely(kept < received))
 		add(&counter->rx_multi_segment, received - kept);
+	if (unlikely(offloads[port].is_refused))
+		for (uint16_t i = 0; i < kept; i++)
+			frames[i]->ol_flags &= ~RTE_MBUF_F_RX_L4_CKSUM_MASK;
 	return kept;
 }
 
-/* Always takes the whole burst: what the device refuses is freed and counted here, since capsule would free it unseen. */
-uint16_t _rte_eth_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **frames, uint16_t count)
+/* Lets the driver prepare what is left to its device, which drivers want in different ways. What it refuses is freed and
+ * counted; answers how many frames are left. */
+static uint16_t prepare(uint16_t port, uint16_t queue, struct rte_mbuf **frames, uint16_t count)
+{
+	uint16_t ready = 0;
+
+	while (ready < count) {
+		ready += rte_eth_tx_prepare(port, queue, frames + ready, count - ready);
+		if (likely(ready == count))
+			break;
+		rte_pktmbuf_free(frames[ready]);
+		add(&counters[port][queue].tx_dropped, 1);
+		count--;
+		memmove(frames + ready, frames + ready + 1, (count - ready) * sizeof(*frames));
+	}
+	return count;
+}
+
+/* Always takes the whole burst: what the device refuses is freed and counted here. */
+uint16_t _rte_eth_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **frames, uint16_t given)
 {
 	struct queue_counters *counter = &counters[port][queue];
+	uint16_t count = offloads[port].asked.tx_checksum ? prepare(port, queue, frames, given) : given;
 	uint16_t sent = rte_eth_tx_burst(port, queue, frames, count);
 	unsigned int attempts = 1;
 
@@ -91,7 +121,7 @@ uint16_t _rte_eth_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **fram
 		rte_pktmbuf_free_bulk(frames + sent, count - sent);
 		add(&counter->tx_dropped, count - sent);
 	}
-	return count;
+	return given;
 }
 
 struct rte_mbuf *_rte_pktmbuf_alloc(struct rte_mempool *pool)
@@ -161,16 +191,51 @@ unsigned int pnat_mempool_chunks(const struct rte_mempool *pool)
 	return pool->nb_mem_chunks;
 }
 
-int pnat_eth_dev_configure(uint16_t port, uint16_t rx_queues, uint16_t tx_queues, const struct rte_eth_conf *conf)
+/* Whether a device may hand over packets of its own host whose checksums were never made (RTE_MBUF_F_RX_L4_CKSUM_NONE), once
+ * it is asked about checksums. Translated, such a packet would leave with a wrong one. */
+static bool leaves_checksums_out(const struct rte_eth_dev_info *info)
+{
+	return strstr(info->driver_name, "virtio") != NULL || strstr(info->driver_name, "vhost") != NULL;
+}
+
+/* What a device can do of what we have a use for. */
+static struct pnat_port_offloads choose(const struct rte_eth_dev_info *info)
+{
+	const uint64_t tx = RTE_ETH_TX_OFFLOAD_TCP_CKSUM | RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
+	const uint64_t rx = RTE_ETH_RX_OFFLOAD_CHECKSUM;
+
+	return (struct pnat_port_offloads){
+		.rx_checksum = (info->rx_offload_capa & rx) == rx && !leaves_checksums_out(info),
+		.tx_checksum = (info->tx_offload_capa & tx) == tx,
+	};
+}
+
+/* What capsule asks for, and what the device can do about checksums. */
+int pnat_eth_dev_configure(uint16_t port, uint16_t rx_queues, uint16_t tx_queues, const struct rte_eth_conf *conf,
+	bool refuse_offloads)
 {
 	struct rte_eth_conf ours = *conf;
+	struct rte_eth_dev_info info;
 
-	if (rx_queues > MAX_QUEUES || tx_queues > MAX_QUEUES)
+	if (port >= RTE_MAX_ETHPORTS || rx_queues > MAX_QUEUES || tx_queues > MAX_QUEUES)
 		return -EINVAL;
+	offloads[port].is_refused = refuse_offloads;
+	offloads[port].asked = (struct pnat_port_offloads){};
+	if (!refuse_offloads && rte_eth_dev_info_get(port, &info) == 0)
+		offloads[port].asked = choose(&info);
+	if (offloads[port].asked.rx_checksum)
+		ours.rxmode.offloads |= RTE_ETH_RX_OFFLOAD_CHECKSUM;
+	if (offloads[port].asked.tx_checksum)
+		ours.txmode.offloads |= RTE_ETH_TX_OFFLOAD_TCP_CKSUM | RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
 	/* Fast free returns all frames of a queue to one pool, and with several NUMA nodes there are several pools. */
 	if (pools > 1)
 		ours.txmode.offloads &= ~RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE;
 	return rte_eth_dev_configure(port, rx_queues, tx_queues, &ours);
+}
+
+void pnat_port_offloads(uint16_t port, struct pnat_port_offloads *found)
+{
+	*found = port < RTE_MAX_ETHPORTS ? offloads[port].asked : (struct pnat_port_offloads){};
 }
 
 /* capsule calls this first on each of its core threads, which EAL does not know; a thread that EAL does not know has no

@@ -4,6 +4,7 @@
 #ifndef PNAT_SHIM_H
 #define PNAT_SHIM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,6 +23,23 @@ static const uint64_t ETH_RSS_TCP = RTE_ETH_RSS_TCP;
 static const uint64_t ETH_RSS_UDP = RTE_ETH_RSS_UDP;
 static const uint64_t ETH_RSS_SCTP = RTE_ETH_RSS_SCTP;
 static const uint64_t DEV_TX_OFFLOAD_MBUF_FAST_FREE = RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE;
+
+/* Bits of rte_mbuf.ol_flags: what a device has found out about TCP's or UDP's checksum, and is asked to do about it. */
+static const uint64_t PNAT_RX_L4_MASK = RTE_MBUF_F_RX_L4_CKSUM_MASK;
+static const uint64_t PNAT_RX_L4_GOOD = RTE_MBUF_F_RX_L4_CKSUM_GOOD;
+static const uint64_t PNAT_RX_L4_BAD = RTE_MBUF_F_RX_L4_CKSUM_BAD;
+static const uint64_t PNAT_TX_L4_MASK = RTE_MBUF_F_TX_L4_MASK;
+static const uint64_t PNAT_TX_TCP = RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_TCP_CKSUM;
+static const uint64_t PNAT_TX_UDP = RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_UDP_CKSUM;
+
+/* Where the lengths of the headers stand in rte_mbuf.tx_offload; the link header's stands at bit 0. */
+static const unsigned int PNAT_TX_L3_SHIFT = RTE_MBUF_L2_LEN_BITS;
+
+/* What a port was asked to do, and can. */
+struct pnat_port_offloads {
+	bool rx_checksum; /* to verify checksums of IPv4, TCP and UDP */
+	bool tx_checksum; /* to complete those of TCP and UDP */
+};
 
 /* What has passed through a port, all its queues together. */
 struct pnat_port_counters {
@@ -44,7 +62,9 @@ void _rte_mempool_put_bulk(struct rte_mempool *pool, void *const *frames, unsign
 struct rte_mempool *pnat_pktmbuf_pool_create(const char *name, unsigned int capacity, unsigned int cache_size,
 	uint16_t priv_size, uint16_t data_room, int socket);
 unsigned int pnat_mempool_chunks(const struct rte_mempool *pool);
-int pnat_eth_dev_configure(uint16_t port, uint16_t rx_queues, uint16_t tx_queues, const struct rte_eth_conf *conf);
+int pnat_eth_dev_configure(uint16_t port, uint16_t rx_queues, uint16_t tx_queues, const struct rte_eth_conf *conf,
+	bool refuse_offloads);
+void pnat_port_offloads(uint16_t port, struct pnat_port_offloads *found);
 int pnat_thread_set_affinity(rte_cpuset_t *cpus);
 void pnat_port_counters(uint16_t port, struct pnat_port_counters *sum);
 

@@ -1,10 +1,12 @@
 //! Safe questions about ports and pools, for operators and start-up; never on a packet's way.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, c_char};
+use std::ptr::NonNull;
 
 use crate::bindings;
 use crate::eal::while_running;
-use crate::{rte_eth_dev_info, rte_ether_addr};
+use crate::offload::Offloads;
+use crate::{rte_eth_dev_info, rte_ether_addr, rte_mempool};
 
 /// A port as DPDK numbers it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -57,6 +59,34 @@ pub fn is_dpdk_up() -> bool {
 }
 
 impl PortId {
+    pub(crate) const fn new(number: u16) -> Self {
+        Self(number)
+    }
+
+    /// DPDK's number for the port, which its burst functions take.
+    pub const fn number(self) -> u16 {
+        self.0
+    }
+
+    /// The device's name: a PCI address, or a virtual device's.
+    pub(crate) fn name(self) -> Option<String> {
+        let mut name = [0 as c_char; bindings::RTE_ETH_NAME_MAX_LEN as usize];
+        // SAFETY: DPDK writes a zero-terminated name of at most this length, and is up.
+        let ask = || unsafe { bindings::rte_eth_dev_get_name_by_port(self.0, name.as_mut_ptr()) };
+        (while_running(ask)? == 0).then(|| {
+            // SAFETY: as just said.
+            unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned()
+        })
+    }
+
+    /// What was asked of the device when the port was configured.
+    pub fn offloads(self) -> Offloads {
+        let mut found = bindings::pnat_port_offloads::default();
+        // SAFETY: `found` is valid for the call, which only reads the shim's own memory.
+        unsafe { bindings::pnat_port_offloads(self.0, &raw mut found) };
+        Offloads { rx_checksum: found.rx_checksum, tx_checksum: found.tx_checksum }
+    }
+
     /// The name of the driver, such as `net_af_xdp`.
     pub fn driver(self) -> Option<String> {
         let mut info = rte_eth_dev_info::default();
@@ -111,16 +141,33 @@ impl PortId {
 /// The pools that capsule has made, one per NUMA node in use. None while DPDK is not up.
 pub fn pools() -> Vec<PoolLevel> {
     let level = |index: u32| {
-        let name = format!("mempool{index}");
-        let c_name = CString::new(name.as_str()).ok()?;
-        // SAFETY: the name is zero-terminated, and pools live until just before DPDK ends.
-        let pool = unsafe { bindings::rte_mempool_lookup(c_name.as_ptr()).as_ref() }?;
+        // SAFETY: pools live until just before DPDK ends.
+        let pool = unsafe { pool(index)?.as_ref() };
         // SAFETY: the pool was just found.
         let (available, pieces) =
             unsafe { (bindings::rte_mempool_avail_count(pool), bindings::pnat_mempool_chunks(pool)) };
-        Some(PoolLevel { name, capacity: pool.size, available, contiguous: pieces == 1 })
+        Some(PoolLevel { name: pool_name(index), capacity: pool.size, available, contiguous: pieces == 1 })
     };
     while_running(|| (0..).map_while(level).collect()).unwrap_or_default()
+}
+
+/// The pool on a NUMA node; `None` also while DPDK is not up. Valid for as long as DPDK is.
+pub fn pool_on_node(node: i32) -> Option<NonNull<rte_mempool>> {
+    // SAFETY: pools live until just before DPDK ends.
+    let is_there = |found: &NonNull<rte_mempool>| unsafe { found.as_ref() }.socket_id == node;
+    while_running(|| (0..).map_while(pool).find(is_there))?
+}
+
+/// One of the pools that capsule makes.
+fn pool(index: u32) -> Option<NonNull<rte_mempool>> {
+    let name = CString::new(pool_name(index)).ok()?;
+    // SAFETY: the name is zero-terminated.
+    NonNull::new(unsafe { bindings::rte_mempool_lookup(name.as_ptr()) })
+}
+
+/// As capsule names them.
+fn pool_name(index: u32) -> String {
+    format!("mempool{index}")
 }
 
 #[cfg(test)]

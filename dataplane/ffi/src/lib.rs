@@ -2,7 +2,8 @@
 //!
 //! Runs on: every core. Allocates: only in [`rte_eal_init`] and for names. Blocks: never in the burst functions.
 //!
-//! The items at the root are what capsule calls, unmodified; [`device`] is what PNAT asks about ports and pools besides.
+//! The items at the root are what capsule calls, unmodified; [`device`] is what PNAT asks about ports and pools besides, and
+//! [`offload`] what devices do about checksums.
 //! `shim/shim.c` holds what DPDK offers only as static inline functions, and sees every frame that a port receives or
 //! transmits.
 
@@ -14,14 +15,14 @@ use std::ffi::{c_char, c_int, c_void};
 pub mod device;
 mod eal;
 mod kni;
+pub mod offload;
 mod pool;
 
 pub use bindings::{
     _rte_errno, _rte_eth_rx_burst, _rte_eth_tx_burst, _rte_mempool_put_bulk, _rte_pktmbuf_alloc,
     _rte_pktmbuf_alloc_bulk, _rte_pktmbuf_free, DEV_TX_OFFLOAD_MBUF_FAST_FREE, ETH_RSS_IP, ETH_RSS_SCTP,
-    ETH_RSS_TCP, ETH_RSS_UDP, RTE_MBUF_DEFAULT_BUF_SIZE, pnat_eth_dev_configure as rte_eth_dev_configure,
-    pnat_thread_set_affinity as rte_thread_set_affinity, rte_cpuset_t, rte_eal_cleanup,
-    rte_eth_allmulticast_disable, rte_eth_allmulticast_enable, rte_eth_conf,
+    ETH_RSS_TCP, ETH_RSS_UDP, RTE_MBUF_DEFAULT_BUF_SIZE, pnat_thread_set_affinity as rte_thread_set_affinity,
+    rte_cpuset_t, rte_eal_cleanup, rte_eth_allmulticast_disable, rte_eth_allmulticast_enable, rte_eth_conf,
     rte_eth_dev_adjust_nb_rx_tx_desc, rte_eth_dev_get_port_by_name, rte_eth_dev_info, rte_eth_dev_info_get,
     rte_eth_dev_socket_id, rte_eth_dev_start, rte_eth_dev_stop, rte_eth_macaddr_get,
     rte_eth_promiscuous_disable, rte_eth_promiscuous_enable, rte_eth_rx_mq_mode, rte_eth_rx_queue_setup,
@@ -33,6 +34,7 @@ pub use kni::{
     rte_kni, rte_kni_alloc, rte_kni_close, rte_kni_conf, rte_kni_handle_request, rte_kni_init, rte_kni_ops,
     rte_kni_release, rte_kni_rx_burst, rte_kni_tx_burst,
 };
+pub use offload::rte_eth_dev_configure;
 pub use pool::{rte_pktmbuf_pool_create, set_frame_room};
 
 /// DPDK's frame. Fields whose names begin with an underscore are only there for the layout, which `shim.c` checks.
@@ -47,7 +49,8 @@ pub struct rte_mbuf {
     _refcnt: u16,
     _nb_segs: u16,
     _port: u16,
-    _ol_flags: u64,
+    /// What a device has found out about the frame, and is asked to do with it ([`offload`]).
+    pub ol_flags: u64,
     _packet_type: u32,
     /// Bytes of data in all segments.
     pub pkt_len: u32,
@@ -60,7 +63,10 @@ pub struct rte_mbuf {
     pub buf_len: u16,
     /// Where the buffer goes when freed.
     pub pool: *mut rte_mempool,
-    _second_line: [u64; 8],
+    _next: *mut Self,
+    /// Lengths of the headers, for a device that works on them ([`offload`]).
+    pub tx_offload: u64,
+    _second_line: [u64; 6],
 }
 
 /// The beginning of DPDK's pool. Only ever seen behind a pointer; the layout is checked by `shim.c`.

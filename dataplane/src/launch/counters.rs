@@ -65,6 +65,8 @@ impl Counters for PortGauge {
         each("rx_errors", counted.rx_errors);
         each("rx_no_frame", counted.rx_no_buffer);
         each("tx_errors", counted.tx_errors);
+        each("rx_checksum_offload", u64::from(self.port.verifies));
+        each("tx_checksum_offload", u64::from(self.port.offloads.checksum));
     }
 
     fn drops(&self) -> Option<&Drops> {

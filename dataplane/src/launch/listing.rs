@@ -60,9 +60,9 @@ pub(super) fn pairs<F: Frame>(
         Some(FlowRow {
             handle: view.handle,
             protocol: view.flow.protocol,
-            client: view.flow.client,
-            server: view.flow.server,
-            public: view.flow.public,
+            client: view.flow.client.into(),
+            server: view.flow.server.into(),
+            public: view.flow.public.into(),
             policy: view.policy,
             // Its worker tells the rule.
             rule: None,

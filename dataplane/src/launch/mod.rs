@@ -31,7 +31,7 @@ use std::thread;
 use crossbeam_channel::{Receiver, bounded};
 use pnat_proxy::reactor::{Reactor, ReactorStats};
 use pnat_shared::capture::TapPoint;
-use pnat_shared::config::{Config, Ecn, Hugepages, Idle};
+use pnat_shared::config::{Config, Ecn, Hugepages, Idle, Offloads};
 use pnat_shared::flow::{ProxyId, WorkerId};
 use pnat_shared::stats::Counter;
 use pnat_shared::time::Duration;
@@ -43,7 +43,8 @@ use crate::control::{self, CORE_QUEUE, Control, Core, CoreMessage, FIRST_GENERAT
 use crate::filters::Filters;
 use crate::handoff::Shards;
 use crate::nat::policy;
-use crate::port::capsule::{self, CorePorts, MbufFrame, MbufPool, Queue, Runtime, RuntimeError, Signal};
+use crate::port::capsule::{self, CorePorts, Runtime, RuntimeError, Signal};
+use crate::port::mbuf::{MbufFrame, MbufPool, Queue};
 use crate::port::plan::{Plan, PlannedPort};
 use crate::route::PortInfo;
 use crate::worker::{Setup, SynCookies, Worker, WorkerStats};
@@ -78,6 +79,9 @@ pub fn run(config: Config, path: &Path, cpus: usize) -> Result<(), LaunchError> 
     let chains = filters.compile(&config.policy).map_err(LaunchError::Filter)?;
     let mut runtime = Runtime::start(&plan(&config))?;
     info!("{}", runtime.memory());
+    for port in runtime.ports() {
+        info!("{port}");
+    }
 
     let ready = Arc::new(AtomicBool::new(false));
     let mut cores = Vec::new();
@@ -189,6 +193,7 @@ fn plan(config: &Config) -> Plan {
         queue_len: QUEUE_LEN,
         promiscuous: false,
         mtu: port.mtu,
+        offloads: port.offloads == Offloads::Auto,
     };
     Plan {
         app_name: "pnat".to_owned(),
@@ -225,7 +230,9 @@ impl WorkerSetup {
             setup: Setup {
                 me: WorkerId(0),
                 shards: Shards::new(workers, proxies, getrandom::u64()?),
-                ports: ports.map(|(port, device)| PortInfo::new(port, Mac(device.mac), device.mtu)).collect(),
+                ports: ports
+                    .map(|(port, device)| PortInfo::new(port, Mac(device.mac), device.mtu, device.offloads))
+                    .collect(),
                 nat: config.nat.clone(),
                 policy: policy::Snapshot { generation: FIRST_GENERATION, policy: config.policy.clone() },
                 proxied_idle: idle + SAFETY_NET,

@@ -51,7 +51,7 @@ pub fn push_handoff<F>(ring: &mut Producer<Handoff<F>>, burst: &mut Vec<Handoff<
 mod tests {
     use super::*;
     use core::net::SocketAddr;
-    use pnat_shared::flow::{NewFlow, Protocol, WorkerId};
+    use pnat_shared::flow::{NewFlow, Offloads, Protocol, WorkerId};
     use pnat_shared::ring::ring;
     use pnat_shared::time::Instant;
     use pnat_shared::verdict::CloseReason;
@@ -74,6 +74,7 @@ mod tests {
             policy: 0,
             rule: None,
             mtu: [1500; 2],
+            offloads: [Offloads::NONE; 2],
             opened: AT,
             accepted: None,
         };

@@ -42,6 +42,21 @@ pub fn translate(packet: &mut [u8], to: &Tuple, change: Change) {
     translate_quoted(packet, ip::MIN_LEN, to, change);
 }
 
+/// As [`translate`], for a TCP or UDP packet whose checksum a device completes: the sum that stands in its place is of the
+/// addresses alone.
+pub fn translate_partial(packet: &mut [u8], to: &Tuple, change: Change) {
+    let at = ip::MIN_LEN
+        + match to.protocol() {
+            Protocol::Tcp => tcp::CHECKSUM_AT,
+            Protocol::Udp => udp::CHECKSUM_AT,
+            Protocol::Icmp => return translate(packet, to, change),
+        };
+    apply(packet, 10, change.ip);
+    write(packet, ip::MIN_LEN, to);
+    let sum = change.ip.apply_to_sum(u16::from_be_bytes([packet[at], packet[at + 1]]));
+    packet[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+}
+
 /// As [`translate`], for a packet that may be cut behind the first eight bytes of its transport header, as ICMP errors
 /// quote them; leaves the IP header's checksum alone.
 pub(super) fn translate_quoted(packet: &mut [u8], transport: usize, to: &Tuple, change: Change) {
@@ -97,6 +112,7 @@ pub(super) fn apply_ip(packet: &mut [u8], change: Change) {
 mod tests {
     use super::*;
     use core::net::{Ipv4Addr, SocketAddrV4};
+    use pnat_shared::wire::checksum::Sum;
     use pnat_shared::wire::icmp;
     use proptest::prelude::*;
 
@@ -143,6 +159,25 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_translated_packet_that_a_device_completes_holds_the_sum_of_its_new_addresses(
+            a in end(), b in end(), c in end(), d in end(), is_tcp: bool,
+            payload in prop::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let (protocol, at) = if is_tcp { (Protocol::Tcp, 36) } else { (Protocol::Udp, 26) };
+            let (old, new) = (Tuple::new(protocol, a, b), Tuple::new(protocol, c, d));
+            let partial = |tuple: &Tuple| {
+                let mut packet = packet(tuple, &payload);
+                let len = packet.len() - ip::MIN_LEN;
+                let sum = Sum::pseudo(*tuple.src().ip(), *tuple.dst().ip(), protocol as u8, len).folded();
+                packet[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+                packet
+            };
+            let mut translated = partial(&old);
+            translate_partial(&mut translated, &new, Change::between(&old, &new));
+            prop_assert_eq!(&translated, &partial(&new));
+        }
+
         #[test]
         fn a_translated_packet_is_the_packet_written_anew(
             a in end(), b in end(), c in end(), d in end(), kind in 0usize..3,

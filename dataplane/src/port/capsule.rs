@@ -1,7 +1,7 @@
-//! DPDK's ports, pools and cores by way of capsule; the one module of this crate with unsafe code.
+//! DPDK's ports, pools and cores by way of capsule.
 //!
-//! Runs on: worker and proxy cores (frames, queues, pool, loop), launch (the rest). Allocates: capsule allocates two
-//! vectors per burst received and one per burst sent. Blocks: never on a core, unless it idles and may sleep.
+//! Runs on: worker and proxy cores (the loop), launch (the rest). Allocates: never on a core. Blocks: never on a core,
+//! unless it idles and may sleep.
 //!
 //! ```text
 //!  launch:  Runtime::start(plan) -> run_on_core(core, install)... -> execute() ................. -> drop
@@ -20,115 +20,30 @@ use std::collections::HashMap;
 use std::fmt;
 use std::fs;
 use std::future::Future;
-use std::marker::PhantomData;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
 
-use ::capsule::batch::{PacketRx, PacketTx, Pipeline};
+use ::capsule::batch::Pipeline;
 use ::capsule::config::RuntimeConfig;
-use capsule_ffi::device;
-use pnat_shared::frame::{Frame, FramePool, L2_LEN};
+use capsule_ffi::{device, offload};
+use pnat_shared::flow::Offloads;
+use pnat_shared::frame::L2_LEN;
 use serde::Deserialize as _;
 use thiserror::Error;
 
+use super::PortInfo;
+use super::mbuf::{self, MbufPool, Queue};
 use super::plan::{Memory, Plan, PlanError, PlannedPort};
-use super::{PortInfo, PortQueue};
 
 pub use ::capsule::UnixSignal as Signal;
 pub use capsule_ffi::device::{PoolLevel, PortCounters, pools};
-
-/// A frame in an mbuf. Must be dropped before the [`Runtime`] is, because its memory goes with it.
-#[derive(Debug)]
-#[repr(transparent)]
-pub struct MbufFrame(::capsule::Mbuf);
-
-/// Bytes that every frame can hold, whichever driver received it (`ffi/shim/shim.c` makes the room). Set once, at start.
-static FRAME_ROOM: AtomicUsize = AtomicUsize::new(0);
-
-impl Frame for MbufFrame {
-    fn data(&self) -> &[u8] {
-        match self.0.data_len() {
-            // An empty frame has no byte to point at.
-            0 => &[],
-            len => match self.0.read_data_slice(0, len) {
-                // SAFETY: the bytes belong to this mbuf, which is borrowed as long as the slice lives, and capsule has
-                // checked the bounds.
-                Ok(bytes) => unsafe { bytes.as_ref() },
-                Err(_) => &[],
-            },
-        }
-    }
-
-    fn data_mut(&mut self) -> &mut [u8] {
-        match self.0.data_len() {
-            0 => &mut [],
-            len => match self.0.read_data_slice(0, len) {
-                // SAFETY: as in `data`; the mbuf is borrowed mutably, and nobody else has this one.
-                Ok(mut bytes) => unsafe { bytes.as_mut() },
-                Err(_) => &mut [],
-            },
-        }
-    }
-
-    fn capacity(&self) -> usize {
-        FRAME_ROOM.load(Ordering::Relaxed)
-    }
-
-    fn resize(&mut self, len: usize) -> bool {
-        let present = self.0.data_len();
-        if len < present {
-            self.0.truncate(len).is_ok()
-        } else if len > present {
-            len <= self.capacity() && self.0.extend(present, len - present).is_ok()
-        } else {
-            true
-        }
-    }
-}
-
-/// The frame pool of the core that it is used on. Cannot leave that core.
-#[derive(Copy, Clone, Debug)]
-pub struct MbufPool {
-    core_bound: PhantomData<*const ()>,
-}
-
-impl FramePool<MbufFrame> for MbufPool {
-    fn alloc(&mut self) -> Option<MbufFrame> {
-        ::capsule::Mbuf::new().ok().map(MbufFrame)
-    }
-}
-
-/// One core's queue pair of one DPDK port.
-pub struct Queue(::capsule::PortQueue);
-
-impl fmt::Debug for Queue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Queue").finish_non_exhaustive()
-    }
-}
-
-impl PortQueue<MbufFrame> for Queue {
-    fn receive(&mut self, burst: &mut Vec<MbufFrame>) -> usize {
-        let received = PacketRx::receive(&mut self.0);
-        let count = received.len();
-        burst.extend(received.into_iter().map(MbufFrame));
-        count
-    }
-
-    fn transmit(&mut self, burst: &mut Vec<MbufFrame>) {
-        // capsule panics on an empty burst.
-        if !burst.is_empty() {
-            PacketTx::transmit(&mut self.0, burst.drain(..).map(|frame| frame.0).collect());
-        }
-    }
-}
 
 /// What a core's loop is built from, on that core.
 #[derive(Debug)]
@@ -188,9 +103,20 @@ impl RuntimeError {
 pub struct Runtime {
     capsule: ::capsule::Runtime,
     ports: Vec<PortInfo>,
+    /// Those whose cores have no loop yet.
+    queues: Vec<QueuePair>,
     memory: Memory,
     main_core: usize,
     stopper: Stopper,
+}
+
+/// A core's queue pair of a port, as DPDK numbers both.
+#[derive(Debug)]
+struct QueuePair {
+    core: usize,
+    name: String,
+    port: u16,
+    queue: u16,
 }
 
 impl fmt::Debug for Runtime {
@@ -216,19 +142,21 @@ impl Runtime {
         let memory = Memory::choose(plan.memory_needed(nodes.len()), free);
 
         let room = plan.frame_room();
-        FRAME_ROOM.store(room.into(), Ordering::Relaxed);
+        mbuf::set_frame_room(room);
         capsule_ffi::set_frame_room(room);
+        offload::refuse(plan.refused_devices());
         let config = configuration(plan, main_core, &memory)?;
         let capsule = ::capsule::Runtime::build(config).map_err(|error| {
             unopened(plan).unwrap_or_else(|| RuntimeError::when("cannot start DPDK")(error))
         })?;
         let ports = plan.ports.iter().map(|port| port_info(port, room)).collect::<Result<_, _>>()?;
+        let queues = plan.ports.iter().flat_map(queue_pairs).collect();
 
         let floating: Vec<usize> = available.into_iter().filter(|cpu| !plan.cores.contains(cpu)).collect();
         if !floating.is_empty() {
             allow_cpus(&floating);
         }
-        Ok(Self { capsule, ports, memory, main_core, stopper: Stopper::default() })
+        Ok(Self { capsule, ports, queues, memory, main_core, stopper: Stopper::default() })
     }
 
     /// The ports of the plan, in its order.
@@ -258,17 +186,20 @@ impl Runtime {
         I: FnOnce(CorePorts) -> L + Send + 'static,
         L: FnMut() -> bool + 'static,
     {
-        let names: Vec<String> = self.ports.iter().map(|port| port.name.clone()).collect();
+        let mine: Vec<QueuePair> = self.queues.extract_if(.., |pair| pair.core == core).collect();
         let stopper = self.stopper.clone();
         let install = OneCall(install);
-        let installer = move |queues: HashMap<String, ::capsule::PortQueue>| {
-            let queues = queues
-                .into_iter()
-                .filter(|(name, _)| names.contains(name))
-                .map(|(name, queue)| (name, Queue(queue)))
-                .collect();
-            let ports = CorePorts { queues, pool: MbufPool { core_bound: PhantomData } };
-            CoreLoop::new(core, idle, stopper, || Box::new(install.call(ports)))
+        let installer = move |_: HashMap<String, ::capsule::PortQueue>| {
+            CoreLoop::new(core, idle, stopper, || {
+                let queues = mine.into_iter().map(|pair| {
+                    // SAFETY: capsule has set it up for this core, and it has been taken out of the list of all.
+                    let queue = unsafe { Queue::new(pair.port, pair.queue) };
+                    (pair.name, queue)
+                });
+                let pool = device::pool_on_node(numa_node(core)).map(MbufPool::new);
+                let pool = pool.expect("invariant: capsule makes a pool on the node of each core");
+                Box::new(install.call(CorePorts { queues: queues.collect(), pool }))
+            })
         };
         self.capsule
             .add_pipeline_to_core(core, installer)
@@ -466,6 +397,16 @@ fn configuration(plan: &Plan, main_core: usize, memory: &Memory) -> Result<Runti
     RuntimeConfig::deserialize(config).map_err(RuntimeError::when("cannot configure capsule"))
 }
 
+/// A port's queues, which capsule numbers in the order of their cores.
+fn queue_pairs(planned: &PlannedPort) -> Vec<QueuePair> {
+    let Some(port) = device::port_by_device(&planned.device) else { return Vec::new() };
+    let mut cores = planned.cores.clone();
+    cores.sort_unstable();
+    cores.dedup();
+    let pair = |(core, queue)| QueuePair { core, name: planned.name.clone(), port: port.number(), queue };
+    cores.into_iter().zip(0..).map(pair).collect()
+}
+
 fn port_info(planned: &PlannedPort, frame_room: u16) -> Result<PortInfo, RuntimeError> {
     let unknown =
         || RuntimeError::NoSuchDevice { port: planned.name.clone(), device: planned.device.clone() };
@@ -478,6 +419,7 @@ fn port_info(planned: &PlannedPort, frame_room: u16) -> Result<PortInfo, Runtime
     let frame_mtu = frame_room - L2_LEN as u16;
     // Nor do they know what their frames hold: where the operator asks for more than the usual, ours and the kernel's
     // limits are the ones that count.
+    let found = port.offloads();
     let driver_mtu = if planned.mtu.is_some() && kernel_mtu.is_some() { planned.mtu } else { port.mtu() };
     Ok(PortInfo {
         name: planned.name.clone(),
@@ -485,6 +427,8 @@ fn port_info(planned: &PlannedPort, frame_room: u16) -> Result<PortInfo, Runtime
         driver: port.driver().ok_or_else(unknown)?,
         mac: port.mac().ok_or_else(unknown)?,
         mtu: [driver_mtu, kernel_mtu].into_iter().flatten().fold(frame_mtu, u16::min),
+        verifies: found.rx_checksum,
+        offloads: Offloads { checksum: found.tx_checksum },
     })
 }
 

@@ -2,10 +2,15 @@
 //!
 //! Runs on: worker cores (queues), launch (everything else). Allocates: see each queue. Blocks: never.
 //!
-//! A worker sees nothing of a device but its [`PortQueue`]s. [`capsule`] gives it queues of DPDK devices, and is the only
-//! module of this crate with unsafe code; [`memory`] gives tests and benches queues that are plain vectors.
+//! A worker sees nothing of a device but its [`PortQueue`]s. [`capsule`] gives it queues of DPDK devices ([`mbuf`]), and these
+//! two are the only modules of this crate with unsafe code; [`memory`] gives tests and benches queues that are plain vectors.
+
+use std::fmt;
+
+use pnat_shared::flow::Offloads;
 
 pub mod capsule;
+pub mod mbuf;
 pub mod memory;
 pub mod plan;
 
@@ -34,4 +39,21 @@ pub struct PortInfo {
     pub mac: [u8; 6],
     /// The largest IP packet that it carries, in bytes.
     pub mtu: u16,
+    /// Whether it verifies the checksums of the packets that it receives.
+    pub verifies: bool,
+    /// What it does for the packets that it sends.
+    pub offloads: Offloads,
+}
+
+/// One line about the port, for people.
+impl fmt::Display for PortInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, device, driver, mtu, .. } = self;
+        write!(f, "port \"{name}\" is {device} ({driver}), for packets of {mtu} bytes; the device ")?;
+        let done = [(self.verifies, "verifies checksums"), (self.offloads.checksum, "completes checksums")];
+        let mut done = done.iter().filter_map(|(does, what)| does.then_some(*what));
+        let Some(first) = done.next() else { return f.write_str("does nothing about checksums") };
+        f.write_str(first)?;
+        done.try_for_each(|what| write!(f, ", {what}"))
+    }
 }

@@ -48,6 +48,8 @@ pub struct PlannedPort {
     pub promiscuous: bool,
     /// The longest IP packet that it is to carry, in bytes, where the operator says so: buffers are made for it.
     pub mtu: Option<u16>,
+    /// Whether its device is to do what it can about checksums.
+    pub offloads: bool,
 }
 
 /// Memory that one frame buffer of the usual room costs, in bytes, its part of the pool's bookkeeping included.
@@ -166,6 +168,11 @@ impl Plan {
         longest.saturating_add(PACKET_EXTRA).div_ceil(1024).saturating_mul(1024).max(FRAME_ROOM)
     }
 
+    /// The devices that are to leave checksums alone.
+    pub(super) fn refused_devices(&self) -> Vec<String> {
+        self.ports.iter().filter(|port| !port.offloads).map(|port| port.device.clone()).collect()
+    }
+
     /// Buffers that may be out of reach while nothing moves: in queues, in core caches (which fill to one and a half of
     /// their size), in one burst per core.
     fn frames_held(&self) -> u64 {
@@ -253,8 +260,11 @@ impl PlannedPort {
         (!arguments.is_empty()).then(|| arguments.join(","))
     }
 
-    /// The kernel interface behind the device, if its arguments name one.
+    /// The kernel interface behind the device, if its arguments name one. (A TAP device's interface comes with the device.)
     pub(super) fn kernel_interface(&self) -> Option<&str> {
+        if self.device.starts_with("net_tap") {
+            return None;
+        }
         self.args.as_deref()?.split(',').find_map(|argument| argument.strip_prefix("iface="))
     }
 }
@@ -324,6 +334,7 @@ mod tests {
             queue_len: 1024,
             promiscuous: false,
             mtu: None,
+            offloads: true,
         }
     }
 
@@ -387,6 +398,7 @@ mod tests {
             check("net_af_xdp0", Some("iface=no-such,queue_count=1")).unwrap_err().to_string(),
             "port.args: port \"inside\": there is no network interface no-such"
         );
+        assert_eq!(check("net_tap0", Some("iface=comes-with-the-device")), Ok(()));
         assert_eq!(
             check("ffff:ff:1f.7", None).unwrap_err().to_string(),
             "port.device: port \"inside\": there is no PCI device ffff:ff:1f.7"

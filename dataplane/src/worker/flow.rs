@@ -3,7 +3,7 @@
 use core::net::{Ipv4Addr, SocketAddr};
 
 use pnat_shared::config::{Action, Denial};
-use pnat_shared::flow::{Accepted, NewFlow, Protocol, Stream};
+use pnat_shared::flow::{Accepted, NewFlow, Offloads, Protocol, Stream};
 use pnat_shared::frame::{Frame, FramePool, L2_LEN};
 use pnat_shared::loopback::{self, ToProxy};
 use pnat_shared::time::Instant;
@@ -99,7 +99,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
     }
 
     fn on_miss(&mut self, frame: F, port: u8, packet: &Packet, now: Instant, out: &mut Outputs<F>) {
-        if !parse::is_intact(&frame.data()[L2_LEN..]) {
+        if !parse::is_intact(&frame) {
             return self.stats.drops.add(DropReason::L4Checksum, 1);
         }
         match packet.stream {
@@ -244,10 +244,9 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
     ) {
         let Some((keys, binding)) = self.nat.flows().entry(slot) else { return };
         let Path::Proxy(core) = binding.path else { return };
-        let mtu = |stream: Stream| {
-            let port = binding.egress[stream as usize];
-            self.routes.port(port).map_or(ip::MIN_LEN as u16, |info| info.mtu)
-        };
+        let port = |stream: Stream| self.routes.port(binding.egress[stream as usize]);
+        let mtu = |stream| port(stream).map_or(ip::MIN_LEN as u16, |info| info.mtu);
+        let offloads = |stream| port(stream).map_or_else(Offloads::default, |info| info.offloads);
         let flow = Box::new(NewFlow {
             handle: self.nat.handle(slot),
             protocol: keys[0].protocol(),
@@ -257,6 +256,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
             policy: binding.policy,
             rule: binding.rule,
             mtu: [mtu(Stream::Second), mtu(Stream::First)],
+            offloads: [offloads(Stream::Second), offloads(Stream::First)],
             opened: now,
             accepted,
         });

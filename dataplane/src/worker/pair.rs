@@ -1,7 +1,7 @@
 //! What is done with the packets of pairs: unmasked, and sent to the host that a socket stands for.
 
 use pnat_shared::flow::{Handle, Protocol, Side, Stream};
-use pnat_shared::frame::{Frame, FramePool, L2_LEN};
+use pnat_shared::frame::{Checksum, Frame, FramePool, L2_LEN};
 use pnat_shared::loopback;
 use pnat_shared::time::Instant;
 use pnat_shared::verdict::DropReason;
@@ -47,7 +47,11 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         frame.resize(L2_LEN + header.total_len);
         let to = keys[side as usize].reversed();
         let change = binding.changes[side as usize].reversed();
-        rewrite::translate(&mut frame.data_mut()[L2_LEN..], &to, change);
+        if frame.checksum() == Checksum::Partial {
+            rewrite::translate_partial(&mut frame.data_mut()[L2_LEN..], &to, change);
+        } else {
+            rewrite::translate(&mut frame.data_mut()[L2_LEN..], &to, change);
+        }
         // What leaves by the first socket is the second stream, and the other way round.
         let stream = !Stream::entering(side);
         let egress = binding.egress[stream as usize];

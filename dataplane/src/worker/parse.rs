@@ -5,7 +5,7 @@
 use core::net::SocketAddrV4;
 
 use pnat_shared::flow::{Protocol, Stream, WorkerId};
-use pnat_shared::frame::{Frame, L2_LEN};
+use pnat_shared::frame::{Checksum, Frame, L2_LEN};
 use pnat_shared::verdict::DropReason;
 use pnat_shared::wire::ethernet::{self, Mac};
 use pnat_shared::wire::tcp::{self, Flags, Seq};
@@ -108,6 +108,9 @@ fn read<F: Frame>(
     if header.is_fragment() {
         return Err(DropReason::Fragment);
     }
+    if frame.checksum() == Checksum::Bad {
+        return Err(DropReason::L4Checksum);
+    }
     let protocol = Protocol::from_number(header.protocol).ok_or(DropReason::Protocol)?;
     let packet = &frame.data()[L2_LEN..];
     let stream = if info.outside { Stream::Second } else { Stream::First };
@@ -168,8 +171,8 @@ enum Transport {
     Error(Quote),
 }
 
-/// Checks a transport header as far as translation relies on it. Checksums of TCP, UDP and echo are left alone: a wrong
-/// one stays wrong, and only a flow's first packet is looked at ([`is_intact`]).
+/// Checks a transport header as far as translation relies on it. Checksums of TCP, UDP and echo that no device has looked at
+/// are left alone: a wrong one stays wrong, and only a flow's first packet is looked at ([`is_intact`]).
 #[inline]
 fn read_transport(packet: &[u8], protocol: Protocol) -> Result<Transport, DropReason> {
     let body = &packet[ip::MIN_LEN..];
@@ -210,7 +213,11 @@ pub(super) fn seq_at(bytes: &[u8], at: usize) -> Option<Seq> {
 }
 
 /// Whether the checksum of a packet's transport is right, where there is one.
-pub(super) fn is_intact(packet: &[u8]) -> bool {
+pub(super) fn is_intact<F: Frame>(frame: &F) -> bool {
+    if frame.checksum() == Checksum::Good {
+        return true;
+    }
+    let packet = &frame.data()[L2_LEN..];
     let Ok(header) = ip::Header::read_quoted(packet) else { return false };
     let Some(body) = packet.get(header.header_len..header.total_len) else { return false };
     match Protocol::from_number(header.protocol) {

@@ -6,7 +6,7 @@
 
 use core::net::Ipv4Addr;
 
-use pnat_shared::frame::{Frame, L2_LEN};
+use pnat_shared::frame::{Checksum, Frame, L2_LEN};
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::ethernet::{self, Mac};
 use pnat_shared::wire::tcp::{self, Flags, Seq};
@@ -107,6 +107,7 @@ pub(super) fn error<F: Frame>(frame: &mut F, from: Ipv4Addr, answer: Answer) -> 
     }
     frame.data_mut().copy_within(L2_LEN..L2_LEN + quoted, quote);
     frame.resize(len);
+    frame.set_checksum(Checksum::Unchecked);
     let data = frame.data_mut();
     let [a, b] = mtu.to_be_bytes();
     icmp::Header { kind, code, rest: [0, 0, a, b] }.write(&mut data[L2_LEN + ip::MIN_LEN..]);
@@ -159,6 +160,7 @@ pub(super) fn segment<F: Frame>(frame: &mut F, header: &tcp::Header) -> bool {
     if !frame.resize(L2_LEN + total_len) {
         return false;
     }
+    frame.set_checksum(Checksum::Unchecked);
     let data = frame.data_mut();
     let (src, dst) = (about.dst, about.src);
     header.write(&mut data[L2_LEN + ip::MIN_LEN..], src, dst);

@@ -5,6 +5,7 @@ use std::net::SocketAddrV4;
 use pnat_proxy::chunk::Chunk;
 use pnat_proxy::tcp::{Endpoint, Offer, Settings, State};
 use pnat_shared::config::CongestionControl;
+use pnat_shared::flow::Offloads;
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::testkit::{Random, VecFrame, VecPool};
 use pnat_shared::time::{Duration, Instant};
@@ -15,6 +16,7 @@ const OFFER: Offer = Offer { mss: 1460, window_scale: Some(7), sack: true, times
 const SETTINGS: Settings = Settings {
     window: 256 * 1024,
     mtu: 1500,
+    offloads: Offloads::NONE,
     open_timeout: Duration::from_secs(120),
     user_timeout: Duration::from_secs(300),
     time_wait: Duration::from_secs(3),

@@ -6,6 +6,7 @@ mod host;
 mod world;
 
 use pnat_shared::config::{Accept, Action};
+use pnat_shared::flow::Offloads;
 use pnat_shared::testkit::LinkSpec;
 use pnat_shared::time::Duration;
 
@@ -54,6 +55,18 @@ fn bad_links_slow_proxied_flows_down_and_do_no_harm() {
 fn bad_links_slow_translated_flows_down_and_do_no_harm() {
     let link = LinkSpec { corruption: 0.0, ..bad_link() };
     with_seeds(10, &Run { flows: 10, action: Action::Nat, link, ..Run::default() });
+}
+
+/// On links that damage packets, so that what the ports find wrong is to be told from what they find right.
+#[test]
+fn flows_are_byte_exact_whichever_port_sees_to_checksums() {
+    let works = Offloads { checksum: true };
+    for offloads in [[works; 2], [works, Offloads::NONE], [Offloads::NONE, works]] {
+        for accept in [Accept::Late, Accept::Early] {
+            with_seeds(3, &Run { flows: 10, accept, offloads, link: bad_link(), ..Run::default() });
+        }
+        with_seeds(3, &Run { action: Action::Nat, offloads, ..Run::default() });
+    }
 }
 
 #[test]

@@ -11,11 +11,11 @@ use pnat_dataplane::worker::{Outputs, Setup, SynCookies, Worker, WorkerStats};
 use pnat_proxy::filter::{Chains, Services};
 use pnat_proxy::reactor::{self, Reactor};
 use pnat_shared::config::{self, Accept, Action, Match, Policy, Rule};
-use pnat_shared::flow::WorkerId;
-use pnat_shared::frame::{Frame, L2_LEN};
+use pnat_shared::flow::{Offloads, WorkerId};
+use pnat_shared::frame::{Checksum, Frame, L2_LEN};
 use pnat_shared::loopback::{FromProxy, ToProxy};
 use pnat_shared::stats::Counter;
-use pnat_shared::testkit::{Link, LinkSpec, Random, VecFrame, VecPool};
+use pnat_shared::testkit::{Link, LinkSpec, Random, VecFrame, VecPool, nic};
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::ethernet::{self, Mac};
 use pnat_shared::wire::tcp::{Flags, Header, Options, Seq};
@@ -44,6 +44,8 @@ pub(crate) struct Run {
     pub(crate) syn_cookies_above: u32,
     /// SYNs from addresses that are nobody's: a quarter before the first client's, the others within a quarter of a second.
     pub(crate) spoofed: u32,
+    /// What the inside and the outside port do; a port that completes checksums verifies them, too.
+    pub(crate) offloads: [Offloads; 2],
     /// Each of the four directions between gateway and hosts.
     pub(crate) link: LinkSpec,
 }
@@ -56,6 +58,7 @@ impl Default for Run {
             accept: Accept::Late,
             syn_cookies_above: u32::MAX,
             spoofed: 0,
+            offloads: [Offloads::NONE; 2],
             link: LinkSpec::default(),
         }
     }
@@ -92,7 +95,7 @@ impl World {
         let shards = Shards::new(CORES as u8, CORES as u8, seed);
         let worker = |me: usize| {
             let snapshot = Snapshot { generation: 1, policy: policy.clone() };
-            let setup = setup(me as u8, &shards, snapshot, run.syn_cookies_above);
+            let setup = setup(me as u8, &shards, snapshot, run);
             let stats = Arc::new(WorkerStats::new(2));
             Worker::new(setup, VecPool::endless(), stats, now)
         };
@@ -240,7 +243,10 @@ impl World {
     fn run_gateway(&mut self) {
         let mut out = Outputs::new(2, CORES, CORES);
         for port in [INSIDE, OUTSIDE] {
-            while let Some(frame) = self.inward[port].receive(self.now) {
+            while let Some(mut frame) = self.inward[port].receive(self.now) {
+                if self.run.offloads[port].checksum {
+                    nic::verify(&mut frame);
+                }
                 // A NIC's hash knows nothing of who owns what.
                 let worker = self.random.below(CORES as u64) as usize;
                 self.workers[worker].on_port_burst(port as u8, &mut vec![frame], self.now, &mut out);
@@ -280,7 +286,11 @@ impl World {
     /// Frames leave by the ports. Whoever is asked for by ARP answers at once: every address is one station's.
     fn transmit(&mut self, out: &mut Outputs<VecFrame>) {
         for port in [INSIDE, OUTSIDE] {
-            for frame in std::mem::take(&mut out.transmit[port]) {
+            for mut frame in std::mem::take(&mut out.transmit[port]) {
+                if self.run.offloads[port].checksum {
+                    nic::complete(&mut frame);
+                }
+                assert_ne!(frame.checksum(), Checksum::Partial, "left to a port that does not complete it");
                 let header = ethernet::Header::read(frame.data()).expect("an Ethernet header");
                 if header.ether_type != ethernet::TYPE_ARP {
                     self.outward[port].send(frame, self.now);
@@ -360,10 +370,11 @@ const fn station(port: usize) -> Mac {
     Mac([2, 0, 0, 0, 1, port as u8])
 }
 
-fn setup(me: u8, shards: &Shards, policy: Snapshot, syn_cookies_above: u32) -> Setup {
+fn setup(me: u8, shards: &Shards, policy: Snapshot, run: &Run) -> Setup {
     let port = |port: usize, addr: Ipv4Addr, gateway| PortInfo {
         mac: mac(port),
         mtu: 1500,
+        offloads: run.offloads[port],
         outside: port == OUTSIDE,
         addresses: vec![(addr, 24)],
         gateway,
@@ -387,7 +398,7 @@ fn setup(me: u8, shards: &Shards, policy: Snapshot, syn_cookies_above: u32) -> S
         },
         policy,
         proxied_idle: Duration::from_secs(7440),
-        cookies: SynCookies { above: syn_cookies_above, window: WINDOW, ecn: true, secret: 7 },
+        cookies: SynCookies { above: run.syn_cookies_above, window: WINDOW, ecn: true, secret: 7 },
         secret: u64::from(me),
     }
 }

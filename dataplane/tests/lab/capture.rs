@@ -38,7 +38,16 @@ impl Packet {
 impl Capture {
     /// Captures from when this returns.
     pub(crate) fn start(lab: &Lab, host: Host) -> Self {
-        let file = lab.file("capture.pcap");
+        Self::of(lab, host, "256")
+    }
+
+    /// The same, with all bytes of each packet.
+    pub(crate) fn start_whole(lab: &Lab, host: Host) -> Self {
+        Self::of(lab, host, "0")
+    }
+
+    fn of(lab: &Lab, host: Host, most_bytes: &str) -> Self {
+        let file = lab.file(&format!("{}.pcap", host.namespace()));
         let mut tcpdump = host
             .command(&[
                 "tcpdump",
@@ -47,7 +56,7 @@ impl Capture {
                 "-n",
                 "-U",
                 "-s",
-                "256",
+                most_bytes,
                 "--immediate-mode",
                 "-w",
                 text(&file),
@@ -62,12 +71,24 @@ impl Capture {
     }
 
     /// Ends the capture; every IPv4 packet of it in order.
-    pub(crate) fn stop(mut self) -> Vec<Packet> {
+    pub(crate) fn stop(self) -> Vec<Packet> {
+        packets(&self.end())
+    }
+
+    /// Ends the capture; all that tcpdump has to say about it, wrong checksums among it.
+    pub(crate) fn stop_in_detail(self) -> String {
+        succeed(
+            Command::new("tcpdump").args(["-nn", "-t", "-vv", "-r"]).arg(self.end()).stderr(Stdio::null()),
+        )
+    }
+
+    /// Ends the capture; its file.
+    fn end(mut self) -> PathBuf {
         // What was last on the wire is still on its way to tcpdump.
         thread::sleep(Duration::from_millis(200));
         kill_process(Pid::from_child(&self.tcpdump), Signal::TERM).unwrap();
         self.tcpdump.wait().unwrap();
-        packets(&self.file)
+        self.file
     }
 }
 

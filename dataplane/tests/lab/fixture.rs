@@ -112,6 +112,13 @@ impl Lab {
         number(&self.stats()["totals"][role][counter])
     }
 
+    /// Packets dropped for a reason, everywhere.
+    pub(crate) fn drops(&self, reason: &str) -> u64 {
+        let stats = self.stats();
+        let drops = stats["drops"].as_array().expect("drops");
+        number(&drops.iter().find(|total| total["reason"] == reason).expect("a reason of that name")["count"])
+    }
+
     /// A counter of a port, pool or ring out of `pnat stats`.
     pub(crate) fn gauge(&self, kind: &str, name: &str, counter: &str) -> u64 {
         let stats = self.stats();

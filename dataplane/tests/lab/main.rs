@@ -19,6 +19,7 @@ mod filters;
 mod flood;
 mod flow_log;
 mod interop;
+mod offloads;
 mod operation;
 mod ports;
 mod ways;

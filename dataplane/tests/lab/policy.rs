@@ -79,6 +79,8 @@ pub(crate) struct Arrangement {
     /// The longest packet that the wires carry, and the longest that the gateway is told to, in bytes.
     pub(crate) wire_mtu: u16,
     pub(crate) mtu: u16,
+    /// Whether the inside and the outside port work on checksums.
+    pub(crate) offloads: [&'static str; 2],
 }
 
 impl Default for Arrangement {
@@ -91,28 +93,33 @@ impl Default for Arrangement {
             frames: 65_535,
             wire_mtu: 1500,
             mtu: 1500,
+            offloads: ["auto"; 2],
         }
     }
 }
 
-/// A whole configuration: the gateway between the lab's two veth, with this policy. Idle UDP flows end soon, so that
+/// A whole configuration: the gateway between the lab's two wires, with this policy. Idle UDP flows end soon, so that
 /// the flow log shows them.
 pub(crate) fn gateway(state: &Path, arrangement: Arrangement, policy: &str) -> String {
     let Arrangement { driver, workers, proxies, hugepages, frames, mtu, .. } = arrangement;
+    let interface = if driver == "net_tap" { "tap" } else { "veth" };
+    let [offloads_inside, offloads_outside] = arrangement.offloads;
     let socket = state.join("control.sock");
     format!(
         r#"
         [[port]]
         name = "inside"
         device = "{driver}0"
-        args = "iface=veth-in"
+        args = "iface={interface}-in"
+        offloads = "{offloads_inside}"
         addresses = ["10.77.1.1/24"]
         mtu = {mtu}
 
         [[port]]
         name = "outside"
         device = "{driver}1"
-        args = "iface=veth-out"
+        args = "iface={interface}-out"
+        offloads = "{offloads_outside}"
         addresses = ["198.18.0.1/24"]
         mtu = {mtu}
         gateway = "198.18.0.2"

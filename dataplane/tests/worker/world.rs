@@ -9,7 +9,7 @@ use pnat_dataplane::nat::policy::Snapshot;
 use pnat_dataplane::route::PortInfo;
 use pnat_dataplane::worker::{Outputs, Setup, SynCookies, Worker, WorkerStats};
 use pnat_shared::config::{self, Action, Policy};
-use pnat_shared::flow::{Accepted, Handle, NewFlow, WorkerId};
+use pnat_shared::flow::{Accepted, Handle, NewFlow, Offloads, WorkerId};
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::loopback::{FromProxy, ToProxy};
 use pnat_shared::testkit::{VecFrame, VecPool};
@@ -33,6 +33,7 @@ pub(crate) struct World {
     pub(crate) flows: u32,
     pub(crate) flows_per_client: u32,
     pub(crate) mtus: [u16; 2],
+    pub(crate) offloads: Offloads,
     pub(crate) gateway: bool,
     pub(crate) workers: u8,
     pub(crate) pool: usize,
@@ -47,6 +48,7 @@ impl Default for World {
             flows: 1024,
             flows_per_client: 512,
             mtus: [1500; 2],
+            offloads: Offloads::NONE,
             gateway: true,
             workers: 1,
             pool: usize::MAX,
@@ -62,6 +64,7 @@ impl World {
         let port = |number: usize, addr: [u8; 4], gateway| PortInfo {
             mac: MACS[number],
             mtu: self.mtus[number],
+            offloads: self.offloads,
             outside: number == 1,
             addresses: vec![(Ipv4Addr::from(addr), 24)],
             gateway,

@@ -8,7 +8,7 @@ use pnat_perf::host::{self, Host};
 use pnat_perf::measure::{Burst, Scene, time};
 use pnat_proxy::filter::{Chains, Services};
 use pnat_proxy::reactor::{Outputs, Reactor, Snapshot};
-use pnat_shared::flow::{Handle, NewFlow, Protocol, WorkerId};
+use pnat_shared::flow::{Handle, NewFlow, Offloads, Protocol, WorkerId};
 use pnat_shared::loopback::{FIRST, FromProxy, ToProxy, mask, unmask};
 use pnat_shared::time::{Duration, Instant};
 
@@ -48,6 +48,7 @@ impl Core {
             policy: 1,
             rule: Some(0),
             mtu: [1500, 1500],
+            offloads: [Offloads::NONE; 2],
             opened: self.now,
         };
         self.input.push(ToProxy::Open { frame, at: self.now, flow: Box::new(flow) });

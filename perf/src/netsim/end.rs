@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use pnat_proxy::chunk::Chunk;
 use pnat_proxy::tcp::{Endpoint, Offer, Settings};
 use pnat_shared::config::CongestionControl;
+use pnat_shared::flow::Offloads;
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::testkit::{VecFrame, VecPool};
 use pnat_shared::time::{Duration, Instant};
@@ -30,6 +31,7 @@ pub const fn settings(algorithm: Algorithm) -> Settings {
     Settings {
         window: WINDOW,
         mtu: 1500,
+        offloads: Offloads::NONE,
         open_timeout: Duration::from_secs(120),
         user_timeout: Duration::from_secs(300),
         time_wait: Duration::from_secs(5),

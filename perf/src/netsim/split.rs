@@ -12,7 +12,7 @@ use std::sync::Arc;
 use pnat_proxy::filter::{Chains, Services};
 use pnat_proxy::reactor::{Outputs, Reactor, Snapshot};
 use pnat_shared::config::{CongestionControl, Proxy, Transport};
-use pnat_shared::flow::{Handle, NewFlow, Protocol, Side, WorkerId};
+use pnat_shared::flow::{Handle, NewFlow, Offloads, Protocol, Side, WorkerId};
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::loopback::{FromProxy, ToProxy, mask, side_of, socket};
 use pnat_shared::testkit::{Link, LinkSpec, VecFrame, VecPool};
@@ -215,6 +215,7 @@ impl World {
             policy: 1,
             rule: Some(0),
             mtu: [1500, 1500],
+            offloads: [Offloads::NONE; 2],
             opened: at,
             accepted: None,
         };

@@ -78,11 +78,13 @@ pub enum Outcome {
 pub struct StreamChain {
     stages: Vec<Stage>,
     /// Stages that still watch, per stream.
-    watching: [usize; 2],
+    watching: [u16; 2],
     /// Most bytes that the whole chain may hold per stream while no filter is to be woken.
-    limit: usize,
+    limit: u32,
     /// Streams whose end has gone in.
     finished: [bool; 2],
+    /// No filter holds anything or is to be woken. False wherever in doubt.
+    quiet: bool,
     state: State,
     /// What a filter writes to.
     output: Vec<u8>,
@@ -117,8 +119,9 @@ impl StreamChain {
         let mut chain = Self {
             stages,
             watching: [0; 2],
-            limit: (window - window / 4) as usize,
+            limit: window - window / 4,
             finished: [false; 2],
+            quiet: true,
             state: State::Open,
             output: Vec::new(),
         };
@@ -128,27 +131,44 @@ impl StreamChain {
 
     /// Takes in the next bytes of a stream; what is let out is appended to `turn.out`.
     pub fn push<F: Frame>(&mut self, turn: &mut Turn<'_, Output<F>>, stream: Stream, chunk: Chunk<F>) {
-        if self.state != State::Open || self.finished[stream as usize] || chunk.is_empty() {
-            return;
-        }
-        if self.watching[stream as usize] == 0 {
+        if let Some(chunk) = self.filter(turn, stream, chunk) {
             turn.out.stream(stream).push(chunk);
-            return;
         }
-        let mut at = self.watcher(stream, self.entrance(stream));
+    }
+
+    /// As [`StreamChain::push`], but answers the chunk where it is let out as it came and nothing of its stream waits in
+    /// `turn.out`, as nearly always: so it can go on without a detour.
+    #[inline]
+    pub(crate) fn filter<F: Frame>(
+        &mut self,
+        turn: &mut Turn<'_, Output<F>>,
+        stream: Stream,
+        chunk: Chunk<F>,
+    ) -> Option<Chunk<F>> {
+        if self.state != State::Open || self.finished[stream as usize] || chunk.is_empty() {
+            return None;
+        }
+        let is_watched = self.watching[stream as usize] > 0;
+        let mut at = if is_watched { self.watcher(stream, self.entrance(stream)) } else { None };
         while let Some(stage) = at {
             let shown = self.ask(turn, stream, stage, Some(&chunk));
             if !shown.passes(&chunk) {
                 self.carry_out(turn, stream, stage, shown, Some(chunk));
-                return self.settle(turn, stream);
+                self.settle(turn, stream);
+                return None;
             }
             at = self.watcher(stream, self.after(stream, stage));
         }
-        turn.out.stream(stream).push(chunk);
         if self.stages.len() > 1 {
             // One filter may have given up a wake-up that another one's held bytes had to wait for.
             self.settle(turn, stream);
         }
+        let waiting = turn.out.stream(stream);
+        if waiting.is_empty() {
+            return Some(chunk);
+        }
+        waiting.push(chunk);
+        None
     }
 
     /// The stream has ended. Its end comes out ([`Output::ended`]) once everything held has.
@@ -165,7 +185,7 @@ impl StreamChain {
         for stream in [Stream::First, Stream::Second] {
             let mut next = self.entrance(stream);
             while let Some(at) = next {
-                if self.stages[at].half(stream).wake.is_some_and(|wake| wake <= turn.now) {
+                if self.stages[at].half(stream).wake <= turn.now {
                     self.show(turn, stream, at, None);
                 }
                 next = self.after(stream, at);
@@ -176,22 +196,29 @@ impl StreamChain {
 
     /// When [`StreamChain::on_timer`] is to be called next; [`Instant::FAR`] for never.
     pub fn deadline(&self) -> Instant {
-        let wakes = self.stages.iter().flat_map(|stage| stage.halves.iter()).filter_map(|half| half.wake);
+        if self.quiet {
+            return Instant::FAR;
+        }
+        let wakes = self.stages.iter().flat_map(|stage| stage.halves.iter()).map(|half| half.wake);
         wakes.min().unwrap_or(Instant::FAR)
     }
 
     /// Reads something of every cache line that a chunk will need; what, means nothing.
+    #[inline]
     pub(crate) fn warm(&self) -> u64 {
         let stages = self.stages.iter().fold(0, |sum, stage| {
             let [first, second] = &stage.halves;
-            let wakes = usize::from(first.wake.is_some()) ^ usize::from(second.wake.is_some());
-            sum ^ first.held.len() ^ second.held.len() ^ usize::from(first.watching) ^ wakes
+            sum ^ first.held.len() ^ second.held.len() ^ stage.name.len()
         });
-        (stages ^ self.limit ^ self.output.len()) as u64
+        (stages ^ self.limit as usize) as u64
     }
 
     /// Bytes of a stream that are held: they count against the sender's receive window.
+    #[inline]
     pub fn held(&self, stream: Stream) -> usize {
+        if self.quiet {
+            return 0;
+        }
         self.stages.iter().map(|stage| stage.half(stream).held.len()).sum()
     }
 
@@ -241,7 +268,7 @@ impl StreamChain {
 
     fn count_watching(&mut self) {
         self.watching = [Stream::First, Stream::Second]
-            .map(|stream| self.stages.iter().filter(|stage| stage.half(stream).watching).count());
+            .map(|stream| self.stages.iter().filter(|stage| stage.half(stream).watching).count() as u16);
     }
 
     /// Hands bytes to the stage `at`, or to the first one behind it that watches, or out.
@@ -306,7 +333,9 @@ impl StreamChain {
             output: &mut self.output,
             wake: &mut wake,
         };
-        self.stages[at].show(&mut call, stream, chunk)
+        let shown = self.stages[at].show(&mut call, stream, chunk);
+        self.quiet &= wake.is_none();
+        shown
     }
 
     /// Does what the filter of stage `at` said about what it was shown.
@@ -319,7 +348,9 @@ impl StreamChain {
         chunk: Option<Chunk<F>>,
     ) {
         let may_end = self.state == State::Open;
-        match self.stages[at].carry_out(turn.flow, &mut self.output, stream, shown, chunk, may_end) {
+        let step = self.stages[at].carry_out(turn.flow, &mut self.output, stream, shown, chunk, may_end);
+        self.quiet = self.stages.iter().all(Stage::is_quiet);
+        match step {
             Step::Go { passed, released, ended } => {
                 if released || ended {
                     self.count_watching();
@@ -386,8 +417,8 @@ impl StreamChain {
         if self.state != State::Open || self.watching[stream as usize] == 0 {
             return;
         }
-        if self.held(stream) <= self.limit
-            || self.stages.iter().any(|stage| stage.half(stream).wake.is_some())
+        if self.held(stream) <= self.limit as usize
+            || self.stages.iter().any(|stage| stage.half(stream).wake != Instant::FAR)
         {
             return;
         }

@@ -184,7 +184,7 @@ impl Owner {
     ) -> Option<&'a mut Bucket> {
         let buckets = match self {
             Self::Flow(buckets) => buckets,
-            Self::Client(name) => services.buckets.of((*name, flow.client.ip()), now)?,
+            Self::Client(name) => services.buckets.of((*name, (*flow.client.ip()).into()), now)?,
         };
         Some(&mut buckets[stream as usize])
     }

@@ -5,7 +5,7 @@
 //!
 //! Without content to keep, the filter sees the first stream only until the name of the server is known, and lets go.
 
-use std::net::SocketAddr;
+use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -219,8 +219,8 @@ struct Line<'a> {
 
 #[derive(Debug, Serialize)]
 struct Tuple {
-    client: SocketAddr,
-    server: SocketAddr,
+    client: SocketAddrV4,
+    server: SocketAddrV4,
 }
 
 /// What a stream carried: bytes and packets that came in, bytes that went out.

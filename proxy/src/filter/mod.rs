@@ -11,7 +11,7 @@
 //! configuration, a transcript in `tests/filter_script.rs` and a perf scenario. `limit` is the one to read first.
 
 use std::fmt::Debug;
-use std::net::SocketAddr;
+use std::net::SocketAddrV4;
 use std::sync::Arc;
 
 use pnat_shared::flow::{Protocol, Stream};
@@ -44,11 +44,11 @@ pub struct Flow {
     /// Unique on its proxy core for as long as the gateway runs.
     pub id: u64,
     pub protocol: Protocol,
-    pub client: SocketAddr,
+    pub client: SocketAddrV4,
     /// The server as the client named it.
-    pub server: SocketAddr,
+    pub server: SocketAddrV4,
     /// The address and port that the server sees.
-    pub public: SocketAddr,
+    pub public: SocketAddrV4,
     /// Name of the rule that chose the chain; `None` where the default action did.
     pub rule: Option<Arc<str>>,
     /// When the first packet came, on PNAT's clock.

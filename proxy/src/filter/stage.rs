@@ -24,21 +24,26 @@ pub(super) struct Stage {
 }
 
 /// What a stage keeps for one stream.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Half {
     /// Whether the filter still sees the stream. I.e. false when released, or when the stream's end has gone on.
     pub(super) watching: bool,
     /// The stream's end has come in: nothing follows what is held.
     pub(super) ending: bool,
     pub(super) held: Held,
-    pub(super) wake: Option<Instant>,
+    /// When the filter is to be called again; [`Instant::FAR`] for never.
+    pub(super) wake: Instant,
 }
 
 impl Half {
+    const fn new(watching: bool) -> Self {
+        Self { watching, ending: false, held: Held::new(), wake: Instant::FAR }
+    }
+
     /// Forgets what is held: the filter sees no more of the stream.
     pub(super) fn stop(&mut self) {
         self.watching = false;
-        self.wake = None;
+        self.wake = Instant::FAR;
         self.held.clear();
     }
 }
@@ -77,9 +82,13 @@ impl Shown {
 
 impl Stage {
     pub(super) fn new(name: Arc<str>, filter: Box<dyn StreamFilter>) -> Self {
-        let half = |stream| Half { watching: filter.wants(stream), ..Half::default() };
-        let halves = [half(Stream::First), half(Stream::Second)];
+        let halves = [Stream::First, Stream::Second].map(|stream| Half::new(filter.wants(stream)));
         Self { name, filter, halves }
+    }
+
+    /// Whether it holds nothing and is not to be woken.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.halves.iter().all(|half| half.held.is_empty() && half.wake == Instant::FAR)
     }
 
     pub(super) const fn half(&self, stream: Stream) -> &Half {
@@ -109,7 +118,7 @@ impl Stage {
                 self.filter.data(call, stream, half.held.bytes(), held, half.ending)
             }
         };
-        half.wake = call.wake.map(|wake| wake.max(call.now + SOONEST_WAKE));
+        half.wake = call.wake.map_or(Instant::FAR, |wake| wake.max(call.now + SOONEST_WAKE));
         Shown { held, ending: half.ending, verdict }
     }
 
@@ -136,7 +145,7 @@ impl Stage {
             Verdict::Answer(reason) if may_end => return Step::Answer(reason),
             Verdict::Reset(_) | Verdict::Answer(_) => (0, total),
         };
-        let let_out = if half.ending && half.wake.is_none() { total } else { let_out };
+        let let_out = if half.ending && half.wake == Instant::FAR { total } else { let_out };
         let replacement = match verdict {
             Verdict::Edit(_) if !output.is_empty() => Some(Chunk::from_vec(std::mem::take(output))),
             _ => None,

@@ -22,7 +22,7 @@ const BUDGET: usize = 64;
 /// Most segments under way in a direction; what comes beyond is lost.
 const FLYING: usize = 256;
 /// Most bytes that an application may have waiting.
-const QUEUED: usize = 200_000;
+pub(super) const QUEUED: usize = 200_000;
 /// Smallest receive window, in bytes.
 const LEAST_WINDOW: u32 = 256;
 /// One way over the honest link.
@@ -70,16 +70,16 @@ impl Flying {
 }
 
 /// An end and its application.
-struct Side {
+pub(super) struct Side {
     /// None before the peer's SYN has come.
-    endpoint: Option<Endpoint<VecFrame>>,
-    window: u32,
-    offer: Offer,
-    iss: Seq,
-    pool: VecPool,
-    written: u32,
-    read: u32,
-    shut: bool,
+    pub(super) endpoint: Option<Endpoint<VecFrame>>,
+    pub(super) window: u32,
+    pub(super) offer: Offer,
+    pub(super) iss: Seq,
+    pub(super) pool: VecPool,
+    pub(super) written: u32,
+    pub(super) read: u32,
+    pub(super) shut: bool,
 }
 
 struct World {
@@ -92,7 +92,7 @@ struct World {
 }
 
 /// The byte that a side writes at a place of its stream.
-fn byte_at(side: usize, place: u32) -> u8 {
+pub(super) fn byte_at(side: usize, place: u32) -> u8 {
     ((place + 7919 * side as u32).wrapping_mul(0x9e37_79b1) >> 24) as u8
 }
 
@@ -399,7 +399,7 @@ impl World {
 }
 
 impl Side {
-    fn new(input: &mut Input<'_>) -> Self {
+    pub(super) fn new(input: &mut Input<'_>) -> Self {
         let kind = input.byte();
         let offer = Offer {
             mss: 88 + (input.word() % 1373) as u16,

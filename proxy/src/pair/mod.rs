@@ -103,8 +103,55 @@ enum Phase {
 }
 
 impl<F: Frame> Pair<F> {
-    /// Hands a segment whose checksum was verified to a socket. What follows from it, [`Pair::pump`] does.
-    pub(crate) fn on_segment<P: FramePool<F>>(
+    /// Hands a train of segments to a socket, as [`Pair::on_text`] would one after the other: `header` is the first one's, and
+    /// but for numbers and PSH the others': it may move on to the last one's. `bytes` of text they have together.
+    pub(crate) fn on_train<P: FramePool<F>>(
+        &mut self,
+        side: Side,
+        header: &mut Header,
+        mut bytes: usize,
+        mut texts: impl ExactSizeIterator<Item = Chunk<F>>,
+        visit: &mut Visit<'_, F, P>,
+    ) {
+        while texts.len() > 0 {
+            if visit.is_generous() && self.socket(side).expects(header, bytes) {
+                self.tally.train(side, texts.len());
+                self.last_seen = visit.now;
+                let socket = self.socket(side);
+                socket.lend_to_receive(visit.spares);
+                return socket.on_train(header, texts, visit.now);
+            }
+            // Something about the first one is out of the ordinary, or about the memory that is left.
+            let Some(text) = texts.next() else { return };
+            let len = text.len();
+            if let Err(reason) = self.on_text(side, header, text, visit) {
+                visit.stats.drops.add(reason, 1);
+            }
+            header.seq += len as u32;
+            bytes -= len;
+        }
+    }
+
+    /// Hands a segment whose checksum was verified to a socket, as far as there is memory for its text.
+    pub(crate) fn on_text<P: FramePool<F>>(
+        &mut self,
+        side: Side,
+        header: &Header,
+        text: Chunk<F>,
+        visit: &mut Visit<'_, F, P>,
+    ) -> Result<(), DropReason> {
+        if visit.is_generous() || text.is_empty() {
+            return self.on_segment(side, header, text, visit);
+        }
+        if visit.share.chunks != usize::MAX && self.chunks() >= visit.share.chunks {
+            return self.on_unwelcome_text(side, *header, text, visit);
+        }
+        let text = if visit.is_thrifty { text.out_of_frame() } else { text };
+        self.on_segment(side, header, text, visit)
+    }
+
+    /// Hands a segment to a socket. What follows from it, [`Pair::pump`] does.
+    fn on_segment<P: FramePool<F>>(
         &mut self,
         side: Side,
         header: &Header,
@@ -122,6 +169,9 @@ impl<F: Frame> Pair<F> {
         if header.flags.has(Flags::RST) && self.is_alive() {
             // A reset clears the socket's queue, but what came before it belongs to the other side, also in one burst.
             self.carry(Stream::entering(side), visit);
+        }
+        if !payload.is_empty() {
+            self.socket(side).lend_to_receive(visit.spares);
         }
         let queued = self.socket(side).queued();
         let taken = self.socket(side).on_segment(header, payload, visit.now);
@@ -170,6 +220,8 @@ impl<F: Frame> Pair<F> {
             self.transmit(visit, &mut progress);
         }
         self.conclude(visit);
+        self.first.give_back(visit.spares);
+        self.second.give_back(visit.spares);
         progress
     }
 
@@ -192,9 +244,8 @@ impl<F: Frame> Pair<F> {
     /// Reads something of every cache line that a segment will need; what, means nothing.
     pub(crate) fn warm(&self) -> u64 {
         let chain = self.chain.as_ref().map_or(0, StreamChain::warm);
-        let times = self.last_seen.as_nanos() ^ self.flow.opened.as_nanos() ^ self.expiry().as_nanos();
-        let rest = u64::from(self.limits.window) ^ u64::from(self.finished[0]) ^ self.tally.warm();
-        times ^ rest ^ chain ^ self.first.warm() ^ self.second.warm()
+        let times = self.last_seen.as_nanos() ^ self.flow.opened.as_nanos();
+        times ^ chain ^ self.tally.warm() ^ self.first.warm() ^ self.second.warm()
     }
 
     /// Why the pair ended, once there is nothing left for it to do.
@@ -235,7 +286,7 @@ impl<F: Frame> Pair<F> {
     }
 
     /// A segment whose text finds no memory: its sender has to repeat it. What it acknowledges may free some.
-    pub(crate) fn on_unwelcome_text<P: FramePool<F>>(
+    fn on_unwelcome_text<P: FramePool<F>>(
         &mut self,
         side: Side,
         header: Header,

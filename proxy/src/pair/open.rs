@@ -67,6 +67,7 @@ impl<F: Frame> Pair<F> {
         let settings = |side: Side, open_timeout| Settings {
             window: limits.window,
             mtu: new.mtu[side as usize],
+            offloads: new.offloads[side as usize],
             open_timeout,
             user_timeout: USER_TIMEOUT,
             time_wait: TIME_WAIT,

@@ -79,22 +79,35 @@ impl<F: Frame> Pair<F> {
         most: usize,
         visit: &mut Visit<'_, F, P>,
     ) -> Run {
-        let mut run = Run::default();
+        let (mut run, mut straight) = (Run::default(), 0);
         while run.chunks < most.min(RUN) && run.bytes < room && visit.passed.outcome.is_none() {
-            let Some(chunk) = self.socket(stream.enters()).receive() else { break };
+            let Self { chain, flow, first, second, .. } = self;
+            let (entering, leaving) = match stream {
+                Stream::First => (first, second),
+                Stream::Second => (second, first),
+            };
+            let Some(chunk) = entering.receive() else { break };
             run.chunks += 1;
             run.bytes += chunk.len();
             // Without a chain the flow has its record: what still comes is taken, so that FIN can come, and dropped.
-            if let Some(chain) = &mut self.chain {
-                chain.push(&mut visit.turn(&mut self.flow), stream, chunk);
-                if self.socket(stream.enters()).take_urgent() {
-                    // What the chain has let out by now ends where the urgent data does, however it was edited.
-                    self.pass(visit);
-                    self.socket(!stream.enters()).mark_urgent();
+            let Some(chain) = chain else { continue };
+            if let Some(chunk) = chain.filter(&mut visit.turn(flow), stream, chunk) {
+                if straight == 0 {
+                    leaving.lend_to_send(visit.spares);
                 }
+                straight += chunk.len();
+                leaving.send(if visit.is_thrifty { chunk.out_of_frame() } else { chunk });
+            }
+            if entering.take_urgent() {
+                // What the chain has let out by now ends where the urgent data does, however it was edited.
+                self.pass(visit);
+                self.socket(!stream.enters()).mark_urgent();
             }
         }
-        if run.chunks > 0 && self.chain.is_some() {
+        if straight > 0 {
+            self.tally.sent(stream, straight, visit.now.since(self.flow.opened));
+        }
+        if !visit.passed.is_empty() {
             self.pass(visit);
         }
         run
@@ -112,6 +125,9 @@ impl<F: Frame> Pair<F> {
     fn pass<P: FramePool<F>>(&mut self, visit: &mut Visit<'_, F, P>) {
         let age = visit.now.since(self.flow.opened);
         for (stream, leaving) in [(Stream::First, &mut self.second), (Stream::Second, &mut self.first)] {
+            if !visit.passed.stream(stream).is_empty() || visit.passed.ended[stream as usize] {
+                leaving.lend_to_send(visit.spares);
+            }
             for chunk in visit.passed.stream(stream).drain(..) {
                 self.tally.sent(stream, chunk.len(), age);
                 leaving.send(if visit.is_thrifty { chunk.out_of_frame() } else { chunk });

@@ -10,7 +10,7 @@ use super::demux::{self, Arrival};
 use super::pairs::contain;
 use super::residence::Cause;
 use super::visit::Round;
-use super::{Outputs, Progress, Reactor, TICK, VISITS};
+use super::{Outputs, Progress, Reactor, TICK, VISITS, train};
 
 /// How soon a pair that found the pool dry tries again.
 const DRY_RETRY: Duration = TICK;
@@ -23,12 +23,47 @@ impl<F: Frame> Reactor<F> {
         self.slots.get(key).filter(|slot| slot.handle == handle).map(|_| key)
     }
 
-    /// A packet of a flow that is open, or was.
+    /// A packet of a flow that is open, or was. What may be the beginning of a train waits for what follows.
     pub(super) fn packet<P: FramePool<F>>(&mut self, frame: F, at: Instant, round: &mut Round<'_, F, P>) {
-        match demux::read(frame.data()) {
-            Ok(arrival) => self.deliver(&arrival, frame, at, round),
+        let Some(frame) = self.train.take(frame, at) else { return };
+        match demux::read(&frame) {
+            Ok(arrival) => {
+                let fit = train::fit(&arrival);
+                if !fit.is_some_and(|segment| self.train.is_followed_by(&arrival, segment)) {
+                    self.deliver_train(round);
+                }
+                match fit {
+                    Some(segment) => self.train.couple(&arrival, segment, frame, at),
+                    None => self.deliver(&arrival, frame, at, round),
+                }
+            }
             Err(reason) => self.stats.drops.add(reason, 1),
         }
+    }
+
+    /// Hands the train, if there is one, to its pair's socket.
+    pub(super) fn deliver_train<P: FramePool<F>>(&mut self, round: &mut Round<'_, F, P>) {
+        let Self { train, slots, bench, .. } = self;
+        if train.is_empty() {
+            return;
+        }
+        let found = self
+            .index
+            .find(train.handle)
+            .filter(|key| slots.get(*key).is_some_and(|slot| slot.handle == train.handle));
+        let Some(key) = found else {
+            self.stats.drops.add(DropReason::StaleHandle, train.len() as u64);
+            return train.clear();
+        };
+        let slot = &mut slots[key];
+        slot.cause = Some(Cause::new(train.at, round.now));
+        let visit = &mut bench.visit(&slot.account, round);
+        let delivered = contain(|| slot.conversation.deliver_train(train, visit));
+        train.clear();
+        if delivered.is_none() {
+            return self.bury(key, round);
+        }
+        self.touch(key);
     }
 
     /// Hands a packet to its pair's socket; datagrams and ICMP errors go on at once, segments when the pair is visited.
@@ -49,7 +84,7 @@ impl<F: Frame> Reactor<F> {
         }
         let visit = &mut self.bench.visit(&slot.account, round);
         let delivered = contain(|| slot.conversation.deliver(arrival.side, &arrival.body, frame, visit));
-        slot.cause = Some(Cause { at, taken: round.now });
+        slot.cause = Some(Cause::new(at, round.now));
         match delivered {
             Some(Ok(())) => {}
             Some(Err(reason)) => self.stats.drops.add(reason, 1),
@@ -68,15 +103,10 @@ impl<F: Frame> Reactor<F> {
         }
     }
 
-    /// A pair's timer has fired: notes the pair, or winds the timer up again where what it was for has moved on meanwhile.
-    pub(super) fn fire(&mut self, key: u32, now: Instant) {
-        let Some(slot) = self.slots.get_mut(key) else { return };
-        slot.armed = Instant::FAR;
-        let deadline = slot.conversation.deadline();
-        if deadline > now && deadline != Instant::FAR && !slot.dry {
-            slot.armed = deadline;
-            self.wheel.arm(key, deadline);
-        } else {
+    /// A pair's timer has fired.
+    pub(super) fn fire(&mut self, key: u32) {
+        if let Some(slot) = self.slots.get_mut(key) {
+            slot.armed = Instant::FAR;
             self.touch(key);
         }
     }
@@ -97,7 +127,7 @@ impl<F: Frame> Reactor<F> {
     fn visit<P: FramePool<F>>(&mut self, key: u32, round: &mut Round<'_, F, P>) {
         let Some(slot) = self.slots.get_mut(key) else { return };
         slot.touched = false;
-        // An armed timer lies no later than what it is for; where it has fired, or was never armed, the pair knows.
+        // The timer is armed for what its pair waited for; where it has fired, or was never armed, the pair knows.
         let may_be_due = slot.armed <= round.now || slot.armed == Instant::FAR;
         let visit = &mut self.bench.visit(&slot.account, round);
         let Some(progress) = contain(|| {
@@ -123,11 +153,10 @@ impl<F: Frame> Reactor<F> {
             return self.remove(key, reason, round.out);
         }
         let mut deadline = slot.conversation.deadline();
-        slot.dry = progress.dry;
         if progress.dry {
             deadline = deadline.min(round.now + DRY_RETRY);
         }
-        if deadline < slot.armed {
+        if deadline != slot.armed {
             slot.armed = deadline;
             self.wheel.arm(key, deadline);
         }
@@ -146,7 +175,7 @@ impl<F: Frame> Reactor<F> {
         }
         let slot = &self.slots[key];
         self.residence.leaving(slot.cause, frames.len() as u64, &mut self.latency);
-        round.out.packets(slot.handle, frames, slot.cause.map_or(round.now, |cause| cause.at));
+        round.out.packets(slot.handle, frames, slot.cause.map_or(round.now, |cause| cause.at()));
     }
 
     /// Ends a pair on somebody's word.
@@ -198,6 +227,10 @@ impl<F: Frame> Reactor<F> {
         self.stats.closes.add(reason, 1);
         out.closed(slot.handle, reason);
         self.bench.forget(slot.account);
-        let _ = contain(|| drop(slot.conversation));
+        if reason == CloseReason::Internal {
+            let _ = contain(|| drop(slot.conversation));
+        } else {
+            let _ = contain(|| self.shells.keep(slot.conversation));
+        }
     }
 }

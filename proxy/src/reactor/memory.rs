@@ -23,15 +23,15 @@ pub(crate) const CHUNK: usize = 1024;
 /// Chunks that a pair may keep in any case: less, and it could not go on.
 const LEAST: usize = 8;
 /// A pair's chunks are charged to its client by so many at a time, unless memory is short: then exactly.
-const COARSE: usize = 16;
+const COARSE: u32 = 16;
 
 /// A pair's account.
 #[derive(Debug)]
 pub(super) struct Account {
     client: u32,
     /// Chunks that the pair keeps, and how many of them its client is charged for.
-    kept: usize,
-    charged: usize,
+    kept: u32,
+    charged: u32,
 }
 
 /// How much more one pair may keep at present.
@@ -114,9 +114,13 @@ impl Memory {
     }
 
     /// Takes note of how many chunks a pair keeps now.
+    #[inline]
     pub(super) fn keep(&mut self, account: &mut Account, now: usize) {
-        self.kept = self.kept.saturating_sub(account.kept) + now;
-        account.kept = now;
+        let now = u32::try_from(now).unwrap_or(u32::MAX);
+        if now != account.kept {
+            self.kept = self.kept.saturating_sub(account.kept as usize) + now as usize;
+            account.kept = now;
+        }
         if account.charged.abs_diff(now) >= COARSE || (account.charged != now && self.is_short()) {
             self.charge(account);
         }
@@ -124,7 +128,7 @@ impl Memory {
 
     fn charge(&mut self, account: &mut Account) {
         let client = &mut self.clients[account.client];
-        client.charged = client.charged.saturating_sub(account.charged) + account.kept;
+        client.charged = client.charged.saturating_sub(account.charged as usize) + account.kept as usize;
         account.charged = account.kept;
     }
 
@@ -133,7 +137,7 @@ impl Memory {
         let free = self.most.saturating_sub(self.kept);
         let mut chunks = free / 2;
         if self.is_short() {
-            let others = self.clients[account.client].charged.saturating_sub(account.charged);
+            let others = self.clients[account.client].charged.saturating_sub(account.charged as usize);
             chunks = chunks.min(free.saturating_sub(others));
         }
         let chunks = chunks.max(LEAST);
@@ -175,13 +179,13 @@ mod tests {
         loop {
             let before = memory.kept;
             for account in &mut *accounts {
-                if (account.kept + 1) * CHUNK <= memory.share(account).bytes {
-                    let more = account.kept + 1;
+                let more = account.kept as usize + 1;
+                if more * CHUNK <= memory.share(account).bytes {
                     memory.keep(account, more);
                 }
             }
             if memory.kept == before {
-                return accounts.iter().map(|account| account.kept).collect();
+                return accounts.iter().map(|account| account.kept as usize).collect();
             }
         }
     }
@@ -208,7 +212,7 @@ mod tests {
             assert!(memory.share(account).bytes >= 20 * CHUNK, "{:?}", memory.share(account));
         }
         let bytes = memory.share(&greedy[0]).bytes;
-        assert!(bytes <= greedy[0].kept.max(LEAST) * CHUNK, "the greedy get no more: {bytes}");
+        assert!(bytes <= (greedy[0].kept as usize).max(LEAST) * CHUNK, "the greedy get no more: {bytes}");
         for account in &mut greedy {
             memory.keep(account, 0);
         }

@@ -3,7 +3,7 @@
 //! Runs on: proxy cores. Allocates: per pair; nothing per packet. Blocks: never.
 //!
 //! ```text
-//!   ring --> demux --> index --> socket of a pair, for every packet of the burst
+//!   ring --> demux, train --> index --> socket of a pair, for every packet of the burst, or several at once
 //!                                   |
 //!                     pairs touched, each once --> visit: handshake, chain, segments --> outputs --> rings
 //!                     timers that fired --------'
@@ -17,6 +17,7 @@ mod index;
 mod slots;
 mod open;
 mod deliver;
+mod train;
 mod pairs;
 mod visit;
 mod memory;
@@ -48,10 +49,11 @@ use pnat_shared::wheel::Wheel;
 use crate::filter::Services;
 use crate::pair::Limits;
 use index::Index;
-use pairs::Slot;
+use pairs::{Shells, Slot};
 use policy::Policies;
 use residence::Residence;
 use slots::Slots;
+use train::Train;
 use visit::{Round, Workbench};
 
 /// Resolution of timers.
@@ -70,12 +72,14 @@ pub struct Reactor<F: Frame> {
     ring: usize,
     slots: Slots<Slot<F>>,
     index: Index,
-    /// One timer per pair, by its key. Armed no later than the pair's deadline: where that has moved on meanwhile, the timer
-    /// fires for nothing and is armed again, which is cheaper than moving it with every packet.
+    /// One timer per pair, by its key: armed for the deadline that the pair had after its last visit.
     wheel: Wheel,
     /// Keys of pairs to be visited, in the order in which they asked for it. A key may have lost its pair meanwhile.
     ready: VecDeque<u32>,
     policies: Policies,
+    /// Segments of the burst that have been read and not yet handed to their pair. Empty between calls.
+    train: Train<F>,
+    shells: Shells<F>,
     bench: Workbench<F>,
     /// Keys of pairs whose timers fired. Empty between calls; kept for its memory.
     fired: Vec<u32>,
@@ -117,6 +121,8 @@ impl<F: Frame> Reactor<F> {
             wheel: Wheel::new(TICK, now),
             ready: VecDeque::new(),
             policies: Policies::default(),
+            train: Train::default(),
+            shells: Shells::new(),
             bench: Workbench::new(services, Arc::clone(&stats), settings.pairs as usize),
             fired: Vec::new(),
             ahead: Vec::new(),
@@ -154,18 +160,22 @@ impl<F: Frame> Reactor<F> {
                     self.packet(frame, at, round);
                 }
                 ToProxy::Open { frame, at, flow } => {
+                    self.deliver_train(round);
                     self.residence.arrived(at, &mut self.latency);
                     self.open(frame, at, &flow, round);
                 }
                 ToProxy::Gone { handle, reason } => {
+                    self.deliver_train(round);
                     if let Some(key) = self.find(handle) {
                         self.close(key, reason, round);
                     }
                 }
             }
         }
+        self.deliver_train(round);
         self.residence.waited(&mut self.latency);
         self.visit_ready(round);
+        self.bench.tell_kept();
     }
 
     /// Does what is due at `now`.
@@ -176,13 +186,14 @@ impl<F: Frame> Reactor<F> {
         self.wheel.expire(now, VISITS, &mut fired);
         self.look_at_timers(&fired);
         for key in fired.drain(..) {
-            self.fire(key, now);
+            self.fire(key);
         }
         self.fired = fired;
         self.visit_ready(round);
         if self.drain.is_some_and(|until| until <= now) {
             self.abort_some(round);
         }
+        self.bench.tell_kept();
     }
 
     /// How many received frames pairs may keep: out of order or not acknowledged; no bound to begin with. Beyond it

@@ -1,5 +1,6 @@
 //! New flows: refused with a counted reason, or opened as a pair.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use pnat_shared::flow::{NewFlow, Protocol, Side};
@@ -34,7 +35,7 @@ impl<F: Frame> Reactor<F> {
             self.close(key, CloseReason::Resources, round);
             self.remove(key, CloseReason::Resources, round.out);
         }
-        let opened = self.check(frame.data(), new).and_then(|arrival| {
+        let opened = self.check(&frame, new).and_then(|arrival| {
             let opened = contain(|| self.converse(&arrival, frame.data(), new, round.now));
             let conversation = opened.unwrap_or_else(|| {
                 self.stats.panics.add(1);
@@ -53,7 +54,7 @@ impl<F: Frame> Reactor<F> {
         };
         // Of a SYN all is known by now.
         let has_more = matches!(conversation, Conversation::Udp(_)) || new.accepted.is_some();
-        let cause = Some(Cause { at, taken: round.now });
+        let cause = Some(Cause::new(at, round.now));
         let account = self.bench.memory.open(new.client.ip());
         let key = self.slots.insert(Slot {
             handle: new.handle,
@@ -61,7 +62,6 @@ impl<F: Frame> Reactor<F> {
             conversation,
             armed: Instant::FAR,
             touched: false,
-            dry: false,
             account,
             cause,
         });
@@ -80,7 +80,7 @@ impl<F: Frame> Reactor<F> {
     }
 
     /// Whether a flow may open: what its first packet is, or why it is refused.
-    fn check(&self, frame: &[u8], new: &NewFlow) -> Result<Arrival, (DropReason, CloseReason)> {
+    fn check(&self, frame: &F, new: &NewFlow) -> Result<Arrival, (DropReason, CloseReason)> {
         if self.drain.is_some() {
             return Err((DropReason::Draining, CloseReason::Shutdown));
         }
@@ -94,10 +94,10 @@ impl<F: Frame> Reactor<F> {
         let malformed = |reason| (reason, CloseReason::Malformed);
         let arrival = demux::read(frame).map_err(malformed)?;
         let opens = match &arrival.body {
-            Body::Segment { header, .. } => {
-                let first = |handshake| is_completing(header, handshake);
+            Body::Segment(segment) => {
+                let first = |handshake| is_completing(&segment.header, handshake);
                 new.protocol == Protocol::Tcp
-                    && new.accepted.as_ref().map_or_else(|| is_opening(header), first)
+                    && new.accepted.as_ref().map_or_else(|| is_opening(&segment.header), first)
             }
             Body::Datagram { .. } => new.protocol == Protocol::Udp,
             Body::Icmp(_) => false,
@@ -117,20 +117,25 @@ impl<F: Frame> Reactor<F> {
         now: Instant,
     ) -> Result<Conversation<F>, (DropReason, CloseReason)> {
         let refused = (DropReason::Internal, CloseReason::Internal);
+        let (SocketAddr::V4(client), SocketAddr::V4(server), SocketAddr::V4(public)) =
+            (new.client, new.server, new.public)
+        else {
+            return Err(refused);
+        };
         let snapshot = self.policies.find(new.policy).ok_or(refused)?;
         self.next_id += 1;
         let flow = Flow {
             id: self.next_id,
             protocol: new.protocol,
-            client: new.client,
-            server: new.server,
-            public: new.public,
+            client,
+            server,
+            public,
             rule: snapshot.rule(new.rule).map(|rule| Arc::clone(&rule.name)),
             opened: new.opened,
             name: None,
             verdict: None,
         };
-        let Body::Segment { header: segment, .. } = &arrival.body else {
+        let Body::Segment(segment) = &arrival.body else {
             let chain = snapshot.chains.datagram(new.rule);
             let association = Association::open(new, flow, chain, self.udp_timeout, now);
             return Ok(Conversation::Udp(Box::new(association)));
@@ -138,7 +143,8 @@ impl<F: Frame> Reactor<F> {
         let quote = Quote::of(frame).ok_or(refused)?;
         let transport = snapshot.transport(new.rule, self.transport);
         let chain = snapshot.chains.stream(new.rule);
-        let opening = Opening { new, flow, chain, segment, quote, transport };
-        Ok(Conversation::Tcp(Box::new(Pair::open(opening, &self.limits, now))))
+        let opening = Opening { new, flow, chain, segment: &segment.header, quote, transport };
+        let pair = Pair::open(opening, &self.limits, now);
+        Ok(Conversation::Tcp(self.shells.fill(pair)))
     }
 }

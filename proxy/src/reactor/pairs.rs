@@ -10,15 +10,16 @@ use pnat_shared::verdict::{CloseReason, DropReason};
 use super::demux::Body;
 use super::memory::Account;
 use super::residence::Cause;
+use super::train::Train;
 use super::visit::{Progress, Visit};
-use crate::chunk::Chunk;
 use crate::filter::Flow;
 use crate::pair::Pair;
 use crate::tcp::State;
 use crate::udp::Association;
 
-/// One pair and what the reactor knows about it.
+/// One pair and what the reactor knows about it: a cache line.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(super) struct Slot<F> {
     pub(super) handle: Handle,
     /// Generation of its policy snapshot.
@@ -28,8 +29,6 @@ pub(super) struct Slot<F> {
     pub(super) armed: Instant,
     /// Whether its key waits for a visit.
     pub(super) touched: bool,
-    /// Its last visit found the pool dry: the timer runs for the next attempt, too.
-    pub(super) dry: bool,
     /// Holds [`Conversation::kept`] as of its last visit.
     pub(super) account: Account,
     /// The packet that the next frames are due to; `None` where time is.
@@ -41,6 +40,43 @@ pub(super) struct Slot<F> {
 pub(super) enum Conversation<F> {
     Tcp(Box<Pair<F>>),
     Udp(Box<Association<F>>),
+}
+
+/// Pairs that have ended: the next ones come to be in their places, which are in the cache.
+#[derive(Debug)]
+pub(super) struct Shells<F> {
+    #[expect(clippy::vec_box, reason = "what is used again is the box")]
+    pairs: Vec<Box<Pair<F>>>,
+}
+
+impl<F: Frame> Shells<F> {
+    /// Most that are kept.
+    const MOST: usize = 256;
+
+    pub(super) const fn new() -> Self {
+        Self { pairs: Vec::new() }
+    }
+
+    /// A place for a pair.
+    pub(super) fn fill(&mut self, pair: Pair<F>) -> Box<Pair<F>> {
+        match self.pairs.pop() {
+            Some(mut place) => {
+                *place = pair;
+                place
+            }
+            None => Box::new(pair),
+        }
+    }
+
+    /// Keeps a pair that has ended, unless it holds on to something; else it is dropped.
+    pub(super) fn keep(&mut self, conversation: Conversation<F>) {
+        if let Conversation::Tcp(pair) = conversation
+            && self.pairs.len() < Self::MOST
+            && pair.chunks() == 0
+        {
+            self.pairs.push(pair);
+        }
+    }
 }
 
 /// A pair as it may be shown.
@@ -94,18 +130,11 @@ impl<F: Frame> Conversation<F> {
         visit: &mut Visit<'_, F, P>,
     ) -> Result<(), DropReason> {
         match (self, body) {
-            (Self::Tcp(pair), Body::Segment { header, payload, sum, marked }) => {
+            (Self::Tcp(pair), Body::Segment(segment)) => {
                 visit.stats.packets[side as usize].add(1);
-                let payload = Chunk::from_frame(frame, payload.start, payload.end).with_sum(*sum);
-                if !payload.is_empty()
-                    && visit.share.chunks != usize::MAX
-                    && pair.chunks() >= visit.share.chunks
-                {
-                    return pair.on_unwelcome_text(side, *header, payload, visit);
-                }
-                let payload = if visit.is_thrifty { payload.out_of_frame() } else { payload };
-                let is_mark = *marked && !payload.is_empty();
-                pair.on_segment(side, header, payload, visit)?;
+                let text = segment.text(frame);
+                let is_mark = segment.marked && !text.is_empty();
+                pair.on_text(side, &segment.header, text, visit)?;
                 if is_mark {
                     pair.on_mark(side);
                 }
@@ -127,11 +156,28 @@ impl<F: Frame> Conversation<F> {
         }
     }
 
+    /// Hands on segments that follow each other.
+    pub(super) fn deliver_train<P: FramePool<F>>(
+        &mut self,
+        train: &mut Train<F>,
+        visit: &mut Visit<'_, F, P>,
+    ) {
+        match self {
+            Self::Tcp(pair) => {
+                visit.stats.packets[train.side as usize].add(train.len() as u64);
+                pair.on_train(train.side, &mut train.header, train.bytes, train.texts.drain(..), visit);
+            }
+            Self::Udp(_) => visit.stats.drops.add(DropReason::NoBinding, train.len() as u64),
+        }
+    }
+
     /// Whether the packet opens the client's next conversation by the same ports, and this one is over.
     #[inline]
     pub(super) fn makes_way(&self, side: Side, body: &Body) -> bool {
         match (self, body) {
-            (Self::Tcp(pair), Body::Segment { header, .. }) => side == Side::First && pair.makes_way(header),
+            (Self::Tcp(pair), Body::Segment(segment)) => {
+                side == Side::First && pair.makes_way(&segment.header)
+            }
             _ => false,
         }
     }
@@ -203,4 +249,16 @@ impl<F: Frame> Conversation<F> {
 /// Nothing else is touched by it, since a pair owns what it works on and the reactor's queues are cleared.
 pub(super) fn contain<T>(work: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(work)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::slots::Slots;
+    use super::*;
+    use pnat_shared::testkit::VecFrame;
+
+    #[test]
+    fn a_slot_fills_a_cache_line() {
+        assert_eq!(Slots::<Slot<VecFrame>>::PLACE_BYTES, 64);
+    }
 }

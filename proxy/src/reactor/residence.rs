@@ -5,16 +5,38 @@
 //! The clock is read once per burst, so most packets of a burst give equal measurements: these are counted first and
 //! recorded together.
 
-use pnat_shared::stats::{Latency, Stage};
-use pnat_shared::time::Instant;
+use core::num::NonZeroU32;
 
-/// The packet that frames are due to.
+use pnat_shared::stats::{Latency, Stage};
+use pnat_shared::time::{Duration, Instant};
+
+/// The packet that frames are due to. Every pair has one, so it takes little room.
 #[derive(Copy, Clone, Debug)]
+#[repr(Rust, packed(4))]
 pub(super) struct Cause {
     /// When its worker put it into the ring.
-    pub(super) at: Instant,
+    at: Instant,
+    /// How long it was there, in nanoseconds and one more; four seconds at most.
+    waited: NonZeroU32,
+}
+
+impl Cause {
+    /// A packet that entered the ring at `at`, and that the reactor took out at `taken`.
+    pub(super) fn new(at: Instant, taken: Instant) -> Self {
+        let nanos = u32::try_from(taken.since(at).as_nanos()).unwrap_or(u32::MAX);
+        Self { at: at.min(taken), waited: NonZeroU32::MIN.saturating_add(nanos) }
+    }
+
+    /// When its worker put it into the ring.
+    pub(super) const fn at(&self) -> Instant {
+        self.at
+    }
+
     /// When the reactor took it out.
-    pub(super) taken: Instant,
+    fn taken(&self) -> Instant {
+        let waited = self.waited.get() - 1;
+        self.at() + Duration::from_nanos(waited.into())
+    }
 }
 
 /// Measurements in progress.
@@ -57,8 +79,8 @@ impl Residence {
     /// Frames were put out. Those that no packet caused reside nowhere.
     pub(super) fn leaving(&mut self, cause: Option<Cause>, count: u64, latency: &mut Latency) {
         match cause {
-            Some(cause) if cause.taken == self.now => self.leaving += count,
-            Some(cause) => latency.record(Stage::Proxy, self.now.since(cause.taken), count),
+            Some(cause) if cause.taken() == self.now => self.leaving += count,
+            Some(cause) => latency.record(Stage::Proxy, self.now.since(cause.taken()), count),
             None => {}
         }
     }

@@ -27,6 +27,10 @@ pub(super) struct Slots<T> {
 }
 
 impl<T> Slots<T> {
+    /// What an entry takes.
+    #[cfg(test)]
+    pub(super) const PLACE_BYTES: usize = size_of::<Place<T>>();
+
     pub(super) fn new() -> Self {
         Self { places: Paged::default(), used: 0, free: NONE, len: 0 }
     }

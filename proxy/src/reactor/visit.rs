@@ -8,6 +8,7 @@ use pnat_shared::time::{Duration, Instant};
 use super::memory::{Account, Memory, Share};
 use super::{Outputs, ReactorStats};
 use crate::filter::{Datagrams, Flow, Output, Services, Turn};
+use crate::tcp::Spares;
 
 /// What one call of the reactor works with.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ pub(super) struct Workbench<F> {
     passed: Output<F>,
     datagrams: Datagrams<F>,
     pub(super) frames: Vec<F>,
+    spares: Spares<F>,
     pub(super) memory: Memory,
 }
 
@@ -42,6 +44,8 @@ pub(crate) struct Visit<'a, F, P> {
     pub(crate) datagrams: &'a mut Datagrams<F>,
     /// What the pair sends.
     pub(crate) frames: &'a mut Vec<F>,
+    /// Memory for what its sockets queue.
+    pub(crate) spares: &'a mut Spares<F>,
     /// Frames are scarce: bytes that may wait are to be copied out of theirs.
     pub(crate) is_thrifty: bool,
     /// What the pair may keep.
@@ -68,6 +72,7 @@ impl<F> Workbench<F> {
             passed: Output::default(),
             datagrams: Datagrams::default(),
             frames: Vec::new(),
+            spares: Spares::default(),
             memory: Memory::new(pairs),
         }
     }
@@ -85,6 +90,7 @@ impl<F> Workbench<F> {
             passed: &mut self.passed,
             datagrams: &mut self.datagrams,
             frames: &mut self.frames,
+            spares: &mut self.spares,
             is_thrifty: self.memory.is_thrifty(),
             share: self.memory.share(account),
         }
@@ -100,13 +106,24 @@ impl<F> Workbench<F> {
     /// Takes note of how many chunks a pair keeps now.
     pub(super) fn keep(&mut self, account: &mut Account, now: usize) {
         self.memory.keep(account, now);
+    }
+
+    /// Tells everybody how many chunks all pairs keep now.
+    pub(super) fn tell_kept(&self) {
         self.stats.kept.set(self.memory.kept() as u64);
     }
 
     /// Closes the account of a pair that has ended.
     pub(super) fn forget(&mut self, account: Account) {
         self.memory.close(account);
-        self.stats.kept.set(self.memory.kept() as u64);
+    }
+}
+
+impl<F, P> Visit<'_, F, P> {
+    /// Whether text may be kept as it comes: nothing is short.
+    #[inline]
+    pub(crate) const fn is_generous(&self) -> bool {
+        !self.is_thrifty && self.share.chunks == usize::MAX
     }
 }
 

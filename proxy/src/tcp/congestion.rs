@@ -31,6 +31,7 @@ pub(super) struct Acked {
     /// The round trip that this ACK measured, if it did (never of a retransmission).
     pub(super) rtt: Option<Duration>,
     pub(super) srtt: Option<Duration>,
+    /// Where the algorithm [takes samples](Algorithm::takes_samples).
     pub(super) rate: Option<Rate>,
     /// SND.UNA after this ACK, and SND.NXT: rounds are counted by them.
     pub(super) una: Seq,
@@ -155,6 +156,11 @@ impl Algorithm {
             CongestionControl::NewReno => Self::NewReno(NewReno::new(start.mss)),
             CongestionControl::Bbr => Self::Bbr(Box::new(Bbr::new(start))),
         }
+    }
+
+    /// Whether it makes use of [`Acked::rate`].
+    pub(super) const fn takes_samples(&self) -> bool {
+        matches!(self, Self::Bbr(_))
     }
 
     /// The SYN was lost more than once: begin with one segment (RFC 6928 section 2).

@@ -1,6 +1,6 @@
 //! CUBIC (RFC 9438), with HyStart++ for its first slow start.
 //!
-//! Runs on: proxy cores. Allocates: never. Blocks: never.
+//! Runs on: proxy cores. Allocates: at a connection's first loss, and where losses follow each other. Blocks: never.
 //!
 //! ```text
 //! W_cubic(t) = C (t - K)^3 + W_max     t: seconds since congestion avoidance began
@@ -60,8 +60,8 @@ struct Course {
 #[derive(Debug)]
 pub(super) struct Cubic {
     course: Course,
-    /// Before the last reduction.
-    undo: Option<Course>,
+    /// Before the last reduction. Apart, since most connections never lose anything.
+    undo: Option<Box<Course>>,
     mss: u32,
     /// Fractions of a byte that growth still owes.
     credit: f32,
@@ -97,7 +97,7 @@ impl Cubic {
 
     /// Sections 4.6 and 4.7: the new threshold, with fast convergence for flows that find less room than before.
     fn reduce(&mut self, flight: u32) {
-        self.undo = Some(self.course);
+        self.undo = Some(Box::new(self.course));
         let cwnd = self.segments(self.course.window);
         let course = &mut self.course;
         course.w_max = if cwnd < course.w_max { cwnd * (1.0 + BETA) / 2.0 } else { cwnd };
@@ -211,7 +211,7 @@ impl Congestion for Cubic {
     fn on_undo(&mut self) {
         let Some(undo) = self.undo.take() else { return };
         let window = self.course.window.max(undo.window);
-        self.course = Course { window, ..undo };
+        self.course = Course { window, ..*undo };
     }
 
     fn on_idle(&mut self, _now: Instant) {

@@ -50,6 +50,11 @@ impl Ecn {
         self.is_on = is_on;
     }
 
+    /// Reads it; what, means nothing.
+    pub(super) const fn warm(&self) -> u32 {
+        self.answered.0
+    }
+
     /// What every segment with an ACK says.
     pub(super) const fn echo(&self) -> Flags {
         if self.echo { Flags::ECE } else { Flags(0) }
@@ -59,6 +64,12 @@ impl Ecn {
     pub(super) const fn on_reduced(&mut self, nxt: Seq) {
         self.reduced = self.is_on;
         self.answered = nxt;
+    }
+
+    /// Whether an ACK reports a mark.
+    #[inline]
+    pub(super) const fn is_told(&self, header: &Header) -> bool {
+        self.is_on && header.flags.has(Flags::ECE)
     }
 
     /// What is said by a segment of new data, if it may be marked; answers `None` where it may not.
@@ -87,7 +98,7 @@ impl<F: Frame> Sender<F> {
     /// Answers whether an ACK reports a mark, and reduces the window where none of this round trip was answered yet. Recovery
     /// has reduced it already.
     pub(super) fn heed_mark(&mut self, header: &Header, flight: u32, now: Instant) -> bool {
-        if !self.ecn.is_on || !header.flags.has(Flags::ECE) {
+        if !self.ecn.is_told(header) {
             return false;
         }
         if self.phase == Phase::Open && self.una.after(self.ecn.answered) {

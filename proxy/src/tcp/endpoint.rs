@@ -6,13 +6,14 @@ use std::cmp::Ordering;
 use std::net::SocketAddrV4;
 
 use pnat_shared::config::CongestionControl;
-use pnat_shared::flow::Accepted;
+use pnat_shared::flow::{Accepted, Offloads};
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::verdict::DropReason;
 use pnat_shared::wire::tcp::{Header, Seq};
 
 use super::clock::Clock;
+use super::lent::Spares;
 use super::path::Path;
 use super::recv::{Owed, Receiver};
 use super::send::Sender;
@@ -20,8 +21,9 @@ use super::timer::{Timers, fires};
 use super::urgent::Marks;
 use crate::chunk::Chunk;
 
-/// How long a segment waits for a window that is worth it (RFC 9293 section 3.8.6.2.1: up to a second), whatever the timeout.
-const OVERRIDE: Duration = Duration::from_secs(1);
+/// How long a segment waits for a window that is worth it (RFC 9293 section 3.8.6.2.1: up to a second), whatever the timeout;
+/// in nanoseconds.
+const OVERRIDE: u64 = 1_000_000_000;
 
 /// How long after the last segment an endpoint gives spare memory back.
 const TRIM_AFTER: Duration = Duration::from_secs(5);
@@ -45,6 +47,8 @@ pub struct Settings {
     pub window: u32,
     /// Largest IP packet that the leg carries, in bytes.
     pub mtu: u16,
+    /// What the leg's port does for the segments that are sent.
+    pub offloads: Offloads,
     /// How long SYN or SYN-ACK are repeated before the endpoint gives up.
     pub open_timeout: Duration,
     /// How long data is retransmitted, or zero windows are probed, without any answer before the endpoint gives up.
@@ -65,6 +69,7 @@ pub struct Settings {
 pub(super) struct Kept {
     pub(super) window: u32,
     pub(super) mtu: u16,
+    pub(super) offloads: Offloads,
     pub(super) congestion: CongestionControl,
     open_timeout: u32,
     user_timeout: u32,
@@ -79,6 +84,7 @@ impl Kept {
         Self {
             window: settings.window,
             mtu: settings.mtu,
+            offloads: settings.offloads,
             congestion: settings.congestion,
             open_timeout: millis(settings.open_timeout),
             user_timeout: millis(settings.user_timeout),
@@ -154,36 +160,39 @@ pub(super) struct Reset {
 ///
 /// After [`Endpoint::on_segment`], [`Endpoint::on_timer`], [`Endpoint::receive`], [`Endpoint::set_downstream`] and
 /// whatever asks for something to be sent, call [`Endpoint::transmit`]: nothing else sends, not even a window update.
+///
+/// In memory as it is written down: what every segment needs first, what only the beginning, the end and trouble need last.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Endpoint<F> {
-    pub(super) settings: Kept,
+    pub(super) recv: Receiver<F>,
+    pub(super) send: Sender<F>,
+    pub(super) timers: Timers,
+    pub(super) clock: Clock,
+    /// When the last segment came.
+    pub(super) heard: Instant,
+    pub(super) path: Path,
+    pub(super) urgent: Option<Box<Marks>>,
+    pub(super) reset: Option<Reset>,
     pub(super) local: SocketAddrV4,
     pub(super) remote: SocketAddrV4,
     pub(super) state: State,
-    pub(super) error: Option<Error>,
-    /// What our SYN says; until [`Endpoint::answer`], nothing.
-    pub(super) offer: Option<Offer>,
-    /// What the peer's SYN said.
-    pub(super) peer: Option<(Seq, Offer)>,
-    pub(super) clock: Clock,
-    pub(super) send: Sender<F>,
-    pub(super) recv: Receiver<F>,
-    pub(super) timers: Timers,
-    pub(super) path: Path,
-    pub(super) urgent: Option<Box<Marks>>,
     /// A SYN or SYN-ACK is to be sent.
     pub(super) syn_due: bool,
-    /// How many were sent.
-    pub(super) syns: u32,
-    pub(super) reset: Option<Reset>,
-    /// When the next answer to a dubious segment may be sent (RFC 5961 section 7).
-    pub(super) challenge_from: Instant,
-    /// When the last segment came.
-    pub(super) heard: Instant,
     /// A keepalive probe is to be sent.
     pub(super) keepalive_due: bool,
     /// How many were sent since the peer was last heard.
     pub(super) keepalives: u8,
+    pub(super) settings: Kept,
+    /// How many SYNs or SYN-ACKs were sent.
+    pub(super) syns: u32,
+    /// What our SYN says; until [`Endpoint::answer`], nothing.
+    pub(super) offer: Option<Offer>,
+    /// What the peer's SYN said.
+    pub(super) peer: Option<(Seq, Offer)>,
+    pub(super) error: Option<Error>,
+    /// When the next answer to a dubious segment may be sent (RFC 5961 section 7).
+    pub(super) challenge_from: Instant,
 }
 
 impl<F: Frame> Endpoint<F> {
@@ -272,8 +281,11 @@ impl<F: Frame> Endpoint<F> {
     /// Urgent data stays in the stream; where it ends, [`Endpoint::take_urgent`] tells.
     pub fn on_segment(&mut self, header: &Header, payload: Chunk<F>, now: Instant) -> Result<(), DropReason> {
         if self.is_predicted(header, payload.len()) {
-            self.on_predicted(header, payload, now);
+            self.on_predicted(header, std::iter::once(payload), now);
             return Ok(());
+        }
+        if self.is_bare_ack(header, payload.len()) {
+            return self.on_bare_ack(header, now);
         }
         match self.state {
             State::SynHeld => self.on_segment_held(header),
@@ -281,6 +293,24 @@ impl<F: Frame> Endpoint<F> {
             State::Closed => self.on_segment_closed(header, payload.len()),
             _ => self.on_segment_synchronized(header, payload, now),
         }
+    }
+
+    /// Whether a train of segments is what was expected: then [`Endpoint::on_train`] takes it in. They follow each other by
+    /// their numbers, none is empty, and what `header`, the first one's, says beside its number and PSH, all of them say.
+    /// `bytes` of text they have together.
+    #[inline]
+    pub fn expects(&self, header: &Header, bytes: usize) -> bool {
+        self.is_predicted(header, bytes)
+    }
+
+    /// Takes in a train that [`Endpoint::expects`], as [`Endpoint::on_segment`] would have taken one segment after the other.
+    pub fn on_train(
+        &mut self,
+        header: &Header,
+        texts: impl ExactSizeIterator<Item = Chunk<F>>,
+        now: Instant,
+    ) {
+        self.on_predicted(header, texts, now);
     }
 
     /// Does what is due at `now`: retransmission, delayed ACK, probes, timeouts.
@@ -341,11 +371,13 @@ impl<F: Frame> Endpoint<F> {
     }
 
     /// The next bytes in order, if any: no further than to the peer's urgent mark.
+    #[inline]
     pub fn receive(&mut self) -> Option<Chunk<F>> {
         if self.urgent.is_some() { self.receive_to_mark() } else { self.recv.next() }
     }
 
     /// Whether what [`Endpoint::receive`] has answered ends, now for the first time, where the peer's urgent data does.
+    #[inline]
     pub fn take_urgent(&mut self) -> bool {
         self.urgent.is_some() && self.take_mark()
     }
@@ -383,10 +415,13 @@ impl<F: Frame> Endpoint<F> {
 
     /// Appends bytes to the send queue; while a SYN is held and after [`Endpoint::shutdown`], drops them. There is no limit
     /// here: the pair bounds it by the other leg's window.
+    #[inline]
     pub fn send(&mut self, chunk: Chunk<F>) {
         if !matches!(self.state, State::SynHeld | State::Closed) {
             self.send.push(chunk);
-            self.set_due_mark();
+            if self.urgent.is_some() {
+                self.set_due_mark();
+            }
         }
     }
 
@@ -398,6 +433,27 @@ impl<F: Frame> Endpoint<F> {
     /// Chunks in all queues: received, out of order, to be sent.
     pub fn chunks(&self) -> usize {
         self.recv.chunks() + self.send.queue.chunks()
+    }
+
+    /// Takes memory for what is received, where it has none, from what others have given back.
+    #[inline]
+    pub(crate) fn lend_to_receive(&mut self, spares: &mut Spares<F>) {
+        self.recv.take_place(&mut spares.ready);
+    }
+
+    /// Takes memory for what is sent, where it has none, from what others have given back.
+    #[inline]
+    pub(crate) fn lend_to_send(&mut self, spares: &mut Spares<F>) {
+        self.send.queue.take_place(&mut spares.pieces);
+        self.send.records.take_place(&mut spares.records);
+    }
+
+    /// Gives back the memory of queues that are empty.
+    #[inline]
+    pub(crate) fn give_back(&mut self, spares: &mut Spares<F>) {
+        self.recv.give_back(&mut spares.ready);
+        self.send.queue.give_back(&mut spares.pieces);
+        self.send.records.give_back(&mut spares.records);
     }
 
     /// Memory that the queues keep from others, in bytes: to receive and to send. Walks the queues, so not for every
@@ -458,28 +514,11 @@ impl<F: Frame> Endpoint<F> {
     }
 
     /// Reads something of every cache line that a segment will need; what, means nothing.
+    #[inline]
     pub(crate) fn warm(&self) -> u64 {
-        let times =
-            [self.timers.retransmit, self.timers.trim, self.heard, self.challenge_from, self.send.unanswered];
-        let times = times.into_iter().fold(0, |sum, at| sum ^ at.as_nanos());
-        let words = [
-            self.settings.window,
-            self.clock.value(Instant::ZERO),
-            self.send.nxt.0,
-            self.send.queue.len(),
-            u32::from(self.send.is_clean()),
-            self.recv.nxt.0,
-            u32::from(self.recv.is_drained()),
-            u32::from(self.recv.has_blocks()),
-            u32::from(self.recv.owed == Owed::Now),
-            u32::from(self.send.limited),
-            u32::from(self.offer.is_some()),
-            u32::from(self.peer.is_some()),
-            u32::from(self.reset.is_some()),
-            u32::from(self.state == State::Closed),
-            u32::from(self.local.port()),
-        ];
-        times ^ self.send.rto.warm() ^ words.into_iter().fold(0, |sum, word| sum ^ u64::from(word))
+        let times = self.timers.started.as_nanos() ^ self.timers.trim.as_nanos() ^ self.heard.as_nanos();
+        let rest = u32::from(self.path.is_searched()) ^ u32::from(self.local.port());
+        times ^ self.recv.warm() ^ self.send.warm() ^ u64::from(rest)
     }
 
     /// Whether a SYN from the same port opens a new connection: after the end, and in TIME-WAIT where its timestamp, or
@@ -523,8 +562,8 @@ impl<F: Frame> Endpoint<F> {
     /// Segments that are late are lost before that, and at last all patience ends.
     pub(super) fn schedule_retransmit(&mut self, now: Instant) {
         let gives_up = self.send.unanswered + self.settings.user_timeout();
-        let patience = if self.send.is_narrow() { OVERRIDE } else { Duration::MAX };
-        let timeout = self.timers.started + self.send.rto.current().min(patience);
+        let patience = if self.send.is_narrow() { OVERRIDE } else { u64::MAX };
+        let timeout = self.timers.started.plus_nanos(self.send.rto.current_nanos().min(patience));
         self.send.arm_tail(timeout, now);
         let due = timeout.min(self.send.tail_deadline()).min(self.send.reorder_deadline());
         self.timers.retransmit = due.min(gives_up).max(now);
@@ -581,17 +620,17 @@ impl<F: Frame> Endpoint<F> {
         self.keepalive_due = false;
         self.urgent = None;
         self.send.clear();
-        self.send.shrink();
         self.recv.owed = Owed::Nothing;
         if error.is_some() {
             self.recv.clear();
         }
     }
 
-    /// Something came: spare memory is kept for a while.
+    /// Something came: what disorder left behind is kept for a while.
+    #[inline]
     pub(super) fn touch(&mut self, now: Instant) {
         self.heard = now;
-        if self.timers.trim == Instant::FAR {
+        if self.timers.trim == Instant::FAR && (self.send.loss.is_some() || self.recv.keeps_disorder()) {
             self.timers.trim = now + TRIM_AFTER;
         }
     }

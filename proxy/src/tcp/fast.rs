@@ -1,4 +1,5 @@
-//! Header prediction: the next text of a stream that nothing disturbs, past the checks that it would pass (Van Jacobson).
+//! Header prediction: the next text of a stream that nothing disturbs, and ACKs of what was sent, past the checks that they
+//! would pass (Van Jacobson).
 //!
 //! Runs on: proxy cores. Allocates: when queues are longer than ever before. Blocks: never.
 //!
@@ -6,6 +7,7 @@
 
 use pnat_shared::frame::Frame;
 use pnat_shared::time::Instant;
+use pnat_shared::verdict::DropReason;
 use pnat_shared::wire::tcp::{Flags, Header};
 
 use super::endpoint::{Endpoint, State};
@@ -15,17 +17,14 @@ use super::tail::Tail;
 use crate::chunk::Chunk;
 
 impl<F: Frame> Endpoint<F> {
-    /// Whether the segment is what was expected: the next text in order, within the window, with no news about ours.
+    /// Whether the segment is what was expected: the next text in order, within the window, with no news about ours. Of a
+    /// train, `header` is the first one's, and `len` counts the text of all.
     #[inline]
     pub(super) fn is_predicted(&self, header: &Header, len: usize) -> bool {
-        let stamp_is_good = match header.options.timestamps {
-            Some((value, _)) => self.clock.on && self.clock.is_next(value),
-            None => !self.clock.on,
-        };
         len > 0
             && self.state == State::Established
             && Flags(header.flags.0 & !Flags::PSH.0) == Flags::ACK
-            && stamp_is_good
+            && self.is_in_time(header)
             && header.options.sack.is_empty()
             && self.recv.is_next(header.seq, len)
             && self.send.is_no_news(header)
@@ -34,23 +33,62 @@ impl<F: Frame> Endpoint<F> {
             && (self.send.flight() > 0 || self.timers.retransmit == Instant::FAR)
     }
 
-    /// Takes in a segment that [`Endpoint::is_predicted`].
+    /// Takes in a train of segments that were expected; of one is as good. What the header says but for its number, the
+    /// others say, too: so once is as often as not.
     #[inline]
-    pub(super) fn on_predicted(&mut self, header: &Header, payload: Chunk<F>, now: Instant) {
+    pub(super) fn on_predicted(
+        &mut self,
+        header: &Header,
+        texts: impl ExactSizeIterator<Item = Chunk<F>>,
+        now: Instant,
+    ) {
+        // Only the first one's number can be one that we have asked for.
+        self.remember(header, now);
+        self.touch(now);
+        self.resize_window(header, texts.len(), now);
+        let last = self.recv.append(texts);
+        // A segment from further on may have come before.
+        if !self.send.wl1.after(last) {
+            self.send.wl1 = last;
+            self.send.wl2 = header.ack;
+        }
+        self.timers.ack = self.recv.ack_deadline(now, self.timers.ack);
+    }
+
+    /// Whether the segment is an ACK and nothing else, in order: all that it can bring is news about what we have sent.
+    #[inline]
+    pub(super) fn is_bare_ack(&self, header: &Header, len: usize) -> bool {
+        len == 0
+            && self.state == State::Established
+            && header.flags == Flags::ACK
+            && header.seq == self.recv.nxt
+            && self.is_in_time(header)
+    }
+
+    /// Takes in what [`Endpoint::is_bare_ack`].
+    #[inline]
+    pub(super) fn on_bare_ack(&mut self, header: &Header, now: Instant) -> Result<(), DropReason> {
+        self.remember(header, now);
+        self.touch(now);
+        self.on_ack(header, true, now)
+    }
+
+    /// Whether PAWS has nothing against it, however long ago the last segment was.
+    #[inline]
+    fn is_in_time(&self, header: &Header) -> bool {
+        match header.options.timestamps {
+            Some((value, _)) => self.clock.on && self.clock.is_next(value),
+            None => !self.clock.on,
+        }
+    }
+
+    #[inline]
+    fn remember(&mut self, header: &Header, now: Instant) {
         if let Some((value, _)) = header.options.timestamps
             && !header.seq.after(self.recv.told_nxt)
         {
             self.clock.remember(value, now);
         }
-        self.touch(now);
-        // A segment from further on may have come before.
-        if !self.send.wl1.after(header.seq) {
-            self.send.wl1 = header.seq;
-            self.send.wl2 = header.ack;
-        }
-        self.resize_window(header, now);
-        self.recv.append(payload);
-        self.timers.ack = self.recv.ack_deadline(now, self.timers.ack);
     }
 }
 

@@ -158,7 +158,7 @@ impl<F: Frame> Endpoint<F> {
         Err(DropReason::Unacceptable)
     }
 
-    fn on_ack(&mut self, header: &Header, bare: bool, now: Instant) -> Result<(), DropReason> {
+    pub(super) fn on_ack(&mut self, header: &Header, bare: bool, now: Instant) -> Result<(), DropReason> {
         if header.ack.after(self.send.nxt) {
             self.challenge(now);
             return Err(DropReason::Unacceptable);
@@ -216,7 +216,7 @@ impl<F: Frame> Endpoint<F> {
             return Err(DropReason::Unacceptable);
         }
         if !payload.is_empty() {
-            self.resize_window(header, now);
+            self.resize_window(header, 1, now);
         }
         if self.recv.take(header.seq, payload, fin)? {
             self.on_fin(now);
@@ -225,13 +225,20 @@ impl<F: Frame> Endpoint<F> {
         Ok(())
     }
 
-    /// Text has come: the window's size may be due to change.
+    /// Text has come, in so many segments: the window's size may be due to change.
     #[inline]
-    pub(super) fn resize_window(&mut self, header: &Header, now: Instant) {
+    pub(super) fn resize_window(&mut self, header: &Header, segments: usize, now: Instant) {
         let echo = header.options.timestamps.filter(|_| self.clock.on);
         let echoed = echo.and_then(|(_, echo)| self.clock.echoed(echo, now));
-        let rtt = echoed.map(|at| now.since(at).max(Duration::from_millis(1)));
-        self.recv.resize(rtt, self.send.rtt(), now);
+        // A stamp tells no less than a millisecond, and none is believed that took longer than a minute.
+        let rtt =
+            echoed.map_or(0, |at| (now.as_nanos().saturating_sub(at.as_nanos()) / 1000).max(1000) as u32);
+        let send = &self.send;
+        self.recv.resize(rtt, || send.rtt(), now);
+        if segments > 1 {
+            // The first one may have begun a new round of measuring.
+            self.recv.measure(rtt);
+        }
     }
 
     fn on_fin(&mut self, now: Instant) {

@@ -10,6 +10,7 @@
 //!  open (handshake)                                               output, segment (headers, frames)
 //!  fast (what was expected)
 //!  input (acceptability, RST, ACK) --> recovery (news, loss) ----> send (what goes next), pacing (when)
+//!    |                                 advance (no news but ACK)    run (what goes together)
 //!    '--> recv (order, window, ACKs)   rack, tail, undo, prr       queue (bytes)
 //!           reassembly, ranges         scoreboard, records, spans  path (MTU), timer, clock, liveness
 //!           sizing, urgent             rate, rto, ecn
@@ -21,11 +22,14 @@ mod open;
 mod fast;
 mod input;
 mod output;
+mod run;
 mod recv;
 mod sizing;
 mod reassembly;
 mod send;
 mod queue;
+mod lent;
+mod advance;
 mod recovery;
 mod news;
 mod loss;
@@ -53,7 +57,11 @@ mod path;
 mod urgent;
 mod segment;
 
+#[cfg(test)]
+mod fixture;
+
 pub use endpoint::{Endpoint, Error, Offer, Settings, State};
+pub(crate) use lent::Spares;
 
 #[cfg(test)]
 mod tests {

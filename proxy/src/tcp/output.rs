@@ -10,7 +10,7 @@ use pnat_shared::wire::tcp::{Flags, Header, Options, Seq};
 use super::ecn;
 use super::endpoint::{Endpoint, Reset, State};
 use super::recv::Owed;
-use super::segment::{self, ECT_0, NOT_ECT};
+use super::segment::{self, ECT_0, NOT_ECT, Template};
 use super::send::Slice;
 
 /// What to send next.
@@ -25,26 +25,30 @@ enum Next {
     Ack,
 }
 
-/// What every segment of one run says, since nothing comes in while it goes out.
+/// What every segment says that leaves at the same time, since nothing comes in meanwhile.
 #[derive(Copy, Clone, Debug)]
-struct Word {
-    window: u16,
-    timestamps: Option<(u32, u32)>,
+pub(super) struct Word {
+    pub(super) window: u16,
+    pub(super) timestamps: Option<(u32, u32)>,
 }
 
 impl<F: Frame> Endpoint<F> {
-    /// Whether [`Endpoint::next`] finds nothing, for the price of a few comparisons: so most visits find one of a pair's
-    /// sockets. False wherever in doubt.
+    /// Whether there is no text to send, and nothing else of our own: so most visits find one of a pair's sockets, and this
+    /// tells for the price of a few comparisons. False wherever in doubt.
     #[inline]
-    fn is_silent(&self) -> bool {
-        self.recv.owed != Owed::Now
-            && self.send.is_quiet()
+    fn is_quiet(&self) -> bool {
+        self.send.is_quiet()
             && self.is_open()
             && self.reset.is_none()
             && !self.syn_due
             && !self.keepalive_due
             && !self.path.is_searched()
-            && !self.recv.is_update_due()
+    }
+
+    /// Whether the peer is to hear what has come, or how much may come.
+    #[inline]
+    fn owes(&self) -> bool {
+        self.recv.owed == Owed::Now || self.recv.is_update_due()
     }
 
     /// See [`Endpoint::transmit`].
@@ -56,26 +60,83 @@ impl<F: Frame> Endpoint<F> {
         budget: usize,
         out: &mut Vec<F>,
     ) -> bool {
-        if self.is_silent() {
-            self.send.rest();
-            debug_assert!(self.next(now).is_none(), "silent");
-            return true;
+        if self.is_quiet() {
+            return self.send_answer(pool, now, budget, out);
         }
-        self.send_run(pool, now, budget, out)
+        if self.send.is_quiet() {
+            return self.send_each(pool, now, budget, out);
+        }
+        if self.is_open() {
+            self.send.check_idle(now);
+        }
+        let (sent_before, room) = (self.send.nxt, out.len().saturating_add(budget));
+        let complete = self.send_run(pool, now, budget, out)
+            && self.send_rest(pool, now, room.saturating_sub(out.len()), out);
+        self.after_sending(sent_before, now);
+        complete
     }
 
-    fn send_run(
+    /// What is left to send behind a run: as a rule nothing.
+    #[inline]
+    fn send_rest(
         &mut self,
         pool: &mut impl FramePool<F>,
         now: Instant,
         budget: usize,
         out: &mut Vec<F>,
     ) -> bool {
-        let is_quiet = self.send.is_quiet();
-        if !is_quiet && self.is_open() {
-            self.send.check_idle(now);
+        if self.is_quiet() && !self.owes() {
+            self.send.rest();
+            return true;
         }
-        let sent_before = self.send.nxt;
+        self.send_each(pool, now, budget, out)
+    }
+
+    /// Sends an ACK, where the peer is owed one.
+    #[inline]
+    fn send_answer(
+        &mut self,
+        pool: &mut impl FramePool<F>,
+        now: Instant,
+        budget: usize,
+        out: &mut Vec<F>,
+    ) -> bool {
+        if !self.owes() {
+            self.send.rest();
+            debug_assert!(self.next(now).is_none(), "quiet");
+            return true;
+        }
+        if self.recv.has_blocks() || self.urgent.is_some() || budget == 0 {
+            return self.send_each(pool, now, budget, out);
+        }
+        self.send.rest();
+        let Some(mut frame) = pool.alloc() else { return false };
+        let Word { window, timestamps } = self.tell(now);
+        let template = Template::new(self.local, self.remote, NOT_ECT, self.recv.nxt, window, timestamps);
+        let flags = Flags::ACK.with(self.send.ecn.echo());
+        let written = template.write(&mut frame, self.send.nxt, flags, 0, |_| Some(Sum::ZERO));
+        if written {
+            out.push(frame);
+        }
+        written
+    }
+
+    /// Timers, after something was to be sent.
+    pub(super) fn after_sending(&mut self, sent_before: Seq, now: Instant) {
+        if self.is_open() && self.send.nxt != sent_before {
+            self.schedule_retransmit(now);
+        }
+        self.watch_shut_window(now);
+    }
+
+    /// Looks at each segment by itself.
+    pub(super) fn send_each(
+        &mut self,
+        pool: &mut impl FramePool<F>,
+        now: Instant,
+        budget: usize,
+        out: &mut Vec<F>,
+    ) -> bool {
         let (mut complete, mut word) = (true, None);
         for _ in 0..budget {
             let Some(next) = self.next(now) else { break };
@@ -93,13 +154,6 @@ impl<F: Frame> Endpoint<F> {
                 break;
             }
         }
-        if is_quiet {
-            return complete;
-        }
-        if self.is_open() && self.send.nxt != sent_before {
-            self.schedule_retransmit(now);
-        }
-        self.watch_shut_window(now);
         complete
     }
 
@@ -133,7 +187,7 @@ impl<F: Frame> Endpoint<F> {
         if self.keepalive_due {
             return Some(Next::KeepAlive);
         }
-        (self.recv.owed == Owed::Now || self.recv.is_update_due()).then_some(Next::Ack)
+        self.owes().then_some(Next::Ack)
     }
 
     /// Bytes of options in the next data segment.
@@ -182,7 +236,7 @@ impl<F: Frame> Endpoint<F> {
 
     /// Writes a segment without text.
     fn write_bare(&self, frame: &mut F, header: &Header) -> bool {
-        segment::write(frame, self.local, self.remote, NOT_ECT, header, 0, |_| Sum::ZERO)
+        segment::write(frame, self.local, self.remote, NOT_ECT, header, 0, |_| Some(Sum::ZERO))
     }
 
     fn header(&self, seq: Seq, flags: Flags, options: Options) -> Header {
@@ -208,12 +262,20 @@ impl<F: Frame> Endpoint<F> {
     /// Window and options of a segment that tells the peer all we have: taken for sent from now on.
     #[inline]
     fn tell_all(&mut self, now: Instant) -> (u16, Options) {
-        let mut options = Options { timestamps: self.clock.stamp(now), ..Options::default() };
+        let mut options = Options::default();
         if self.send.sack && self.recv.has_blocks() {
             options.sack = self.recv.sack_blocks();
         }
+        let Word { window, timestamps } = self.tell(now);
+        options.timestamps = timestamps;
+        (window, options)
+    }
+
+    /// The same where there are no SACK blocks to tell.
+    #[inline]
+    pub(super) fn tell(&mut self, now: Instant) -> Word {
         self.timers.ack = Instant::FAR;
-        (self.recv.advertise(false), options)
+        Word { window: self.recv.advertise(false), timestamps: self.clock.stamp(now) }
     }
 
     fn write_syn(&mut self, frame: &mut F, now: Instant) -> bool {
@@ -285,7 +347,10 @@ impl<F: Frame> Endpoint<F> {
         let queue = &mut self.send.queue;
         let len = slice.len as usize;
         let (local, remote) = (self.local, self.remote);
-        if !segment::write(frame, local, remote, codepoint, &header, len, |out| queue.copy(slice.seq, out)) {
+        let needs_sum = !self.settings.offloads.checksum;
+        if !segment::write(frame, local, remote, codepoint, &header, len, |out| {
+            queue.copy(slice.seq, out, needs_sum)
+        }) {
             return false;
         }
         self.send.sent(slice, now);
@@ -303,10 +368,11 @@ impl<F: Frame> Endpoint<F> {
     fn write_path_probe(&mut self, slice: Slice, frame: &mut F, now: Instant) -> bool {
         // Its size counts: nothing is there to be SACKed, so it carries the options of every segment and no others.
         let header = self.acking(slice.seq, Flags::ACK, now);
+        let needs_sum = !self.settings.offloads.checksum;
         let queue = &mut self.send.queue;
         let len = slice.len as usize;
         let written = segment::write(frame, self.local, self.remote, NOT_ECT, &header, len, |out| {
-            queue.copy(slice.seq, out)
+            queue.copy(slice.seq, out, needs_sum)
         });
         self.on_probe_sent(&slice, now);
         written

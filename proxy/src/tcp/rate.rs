@@ -1,15 +1,21 @@
 //! Delivery rate: how fast the path takes what is sent (draft-ietf-ccwg-bbr section 4.1).
 //!
-//! Runs on: proxy cores. Allocates: never. Blocks: never.
+//! Runs on: proxy cores. Allocates: per connection that takes samples. Blocks: never.
 
 use pnat_shared::time::{Duration, Instant};
 
 use super::congestion::Rate;
 use super::records::Transmission;
 
-/// What is counted from the connection's beginning.
+/// Takes samples, where the algorithm asks for them: most do not.
 #[derive(Debug, Default)]
 pub(super) struct Sampler {
+    counts: Option<Box<Counts>>,
+}
+
+/// What is counted from the connection's beginning.
+#[derive(Debug, Default)]
+struct Counts {
     /// Bytes delivered, and when the last of them were.
     delivered: u64,
     delivered_at: Instant,
@@ -21,13 +27,57 @@ pub(super) struct Sampler {
     app_limited_until: u64,
 }
 
-fn micros(time: Duration) -> u32 {
-    u32::try_from(time.as_micros()).unwrap_or(u32::MAX)
+fn micros_since(earlier: Instant, now: Instant) -> u32 {
+    let micros = now.as_nanos().saturating_sub(earlier.as_nanos()) / 1000;
+    u32::try_from(micros).unwrap_or(u32::MAX)
 }
 
 impl Sampler {
+    /// One that takes samples; [`Sampler::default`] takes none.
+    pub(super) fn counting() -> Self {
+        Self { counts: Some(Box::default()) }
+    }
+
     /// `len` bytes are sent while `pipe` bytes are in the network.
+    #[inline]
     pub(super) fn stamp(&mut self, len: u32, pipe: u32, now: Instant) -> Transmission {
+        match &mut self.counts {
+            Some(counts) => counts.stamp(len, pipe, now),
+            None => Transmission { in_flight: pipe + len, ..Transmission::at(now) },
+        }
+    }
+
+    /// There is room for more in the network than the application gives.
+    #[inline]
+    pub(super) fn on_app_limited(&mut self, pipe: u32) {
+        if let Some(counts) = &mut self.counts {
+            counts.app_limited_until = counts.delivered + u64::from(pipe) + 1;
+        }
+    }
+
+    #[inline]
+    pub(super) fn on_lost(&mut self, bytes: u32) {
+        if let Some(counts) = &mut self.counts {
+            counts.lost = counts.lost.wrapping_add(bytes);
+        }
+    }
+
+    /// `bytes` were delivered, of which `newest` was sent last. There is no sample where it took less than the shortest
+    /// round trip: then the ACK was for an earlier transmission, or ACKs were compressed.
+    #[inline]
+    pub(super) fn on_delivered(
+        &mut self,
+        bytes: u32,
+        newest: Option<&Transmission>,
+        shortest: Duration,
+        now: Instant,
+    ) -> Option<Rate> {
+        self.counts.as_mut()?.on_delivered(bytes, newest, shortest, now)
+    }
+}
+
+impl Counts {
+    fn stamp(&mut self, len: u32, pipe: u32, now: Instant) -> Transmission {
         if pipe == 0 {
             self.first_sent = now;
             self.delivered_at = now;
@@ -37,24 +87,13 @@ impl Sampler {
             delivered: self.delivered as u32,
             lost: self.lost,
             in_flight: pipe + len,
-            send_elapsed: micros(now.since(self.first_sent)),
-            ack_age: micros(now.since(self.delivered_at)),
+            send_elapsed: micros_since(self.first_sent, now),
+            ack_age: micros_since(self.delivered_at, now),
             is_app_limited: self.delivered < self.app_limited_until,
         }
     }
 
-    /// There is room for more in the network than the application gives.
-    pub(super) fn on_app_limited(&mut self, pipe: u32) {
-        self.app_limited_until = self.delivered + u64::from(pipe) + 1;
-    }
-
-    pub(super) const fn on_lost(&mut self, bytes: u32) {
-        self.lost = self.lost.wrapping_add(bytes);
-    }
-
-    /// `bytes` were delivered, of which `newest` was sent last. There is no sample where it took less than the shortest
-    /// round trip: then the ACK was for an earlier transmission, or ACKs were compressed.
-    pub(super) fn on_delivered(
+    fn on_delivered(
         &mut self,
         bytes: u32,
         newest: Option<&Transmission>,
@@ -93,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_window_each_round_trip_is_the_rate() {
-        let mut sampler = Sampler::default();
+        let mut sampler = Sampler::counting();
         let first = sampler.stamp(10_000, 0, ms(0));
         let rate = sampler.on_delivered(10_000, Some(&first), RTT, ms(10)).expect("a sample");
         assert_eq!(
@@ -107,7 +146,7 @@ mod tests {
 
     #[test]
     fn acks_that_come_at_once_do_not_make_the_path_faster_than_it_was_sent_to() {
-        let mut sampler = Sampler::default();
+        let mut sampler = Sampler::counting();
         let all = [0, 4, 8].map(|at| sampler.stamp(1000, if at == 0 { 0 } else { 1000 }, ms(at)));
         let rate = sampler.on_delivered(1000, Some(&all[0]), Duration::ZERO, ms(10)).expect("a sample");
         assert_eq!((rate.delivered, rate.interval), (1000, RTT));
@@ -118,14 +157,14 @@ mod tests {
 
     #[test]
     fn what_took_less_than_the_shortest_round_trip_is_no_sample() {
-        let mut sampler = Sampler::default();
+        let mut sampler = Sampler::counting();
         let again = sampler.stamp(1000, 0, ms(0));
         assert!(sampler.on_delivered(1000, Some(&again), RTT, ms(3)).is_none());
     }
 
     #[test]
     fn what_is_sent_after_the_application_fell_silent_is_marked_until_all_that_was_in_flight_is_delivered() {
-        let mut sampler = Sampler::default();
+        let mut sampler = Sampler::counting();
         let before = sampler.stamp(2000, 0, ms(0));
         sampler.on_app_limited(2000);
         let after = sampler.stamp(1000, 2000, ms(1));
@@ -138,7 +177,7 @@ mod tests {
 
     #[test]
     fn what_was_lost_since_it_was_sent_is_told() {
-        let mut sampler = Sampler::default();
+        let mut sampler = Sampler::counting();
         sampler.on_lost(500);
         let tx = sampler.stamp(4000, 3000, ms(0));
         sampler.on_lost(700);

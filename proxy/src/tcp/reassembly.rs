@@ -38,6 +38,11 @@ impl<F: Frame> Reassembly<F> {
         Self { held: None }
     }
 
+    #[inline]
+    pub(super) const fn has_memory(&self) -> bool {
+        self.held.is_some()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.held.as_ref().is_none_or(|held| held.pieces.is_empty())
     }

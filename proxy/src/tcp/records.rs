@@ -6,10 +6,10 @@
 //! none of theirs. Segments that left at one moment share a record, which is never split: all that tells them apart is
 //! how much was in flight with each, and that follows from their places.
 
-use std::collections::VecDeque;
-
 use pnat_shared::time::Instant;
 use pnat_shared::wire::tcp::Seq;
+
+use super::lent::{Lent, Spare};
 
 /// One transmission (draft-ietf-ccwg-bbr section 4.1.1.2).
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -28,8 +28,15 @@ pub(super) struct Transmission {
     pub(super) is_app_limited: bool,
 }
 
+impl Transmission {
+    /// One of which no more is to be known than when it left.
+    pub(super) const fn at(sent: Instant) -> Self {
+        Self { sent, delivered: 0, lost: 0, in_flight: 0, send_elapsed: 0, ack_age: 0, is_app_limited: false }
+    }
+}
+
 #[derive(Copy, Clone, Debug)]
-struct Record {
+pub(super) struct Record {
     end: Seq,
     /// Of its last byte.
     tx: Transmission,
@@ -46,7 +53,7 @@ pub(super) struct Part {
 #[derive(Debug, Default)]
 pub(super) struct Records {
     base: Seq,
-    queue: VecDeque<Record>,
+    queue: Lent<Record>,
 }
 
 impl Records {
@@ -103,7 +110,19 @@ impl Records {
 
     /// Gives unused memory back.
     pub(super) fn shrink(&mut self) {
-        self.queue.shrink_to_fit();
+        self.queue.shrink();
+    }
+
+    /// Takes memory that others gave back, where there is none.
+    #[inline]
+    pub(super) fn take_place(&mut self, spare: &mut Spare<Record>) {
+        self.queue.take_place(spare);
+    }
+
+    /// Gives the memory back where nothing is in flight.
+    #[inline]
+    pub(super) fn give_back(&mut self, spare: &mut Spare<Record>) {
+        self.queue.give_back(spare);
     }
 }
 

@@ -47,7 +47,23 @@ impl<F: Frame> Sender<F> {
     /// An acceptable ACK: `una <= ack <= nxt`. `pure`: it carries nothing else. `echoed`: it answers, by its timestamp,
     /// something that left then or before. Answers whether it brings news: numbers acknowledged, or SACKed for the first
     /// time.
+    #[inline]
     pub(super) fn on_ack(
+        &mut self,
+        header: &Header,
+        pure: bool,
+        echoed: Option<Instant>,
+        now: Instant,
+    ) -> bool {
+        if self.is_advance(header) {
+            self.advance(header, now);
+            return true;
+        }
+        self.on_any_ack(header, pure, echoed, now)
+    }
+
+    /// As [`Sender::on_ack`], whatever the ACK says.
+    pub(super) fn on_any_ack(
         &mut self,
         header: &Header,
         pure: bool,
@@ -468,12 +484,15 @@ impl<F: Frame> Sender<F> {
     /// where few are, so that a loss which few duplicates could tell is repaired in time (RFC 7765).
     pub(super) fn timer_start(&self, now: Instant) -> Instant {
         let waiting = self.queue.end().distance(self.nxt).max(0) as u32;
-        let few = (self.flight() + waiting).div_ceil(u32::from(self.mss)) < RESTART_THRESHOLD;
+        // No more than three segments, the last of which may be short.
+        let few = self.flight() + waiting <= (RESTART_THRESHOLD - 1) * u32::from(self.mss);
+        if !few {
+            return now;
+        }
         let oldest = match &self.loss {
             Some(loss) => loss.board.oldest(&self.records),
             None => self.records.oldest(),
         };
-        let oldest = oldest.filter(|sent| now.since(*sent) < self.rto.current());
-        if few { oldest.unwrap_or(now) } else { now }
+        oldest.filter(|sent| now.since(*sent) < self.rto.current()).unwrap_or(now)
     }
 }

@@ -2,13 +2,12 @@
 //!
 //! Runs on: proxy cores. Allocates: when queues are longer than ever before. Blocks: never.
 
-use std::collections::VecDeque;
-
 use pnat_shared::frame::Frame;
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::verdict::DropReason;
 use pnat_shared::wire::tcp::{SackBlocks, Seq};
 
+use super::lent::{Lent, Spare};
 use super::reassembly::Reassembly;
 use super::sizing::Sizing;
 use crate::chunk::Chunk;
@@ -62,7 +61,7 @@ pub(super) struct Receiver<F> {
     pub(super) shift: u8,
     /// The MSS that we advertised.
     mss: u32,
-    ready: VecDeque<Chunk<F>>,
+    ready: Lent<Chunk<F>>,
     ready_bytes: usize,
     downstream: Downstream,
     reassembly: Reassembly<F>,
@@ -91,7 +90,7 @@ impl<F: Frame> Receiver<F> {
             sizing: Sizing::new(window),
             shift: 0,
             mss: 536,
-            ready: VecDeque::new(),
+            ready: Lent::new(),
             ready_bytes: 0,
             downstream: Downstream { waiting: 0, useful: None, most: u32::MAX },
             reassembly: Reassembly::new(),
@@ -260,11 +259,16 @@ impl<F: Frame> Receiver<F> {
             && self.fin.is_none()
     }
 
-    /// Takes in text that [`Receiver::is_next`].
+    /// Takes in texts that [`Receiver::is_next`], one or more segments'. Answers the last one's number.
     #[inline]
-    pub(super) fn append(&mut self, text: Chunk<F>) {
-        self.deliver(text);
-        self.owed = if self.owed == Owed::Nothing { Owed::Soon } else { Owed::Now };
+    pub(super) fn append(&mut self, texts: impl Iterator<Item = Chunk<F>>) -> Seq {
+        let mut last = self.nxt;
+        for text in texts {
+            last = self.nxt;
+            self.deliver(text);
+            self.owed = if self.owed == Owed::Nothing { Owed::Soon } else { Owed::Now };
+        }
+        last
     }
 
     /// The first FIN decides where the stream ends, unless bytes were seen beyond.
@@ -276,6 +280,7 @@ impl<F: Frame> Receiver<F> {
         }
     }
 
+    #[inline]
     fn deliver(&mut self, chunk: Chunk<F>) {
         let len = chunk.len();
         self.nxt += len as u32;
@@ -285,7 +290,9 @@ impl<F: Frame> Receiver<F> {
             self.quick -= 1;
             self.owed = Owed::Now;
         }
-        if let Some(chunk) = Chunk::gather(self.ready.back_mut(), chunk) {
+        if chunk.is_dense() {
+            self.ready.push_back(chunk);
+        } else if let Some(chunk) = Chunk::gather(self.ready.back_mut(), chunk) {
             self.ready.push_back(chunk);
         }
     }
@@ -295,6 +302,7 @@ impl<F: Frame> Receiver<F> {
         64 + 4 * self.sizing.most() as usize / self.mss.max(512) as usize
     }
 
+    #[inline]
     pub(super) fn next(&mut self) -> Option<Chunk<F>> {
         let chunk = self.ready.pop_front()?;
         self.ready_bytes -= chunk.len();
@@ -330,13 +338,20 @@ impl<F: Frame> Receiver<F> {
         self.downstream.most = u32::try_from(most).unwrap_or(u32::MAX);
     }
 
-    /// Text has come: sees to the window's size. `rtt` is what the segment's timestamps measured, `known` the round-trip
-    /// time as the sending half knows it.
-    pub(super) fn resize(&mut self, rtt: Option<Duration>, known: Option<Duration>, now: Instant) {
+    /// Text has come: sees to the window's size. `rtt` is what the segment's timestamps measured, in microseconds, 0 for
+    /// nothing, and `known` the round-trip time as the sending half knows it.
+    #[inline]
+    pub(super) fn resize(&mut self, rtt: u32, known: impl FnOnce() -> Option<Duration>, now: Instant) {
         let moved = Seq(self.nxt.0.wrapping_sub(self.held()));
         let Downstream { waiting, useful, .. } = self.downstream;
         let crowded = useful.is_some_and(|useful| waiting > useful);
         self.sizing.on_text(moved, self.mss, rtt, known, crowded, now);
+    }
+
+    /// A segment's timestamps have measured a round trip.
+    #[inline]
+    pub(super) fn measure(&mut self, rtt: u32) {
+        self.sizing.measure(rtt);
     }
 
     /// Text came at `seq`: what of it lies before the next expected byte is a duplicate.
@@ -388,15 +403,39 @@ impl<F: Frame> Receiver<F> {
     }
 
     pub(super) fn clear(&mut self) {
-        self.ready = VecDeque::new();
+        self.ready.clear();
         self.ready_bytes = 0;
         self.reassembly.clear();
         self.owed = Owed::Nothing;
     }
 
+    /// Whether it has memory for what comes out of order.
+    #[inline]
+    pub(super) const fn keeps_disorder(&self) -> bool {
+        self.reassembly.has_memory()
+    }
+
     /// Gives unused memory back.
     pub(super) fn shrink(&mut self) {
-        self.ready.shrink_to_fit();
+        self.ready.shrink();
         self.reassembly.shrink();
+    }
+
+    /// Reads something of every cache line; what, means nothing.
+    #[inline]
+    pub(super) const fn warm(&self) -> u64 {
+        (self.downstream.waiting ^ self.told_nxt.0) as u64 ^ self.ready_bytes as u64
+    }
+
+    /// Takes memory that others gave back, where there is none.
+    #[inline]
+    pub(super) fn take_place(&mut self, spare: &mut Spare<Chunk<F>>) {
+        self.ready.take_place(spare);
+    }
+
+    /// Gives the memory back where all in order has moved on.
+    #[inline]
+    pub(super) fn give_back(&mut self, spare: &mut Spare<Chunk<F>>) {
+        self.ready.give_back(spare);
     }
 }

@@ -102,7 +102,19 @@ impl Rto {
 
     /// How long to wait for an answer now, back-off included.
     pub(super) fn current(&self) -> Duration {
-        Duration::from_nanos(self.timeout.saturating_mul(1 << self.backoff.min(16))).min(MAX)
+        Duration::from_nanos(self.current_nanos())
+    }
+
+    /// As [`Rto::current`], in nanoseconds.
+    #[inline]
+    pub(super) fn current_nanos(&self) -> u64 {
+        self.timeout.saturating_mul(1 << self.backoff.min(16)).min(nanos(MAX))
+    }
+
+    /// As [`Rto::smoothed`], in nanoseconds.
+    #[inline]
+    pub(super) fn smoothed_nanos(&self) -> Option<u64> {
+        (self.smoothed != NEVER).then_some(self.smoothed)
     }
 
     /// Reads something of every cache line; what, means nothing.

@@ -4,10 +4,10 @@
 
 use std::net::SocketAddrV4;
 
-use pnat_shared::frame::{Frame, L2_LEN};
+use pnat_shared::frame::{Checksum, Frame, L2_LEN};
 use pnat_shared::wire::checksum::Sum;
 use pnat_shared::wire::ip;
-use pnat_shared::wire::tcp::{self, Header};
+use pnat_shared::wire::tcp::{self, Flags, Header, Seq};
 
 /// Where a segment's TCP header begins in its frame.
 const TCP_AT: usize = L2_LEN + ip::MIN_LEN;
@@ -24,8 +24,8 @@ pub(super) fn room<F: Frame>(frame: &F, header: &Header) -> usize {
     frame.capacity().saturating_sub(TCP_AT + header.len())
 }
 
-/// Fills `frame` with a segment from `src` to `dst` whose `len` bytes of payload `fill` writes, and whose sum it answers;
-/// `ecn` is its codepoint. Answers false where the frame is too small for it.
+/// Fills `frame` with a segment from `src` to `dst` whose `len` bytes of payload `fill` writes, and whose sum it answers, or
+/// leaves to the port; `ecn` is its codepoint. Answers false where the frame is too small for it.
 pub(super) fn write<F: Frame>(
     frame: &mut F,
     src: SocketAddrV4,
@@ -33,7 +33,7 @@ pub(super) fn write<F: Frame>(
     ecn: u8,
     header: &Header,
     len: usize,
-    fill: impl FnOnce(&mut [u8]) -> Sum,
+    fill: impl FnOnce(&mut [u8]) -> Option<Sum>,
 ) -> bool {
     let header_len = header.len();
     let payload_at = TCP_AT + header_len;
@@ -42,10 +42,21 @@ pub(super) fn write<F: Frame>(
     }
     let bytes = frame.data_mut();
     let sum = fill(&mut bytes[payload_at..]);
-    header.write_with_payload_sum(&mut bytes[TCP_AT..], *src.ip(), *dst.ip(), sum);
-    let packet = ip::Header {
+    match sum {
+        Some(sum) => header.write_with_payload_sum(&mut bytes[TCP_AT..], *src.ip(), *dst.ip(), sum),
+        None => header.write_partial(&mut bytes[TCP_AT..], *src.ip(), *dst.ip()),
+    }
+    ip_header(src, dst, ecn, ip::MIN_LEN + header_len + len).write(&mut bytes[L2_LEN..]);
+    if sum.is_none() {
+        frame.set_checksum(Checksum::Partial);
+    }
+    true
+}
+
+fn ip_header(src: SocketAddrV4, dst: SocketAddrV4, ecn: u8, total_len: usize) -> ip::Header {
+    ip::Header {
         header_len: ip::MIN_LEN,
-        total_len: ip::MIN_LEN + header_len + len,
+        total_len,
         tos: ecn,
         // Never fragmented, so it needs no identification (RFC 6864 section 4.1).
         id: 0,
@@ -54,7 +65,115 @@ pub(super) fn write<F: Frame>(
         protocol: 6,
         src: *src.ip(),
         dst: *dst.ip(),
-    };
-    packet.write(&mut bytes[L2_LEN..]);
-    true
+    }
+}
+
+/// The headers of plain segments with an ACK, which differ in number, flags and payload only: no options but timestamps.
+#[derive(Debug)]
+pub(super) struct Template {
+    /// Of an IPv4 header and a TCP header; the last three only where there are timestamps.
+    words: [u32; PLAIN_WORDS + STAMP_WORDS],
+    is_stamped: bool,
+    /// Of what does not differ.
+    ip: Sum,
+    tcp: Sum,
+    pseudo: Sum,
+}
+
+const IP_WORDS: usize = ip::MIN_LEN / 4;
+const PLAIN_WORDS: usize = IP_WORDS + tcp::MIN_LEN / 4;
+const STAMP_WORDS: usize = 3;
+/// Where those fields are that differ.
+const TOTAL_LEN: usize = 0;
+const IP_CHECKSUM: usize = 2;
+const SEQ: usize = IP_WORDS + 1;
+const FLAGS: usize = IP_WORDS + 3;
+const CHECKSUM: usize = IP_WORDS + 4;
+
+impl Template {
+    /// What segments from `src` to `dst` have in common; `ecn` is their codepoint.
+    #[inline]
+    pub(super) fn new(
+        src: SocketAddrV4,
+        dst: SocketAddrV4,
+        ecn: u8,
+        ack: Seq,
+        window: u16,
+        timestamps: Option<(u32, u32)>,
+    ) -> Self {
+        let (value, echo) = timestamps.unwrap_or_default();
+        let header_words = PLAIN_WORDS - IP_WORDS + timestamps.map_or(0, |_| STAMP_WORDS);
+        let [version, fragment, protocol, from, to] = ip_header(src, dst, ecn, 0).words();
+        let words = [
+            version,
+            fragment,
+            protocol,
+            from,
+            to,
+            u32::from(src.port()) << 16 | u32::from(dst.port()),
+            0,
+            ack.0,
+            (header_words as u32) << 28 | u32::from(window),
+            0,
+            tcp::STAMPS,
+            value,
+            echo,
+        ];
+        let (ip, tcp) = words.split_at(IP_WORDS);
+        let tcp = &tcp[..header_words];
+        let sum = |words: &[u32]| words.iter().copied().fold(Sum::ZERO, Sum::words);
+        let pseudo = Sum::pseudo(*src.ip(), *dst.ip(), 6, 0);
+        Self { words, is_stamped: timestamps.is_some(), ip: sum(ip), tcp: sum(tcp).and(pseudo), pseudo }
+    }
+
+    /// As [`write`].
+    #[inline]
+    pub(super) fn write<F: Frame>(
+        &self,
+        frame: &mut F,
+        seq: Seq,
+        flags: Flags,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]) -> Option<Sum>,
+    ) -> bool {
+        let headers = 4 * (PLAIN_WORDS + if self.is_stamped { STAMP_WORDS } else { 0 });
+        if !frame.resize(L2_LEN + headers + len) {
+            return false;
+        }
+        let (place, payload) = frame.data_mut()[L2_LEN..].split_at_mut(headers);
+        let payload = fill(payload);
+        let total = (headers + len) as u16;
+        let flags = u32::from(flags.0) << 16;
+        let tcp_len = total - ip::MIN_LEN as u16;
+        let checksum = match payload {
+            Some(payload) => {
+                let differs = Sum::ZERO.words(seq.0).words(flags).word(tcp_len);
+                self.tcp.and(differs).and(payload).finish()
+            }
+            None => self.pseudo.word(tcp_len).folded(),
+        };
+        let mut words = self.words;
+        words[TOTAL_LEN] |= u32::from(total);
+        words[IP_CHECKSUM] |= u32::from(self.ip.word(total).finish());
+        words[SEQ] = seq.0;
+        words[FLAGS] |= flags;
+        words[CHECKSUM] = u32::from(checksum) << 16;
+        // Lengths that the compiler knows.
+        let (plain, stamps) = place.as_chunks_mut::<4>().0.split_at_mut(PLAIN_WORDS);
+        put::<PLAIN_WORDS>(plain, &words[..PLAIN_WORDS]);
+        if self.is_stamped {
+            put::<STAMP_WORDS>(stamps, &words[PLAIN_WORDS..]);
+        }
+        if payload.is_none() {
+            frame.set_checksum(Checksum::Partial);
+        }
+        true
+    }
+}
+
+#[inline]
+fn put<const N: usize>(place: &mut [[u8; 4]], words: &[u32]) {
+    for (place, word) in place.iter_mut().zip(words).take(N) {
+        *place = word.to_be_bytes();
+    }
 }

@@ -149,11 +149,13 @@ impl<F: Frame> Sender<F> {
             now,
         };
         self.congestion = Algorithm::new(control, &start);
+        self.sampler = if self.congestion.takes_samples() { Sampler::counting() } else { Sampler::default() };
         if syns > 2 {
             self.congestion.start_small();
         }
     }
 
+    #[inline]
     pub(super) fn push(&mut self, chunk: Chunk<F>) {
         if !self.fin {
             self.queue.push(chunk);
@@ -193,7 +195,7 @@ impl<F: Frame> Sender<F> {
     }
 
     /// The peer's right edge.
-    fn edge(&self) -> Seq {
+    pub(super) fn edge(&self) -> Seq {
         self.una + self.window
     }
 
@@ -205,9 +207,14 @@ impl<F: Frame> Sender<F> {
     }
 
     /// There is nothing to send.
+    #[inline]
     pub(super) fn rest(&mut self) {
         self.limited = false;
         self.held = false;
+        if self.congestion.pacer().is_none() {
+            // Nobody asks for the rate of delivery.
+            return;
+        }
         let pipe = self.pipe();
         if pipe < self.allowance() {
             self.sampler.on_app_limited(pipe);
@@ -248,7 +255,10 @@ impl<F: Frame> Sender<F> {
 
     /// When pacing lets something go that it holds back; [`Instant::FAR`] where it holds nothing.
     pub(super) fn release_at(&self) -> Instant {
-        self.congestion.pacer().filter(|_| self.held).map_or(Instant::FAR, Pacer::release)
+        if !self.held {
+            return Instant::FAR;
+        }
+        self.congestion.pacer().map_or(Instant::FAR, Pacer::release)
     }
 
     /// The time of what was held back may have come.
@@ -312,6 +322,11 @@ impl<F: Frame> Sender<F> {
         if let Some(prr) = self.loss.as_mut().and_then(|loss| loss.prr.as_mut()) {
             prr.on_sent(len);
         }
+        self.on_sent(now);
+    }
+
+    /// Something has left.
+    pub(super) fn on_sent(&mut self, now: Instant) {
         self.last_sent = now;
         if self.unanswered == Instant::FAR {
             self.unanswered = now;
@@ -372,6 +387,13 @@ impl<F: Frame> Sender<F> {
         self.records.restart(self.una);
         self.loss = None;
         self.unanswered = Instant::FAR;
+    }
+
+    /// Reads something of every cache line; what, means nothing.
+    #[inline]
+    pub(super) const fn warm(&self) -> u64 {
+        let words = self.ecn.warm() ^ self.queue.len() ^ self.una.0 ^ self.measured.0;
+        words as u64 ^ self.rto.warm() ^ self.unanswered.as_nanos()
     }
 
     /// Gives unused memory back.

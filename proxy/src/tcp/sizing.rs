@@ -44,27 +44,26 @@ impl Sizing {
         self.most
     }
 
-    /// Text has come. `moved` is the byte that is to move on next, `rtt` what this segment's timestamps measured,
-    /// `known` the round-trip time as the sending half knows it. `crowded`: more waits further down than is of use there.
+    /// Text has come. `moved` is the byte that is to move on next, `rtt` what this segment's timestamps measured, in
+    /// microseconds, 0 for nothing, and `known` the round-trip time as the sending half knows it. `crowded`: more waits
+    /// further down than is of use there.
     pub(super) fn on_text(
         &mut self,
         moved: Seq,
         mss: u32,
-        rtt: Option<Duration>,
-        known: Option<Duration>,
+        rtt: u32,
+        known: impl FnOnce() -> Option<Duration>,
         crowded: bool,
         now: Instant,
     ) {
-        if let Some(rtt) = rtt {
-            let micros = micros(rtt);
-            self.least = if self.least == 0 { micros } else { self.least.min(micros) };
-        }
+        self.measure(rtt);
         if self.began == Instant::ZERO {
             self.pace = FIRST * mss;
             return self.begin(moved, now);
         }
-        let round = if self.rtt == 0 { known.map_or(0, micros) } else { self.rtt };
-        if round == 0 || now.since(self.began) < Duration::from_micros(u64::from(round)) {
+        let round = if self.rtt == 0 { known().map_or(0, micros) } else { self.rtt };
+        let took = now.as_nanos().saturating_sub(self.began.as_nanos());
+        if round == 0 || took < u64::from(round) * 1000 {
             return;
         }
         let taken = moved.distance(self.from).max(0) as u32;
@@ -76,6 +75,13 @@ impl Sizing {
             self.least = 0;
         }
         self.begin(moved, now);
+    }
+
+    /// A segment has measured a round trip, in microseconds; 0: it has not.
+    #[inline]
+    pub(super) fn measure(&mut self, rtt: u32) {
+        // What there is not is more than anything.
+        self.least = self.least.wrapping_sub(1).min(rtt.wrapping_sub(1)).wrapping_add(1);
     }
 
     fn begin(&mut self, moved: Seq, now: Instant) {
@@ -114,11 +120,11 @@ mod tests {
     fn rounds(sizing: &mut Sizing, segments: &[u32], crowded: bool) -> Vec<u32> {
         let rtt = Duration::from_millis(20);
         let (mut moved, mut now) = (sizing.from, sizing.began.max(Instant::from_secs(1)));
-        sizing.on_text(moved, MSS, None, Some(rtt), crowded, now);
+        sizing.on_text(moved, MSS, 0, || Some(rtt), crowded, now);
         let after = |count: &u32| {
             moved += count * MSS;
             now += rtt;
-            sizing.on_text(moved, MSS, None, Some(rtt), crowded, now);
+            sizing.on_text(moved, MSS, 0, || Some(rtt), crowded, now);
             sizing.size()
         };
         segments.iter().map(after).collect()

@@ -13,13 +13,13 @@ use super::news::News;
 use super::recovery::Phase;
 use super::send::{Sender, Slice};
 
-/// How long a receiver may sit on the ACK of a single segment (WCDelAckT).
-const ACK_DELAY: Duration = Duration::from_millis(200);
-/// What timers here and there may be late by.
-const SLACK: Duration = Duration::from_millis(2);
+/// How long a receiver may sit on the ACK of a single segment (WCDelAckT), in nanoseconds.
+const ACK_DELAY: u64 = 200_000_000;
+/// What timers here and there may be late by, in nanoseconds.
+const SLACK: u64 = 2_000_000;
 
-/// While there is no estimate of the round trip (section 7.2).
-const WITHOUT_ESTIMATE: Duration = Duration::from_secs(1);
+/// While there is no estimate of the round trip (section 7.2), in nanoseconds.
+const WITHOUT_ESTIMATE: u64 = 1_000_000_000;
 
 /// Where the probe of the present flight stands.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -51,12 +51,12 @@ impl<F: Frame> Sender<F> {
             return;
         }
         let single = self.flight() <= u32::from(self.mss);
-        let wait =
-            self.rtt().map_or(WITHOUT_ESTIMATE, |rtt| rtt * 2) + if single { ACK_DELAY } else { SLACK };
+        let round_trips = self.rto.smoothed_nanos().map_or(WITHOUT_ESTIMATE, |rtt| 2 * rtt);
+        let due = now.plus_nanos(round_trips + if single { ACK_DELAY } else { SLACK });
         if self.phase == Phase::Open {
-            self.tail = Tail::Armed(timeout.min(now + wait));
-        } else if now + wait < timeout {
-            self.tail = Tail::Armed(now + wait);
+            self.tail = Tail::Armed(timeout.min(due));
+        } else if due < timeout {
+            self.tail = Tail::Armed(due);
         }
     }
 

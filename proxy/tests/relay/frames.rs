@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use pnat_shared::frame::{Frame, FramePool};
+use pnat_shared::frame::{Checksum, Frame, FramePool};
 use pnat_shared::testkit::VecFrame;
 
 /// A frame that counts itself among the living.
@@ -47,6 +47,14 @@ impl Frame for CountedFrame {
 
     fn resize(&mut self, len: usize) -> bool {
         self.frame.resize(len)
+    }
+
+    fn checksum(&self) -> Checksum {
+        self.frame.checksum()
+    }
+
+    fn set_checksum(&mut self, checksum: Checksum) {
+        self.frame.set_checksum(checksum);
     }
 }
 

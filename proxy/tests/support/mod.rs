@@ -12,7 +12,7 @@ use std::sync::Arc;
 use pnat_proxy::filter::{Chains, Factory, Named, Services};
 use pnat_proxy::reactor::{Outputs, Reactor, Snapshot};
 use pnat_shared::config::{Accept, Action, Filter, FilterKind, Match, Policy, Proxy, Rule};
-use pnat_shared::flow::{Accepted, Handle, NewFlow, Protocol, WorkerId};
+use pnat_shared::flow::{Accepted, Handle, NewFlow, Offloads, Protocol, WorkerId};
 use pnat_shared::loopback::{FromProxy, ToProxy};
 use pnat_shared::testkit::{VecFrame, VecPool};
 use pnat_shared::time::{Duration, Instant};
@@ -52,6 +52,7 @@ pub fn new_flow(handle: Handle, protocol: Protocol, opened: Instant) -> Box<NewF
         policy: POLICY,
         rule: Some(0),
         mtu: [1500, 1500],
+        offloads: [Offloads::NONE; 2],
         opened,
         accepted: None,
     })

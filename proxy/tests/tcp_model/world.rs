@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use pnat_proxy::chunk::Chunk;
 use pnat_proxy::tcp::{Endpoint, Offer, Settings, State};
 use pnat_shared::config::CongestionControl;
+use pnat_shared::flow::Offloads;
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::testkit::{VecFrame, VecPool};
 use pnat_shared::time::{Duration, Instant};
@@ -36,6 +37,7 @@ impl World {
         let settings = Settings {
             window: WINDOW,
             mtu: 1500,
+            offloads: Offloads::NONE,
             open_timeout: FOREVER,
             user_timeout: FOREVER,
             time_wait: Duration::from_secs(TIME_WAIT),

@@ -2,6 +2,7 @@
 
 use pnat_proxy::tcp::{Offer, Settings};
 use pnat_shared::config::CongestionControl;
+use pnat_shared::flow::Offloads;
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::testkit::{Link, LinkSpec, Pcap, Random, VecFrame};
 use pnat_shared::time::{Duration, Instant};
@@ -173,6 +174,7 @@ impl Run {
         let settings = Settings {
             window: self.window,
             mtu: 1500,
+            offloads: Offloads::NONE,
             open_timeout: Duration::from_secs(120),
             user_timeout: Duration::from_secs(300),
             // Longer than any retransmission of the last FIN.

@@ -27,7 +27,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use pnat_proxy::chunk::Chunk;
 use pnat_proxy::tcp::{Endpoint, Offer, Settings};
 use pnat_shared::config::CongestionControl;
-use pnat_shared::flow::Accepted;
+use pnat_shared::flow::{Accepted, Offloads};
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::testkit::{VecFrame, VecPool};
 use pnat_shared::time::{Duration, Instant};
@@ -92,6 +92,7 @@ pub(crate) fn play(script: &str) {
         settings: Settings {
             window: 65_535,
             mtu: 1500,
+            offloads: Offloads::NONE,
             open_timeout: Duration::from_secs(20),
             user_timeout: Duration::from_secs(60),
             time_wait: Duration::from_secs(10),

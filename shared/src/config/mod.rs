@@ -67,6 +67,17 @@ pub struct Port {
     pub outside: bool,
     /// Largest IP packet in bytes, 576 to 9000; `None`: what the device says.
     pub mtu: Option<u16>,
+    pub offloads: Offloads,
+}
+
+/// Whether a port's device works on checksums and segments.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum Offloads {
+    /// As far as it can.
+    #[default]
+    Auto,
+    /// Not at all: what it says about checksums is not believed either.
+    Off,
 }
 
 /// CPUs, by the operating system's numbers.

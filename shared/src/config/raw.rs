@@ -45,6 +45,7 @@ pub(super) struct RawPort {
     pub addresses: Vec<Spanned<String>>,
     pub gateway: Option<Spanned<String>>,
     pub mtu: Option<Spanned<i64>>,
+    pub offloads: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

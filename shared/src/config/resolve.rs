@@ -15,8 +15,8 @@ use super::policy;
 use super::raw::{RawConfig, RawControl, RawCores, RawLog, RawMemory, RawNat, RawPort, RawProxy, Scalar};
 use super::value::{CONGESTION_CONTROLS, Findings};
 use super::{
-    Action, Config, CongestionControl, Control, Cores, Ecn, Hugepages, Idle, Log, Memory, Nat, Policy, Port,
-    Proxy, Timeouts, Transport,
+    Action, Config, CongestionControl, Control, Cores, Ecn, Hugepages, Idle, Log, Memory, Nat, Offloads,
+    Policy, Port, Proxy, Timeouts, Transport,
 };
 use crate::flow::Handle;
 use crate::time::Duration;
@@ -114,6 +114,8 @@ fn one_port(place: &Spanned<RawPort>, earlier: &[Port], findings: &mut Findings<
         })
     });
     let mtu = raw.mtu.as_ref().and_then(|mtu| findings.integer(mtu, &key("mtu"), 576..=9000));
+    let choices = [("auto", Offloads::Auto), ("off", Offloads::Off)];
+    let offloads = findings.choice_or(raw.offloads.as_ref(), &key("offloads"), &choices, Offloads::Auto);
     Port {
         device: raw.device.get_ref().clone(),
         args: raw.args.as_ref().map(|args| args.get_ref().clone()),
@@ -121,6 +123,7 @@ fn one_port(place: &Spanned<RawPort>, earlier: &[Port], findings: &mut Findings<
         gateway,
         outside: false,
         mtu: mtu.and_then(|mtu| u16::try_from(mtu).ok()),
+        offloads,
         name,
     }
 }

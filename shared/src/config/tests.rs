@@ -188,9 +188,10 @@ level = "warn,pnat_proxy=debug"
     .replace("public = [\"198.18.0.1\"]", "public = [\"198.18.0.1\", \"198.18.0.9\"]\nports = \"2000-2999\"\nflows = 10\nflows_per_client = 5")
     .replace("workers = [1]", "main = 2\nworkers = [1]")
     .replace("path = \"flows.jsonl\"", "path = \"flows.jsonl\"\ncontent_dir = \"content\"\ncontent_cap = \"1GiB\"")
-    .replace("gateway =", "mtu = 9000\ngateway =");
+    .replace("gateway =", "mtu = 9000\noffloads = \"off\"\ngateway =");
     let config = parse(&text).expect("good");
     assert_eq!(config.ports[1].mtu, Some(9000));
+    assert_eq!([0, 1].map(|port: usize| config.ports[port].offloads), [Offloads::Auto, Offloads::Off]);
     assert_eq!(config.cores.main, 2);
     assert_eq!(config.memory, Memory { frames: 16_383, hugepages: Hugepages::Never });
     assert_eq!(config.nat.public.len(), 2);

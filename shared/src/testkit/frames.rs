@@ -1,11 +1,12 @@
 //! Frames on the heap.
 
-use crate::frame::{Frame, FramePool};
+use crate::frame::{Checksum, Frame, FramePool};
 
 /// A frame whose memory is a `Vec` with an mbuf's usual capacity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VecFrame {
     bytes: Vec<u8>,
+    checksum: Checksum,
 }
 
 impl VecFrame {
@@ -13,7 +14,7 @@ impl VecFrame {
     pub const CAPACITY: usize = 2048;
 
     pub fn empty() -> Self {
-        Self { bytes: Vec::with_capacity(Self::CAPACITY) }
+        Self { bytes: Vec::with_capacity(Self::CAPACITY), checksum: Checksum::Unchecked }
     }
 
     /// A frame that holds `bytes` (from the Ethernet header on).
@@ -43,6 +44,14 @@ impl Frame for VecFrame {
         }
         self.bytes.resize(len, 0);
         true
+    }
+
+    fn checksum(&self) -> Checksum {
+        self.checksum
+    }
+
+    fn set_checksum(&mut self, checksum: Checksum) {
+        self.checksum = checksum;
     }
 }
 

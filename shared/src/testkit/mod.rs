@@ -1,7 +1,8 @@
-//! What tests need: frames on the heap, packet builders, a seeded link. Used by the test code of every crate.
+//! What tests need: frames on the heap, a seeded link, a NIC's work on checksums. Used by the test code of every crate.
 
 mod frames;
 mod link;
+pub mod nic;
 
 pub use frames::{VecFrame, VecPool};
 pub use link::{Link, LinkSpec, Pcap, Random};

@@ -1,8 +1,15 @@
 //! The Internet checksum (RFC 1071) and its incremental update (RFC 1624).
 
 use core::net::Ipv4Addr;
+use std::sync::LazyLock;
+
+use fearless_simd::{Level, Simd, dispatch};
 
 /// A sum in progress. Its 16-bit one's complement is what goes into a header.
+///
+/// A one's complement sum is the same in either byte order but for its bytes' places (RFC 1071 section 2 B), so words are
+/// added as they lie in memory, and only the result is turned; and it is the same for longer words (section 2 C), so there
+/// is no carry to be looked after before the end.
 #[derive(Copy, Clone, Debug, Default)]
 pub struct Sum(u64);
 
@@ -12,59 +19,43 @@ impl Sum {
     /// The pseudo-header of TCP and UDP (RFC 9293 section 3.1, RFC 768): `len` counts header and payload.
     #[inline]
     pub fn pseudo(src: Ipv4Addr, dst: Ipv4Addr, protocol: u8, len: usize) -> Self {
-        Self(u64::from(src.to_bits()) + u64::from(dst.to_bits()) + u64::from(protocol) + len as u64)
+        Self::ZERO.words(src.to_bits()).words(dst.to_bits()).words(u32::from(protocol)).words(len as u32)
     }
 
-    /// Adds bytes. Every piece but the last must have an even length.
+    /// Adds bytes, less than 16 GB of them. Every piece but the last must have an even length.
     #[inline]
     #[must_use]
     pub fn bytes(self, bytes: &[u8]) -> Self {
-        // A one's complement sum is the same in either byte order but for its bytes' places (RFC 1071 section 2 B), so
-        // words are added as they lie in memory; and it is the same for longer words (section 2 C), whose carries a sum of
-        // twice their length catches.
-        let (blocks, rest) = bytes.as_chunks::<64>();
-        let word = |word: &[u8; 8]| u128::from(u64::from_ne_bytes(*word));
-        let mut lanes = [0u128; LANES];
-        for block in blocks {
-            for (at, next) in block.as_chunks::<8>().0.iter().enumerate() {
-                lanes[at % LANES] += word(next);
-            }
-        }
-        let (words, rest) = rest.as_chunks::<8>();
-        let mut sum = lanes.into_iter().sum::<u128>() + words.iter().map(word).sum::<u128>();
-        let (words, rest) = rest.as_chunks::<2>();
-        sum += words.iter().map(|word| u128::from(u16::from_ne_bytes(*word))).sum::<u128>();
-        if let [last] = *rest {
-            sum += u128::from(u16::from_ne_bytes([last, 0]));
-        }
-        let sum = (sum as u64 >> 32) + u64::from(sum as u32) + (sum >> 64) as u64;
-        Self(self.0 + u64::from(u16::from_be(fold(sum))))
+        let (blocks, rest) = bytes.as_chunks::<BLOCK>();
+        let long = if blocks.is_empty() { 0 } else { sum_of_blocks(blocks) };
+        Self(self.0 + long + sum_of_rest(rest))
     }
 
     #[inline]
     #[must_use]
     pub fn word(self, word: u16) -> Self {
-        Self(self.0 + u64::from(word))
+        Self(self.0 + u64::from(word.to_be()))
     }
 
     /// Adds a header: some words, an even number of them.
     #[inline]
     #[must_use]
     pub fn header(self, bytes: &[u8]) -> Self {
-        let words = |words: &[[u8; 4]]| words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
+        let words =
+            |words: &[[u8; 4]]| words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum::<u64>();
         let sum = match bytes.first_chunk::<32>() {
             // TCP with timestamps and nothing else: a length that the compiler knows.
             Some(usual) if bytes.len() == usual.len() => words(usual.as_chunks().0),
             _ => words(bytes.as_chunks().0),
         };
-        Self(self.0 + u64::from(u16::from_be(fold(sum))))
+        Self(self.0 + sum)
     }
 
     /// Adds two words at once, the first one in the upper half.
     #[inline]
     #[must_use]
     pub fn words(self, words: u32) -> Self {
-        Self(self.0 + u64::from(words))
+        Self(self.0 + u64::from(words.to_be()))
     }
 
     /// Both sums together; the other's bytes must have begun at an even place.
@@ -77,7 +68,7 @@ impl Sum {
     /// The sum folded to 16 bits.
     #[inline]
     pub const fn folded(self) -> u16 {
-        fold(self.0)
+        u16::from_be(fold(self.0))
     }
 
     /// The same of bytes that begin at an odd place: all trade places with their neighbors (RFC 1071 section 2 B).
@@ -89,27 +80,67 @@ impl Sum {
 
     /// The checksum: the one's complement of the sum folded to 16 bits.
     #[inline]
-    pub fn finish(self) -> u16 {
-        !fold(self.0)
+    pub const fn finish(self) -> u16 {
+        !self.folded()
     }
 
     /// Whether data that includes its checksum sums up right.
     #[inline]
-    pub fn is_valid(self) -> bool {
+    pub const fn is_valid(self) -> bool {
         fold(self.0) == 0xffff
     }
 }
 
-/// Sums that do not wait for each other's carries; more of them would not find registers.
-const LANES: usize = 4;
+/// Bytes that are summed at once where there are so many: what one turn of the loop takes in.
+const BLOCK: usize = 128;
+/// Sums of words of 32 bits that a block is spread over: four registers of 256 bits.
+const LANES: usize = 16;
 
-/// A sum's 16 bits: carries are added at the other end.
+/// Sums as many words at once as this CPU can.
+fn sum_of_blocks(blocks: &[[u8; BLOCK]]) -> u64 {
+    static LEVEL: LazyLock<Level> = LazyLock::new(Level::new);
+    sum_by(*LEVEL, blocks)
+}
+
+#[inline]
+fn sum_by(level: Level, blocks: &[[u8; BLOCK]]) -> u64 {
+    dispatch!(level, simd => sum_in_lanes(simd, blocks))
+}
+
+/// Compiled for each kind of CPU: the compiler finds the vectors itself.
+#[inline(always)]
+fn sum_in_lanes<S: Simd>(_: S, blocks: &[[u8; BLOCK]]) -> u64 {
+    let mut lanes = [0u64; LANES];
+    for block in blocks {
+        for words in block.as_chunks::<{ 4 * LANES }>().0 {
+            for (lane, word) in lanes.iter_mut().zip(words.as_chunks::<4>().0) {
+                *lane += u64::from(u32::from_ne_bytes(*word));
+            }
+        }
+    }
+    lanes.into_iter().sum()
+}
+
+/// Sums less than a block.
+#[inline]
+fn sum_of_rest(bytes: &[u8]) -> u64 {
+    let (words, rest) = bytes.as_chunks::<8>();
+    // The carries of longer words are caught by a sum of twice their length.
+    let sum = words.iter().map(|word| u128::from(u64::from_ne_bytes(*word))).sum::<u128>();
+    let (words, rest) = rest.as_chunks::<2>();
+    let mut last = words.iter().map(|word| u64::from(u16::from_ne_bytes(*word))).sum::<u64>();
+    if let [byte] = *rest {
+        last += u64::from(u16::from_ne_bytes([byte, 0]));
+    }
+    (sum as u64 >> 32) + u64::from(sum as u32) + (sum >> 64) as u64 + last
+}
+
+/// A sum's 16 bits: carries are added at the other end. Each half of the sum is added to the other one, so that what one
+/// addition carries goes into the other.
 #[inline]
 const fn fold(sum: u64) -> u16 {
-    let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    ((sum & 0xffff) + (sum >> 16)) as u16
+    let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
+    (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }
 
 /// A change of header fields, to be applied to each checksum that covers them (RFC 1624 equation 3).
@@ -155,6 +186,12 @@ impl Delta {
         !(sum as u16)
     }
 
+    /// A sum after the change: what stands in place of a checksum that a device is to complete.
+    #[inline]
+    pub fn apply_to_sum(self, sum: u16) -> u16 {
+        !self.apply(!sum)
+    }
+
     #[inline]
     fn folded(self) -> Self {
         Self((self.0 & 0xffff) + (self.0 >> 16))
@@ -183,6 +220,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn any_length_at_any_place_sums_up_as_the_rfc_says(
+            bytes in prop::collection::vec(any::<u8>(), 33 * BLOCK), place in 0usize..64, blocks in 0usize..32, more in 0..=BLOCK,
+        ) {
+            let bytes = &bytes[place..][..blocks * BLOCK + more];
+            prop_assert_eq!(Sum::ZERO.bytes(bytes).finish(), oracle(bytes));
+            prop_assert_eq!(sum_by(Level::baseline(), bytes.as_chunks().0), sum_of_blocks(bytes.as_chunks().0));
+        }
+
         #[test]
         fn sum_agrees_with_the_rfc(bytes in prop::collection::vec(any::<u8>(), 0..1600)) {
             prop_assert_eq!(Sum::ZERO.bytes(&bytes).finish(), oracle(&bytes));

@@ -8,6 +8,8 @@ use crate::verdict::DropReason;
 
 /// Bytes of an IPv4 header without options.
 pub const MIN_LEN: usize = 20;
+/// First byte of one: version 4, five words.
+const PLAIN: u8 = 0x45;
 
 /// "Don't fragment" in [`Header::fragment`].
 pub const DONT_FRAGMENT: u16 = 0x4000;
@@ -41,43 +43,50 @@ impl Header {
         if header.total_len > packet.len() {
             return Err(DropReason::Truncated);
         }
-        let sum = match packet.first_chunk::<MIN_LEN>() {
-            // A length that the compiler knows.
-            Some(plain) if header.header_len == MIN_LEN => Sum::ZERO.bytes(plain),
-            _ => Sum::ZERO.bytes(&packet[..header.header_len]),
-        };
-        if !sum.is_valid() {
+        if !Sum::ZERO.header(&packet[..header.header_len]).is_valid() {
             return Err(DropReason::IpChecksum);
         }
         Ok(header)
+    }
+
+    /// As [`Header::read`], but only for what nearly all packets have: a header without options, intact. `None` for all others.
+    #[inline]
+    pub fn read_plain(packet: &[u8]) -> Option<Self> {
+        let head = packet.first_chunk()?;
+        let header = Self::fields(head);
+        let fits = header.total_len >= MIN_LEN && header.total_len <= packet.len();
+        (head[0] == PLAIN && fits && Sum::ZERO.header(head).is_valid()).then_some(header)
     }
 
     /// Reads a header quoted by an ICMP error, whose packet may be cut short and whose checksum may have been changed
     /// on the way (RFC 5508 REQ-3).
     #[inline]
     pub fn read_quoted(packet: &[u8]) -> Result<Self, DropReason> {
-        if packet.len() < MIN_LEN {
-            return Err(DropReason::Truncated);
-        }
-        let header_len = usize::from(packet[0] & 0xf) * 4;
-        if packet[0] >> 4 != 4 || header_len < MIN_LEN {
+        let head = packet.first_chunk().ok_or(DropReason::Truncated)?;
+        let header = Self::fields(head);
+        if head[0] >> 4 != 4 || header.header_len < MIN_LEN {
             return Err(DropReason::IpVersion);
         }
-        let total_len = usize::from(be16(packet, 2));
-        if total_len < header_len || packet.len() < header_len {
+        if header.total_len < header.header_len || packet.len() < header.header_len {
             return Err(DropReason::Truncated);
         }
-        Ok(Self {
-            header_len,
-            total_len,
-            tos: packet[1],
-            id: be16(packet, 4),
-            fragment: be16(packet, 6),
-            ttl: packet[8],
-            protocol: packet[9],
-            src: Ipv4Addr::from_bits(be32(packet, 12)),
-            dst: Ipv4Addr::from_bits(be32(packet, 16)),
-        })
+        Ok(header)
+    }
+
+    /// What the fixed part says, be it right or wrong.
+    #[inline]
+    fn fields(head: &[u8; MIN_LEN]) -> Self {
+        Self {
+            header_len: usize::from(head[0] & 0xf) * 4,
+            total_len: usize::from(be16(head, 2)),
+            tos: head[1],
+            id: be16(head, 4),
+            fragment: be16(head, 6),
+            ttl: head[8],
+            protocol: head[9],
+            src: Ipv4Addr::from_bits(be32(head, 12)),
+            dst: Ipv4Addr::from_bits(be32(head, 16)),
+        }
     }
 
     /// Whether this is one piece of a larger packet.
@@ -94,6 +103,18 @@ impl Header {
         self.fragment & DONT_FRAGMENT != 0
     }
 
+    /// A header of [`MIN_LEN`] bytes, word by word, with a checksum of zero; `header_len` is not looked at.
+    #[inline]
+    pub fn words(&self) -> [u32; MIN_LEN / 4] {
+        [
+            0x4500_0000 | u32::from(self.tos) << 16 | u32::from(self.total_len as u16),
+            u32::from(self.id) << 16 | u32::from(self.fragment),
+            u32::from(self.ttl) << 24 | u32::from(self.protocol) << 16,
+            self.src.to_bits(),
+            self.dst.to_bits(),
+        ]
+    }
+
     /// Writes a header of [`MIN_LEN`] bytes, checksum included; `header_len` is not looked at.
     ///
     /// # Panics
@@ -101,13 +122,7 @@ impl Header {
     #[inline]
     pub fn write(&self, packet: &mut [u8]) {
         let header = packet.first_chunk_mut::<MIN_LEN>().expect("invariant: the caller has sized the packet");
-        let words = [
-            0x4500_0000 | u32::from(self.tos) << 16 | u32::from(self.total_len as u16),
-            u32::from(self.id) << 16 | u32::from(self.fragment),
-            u32::from(self.ttl) << 24 | u32::from(self.protocol) << 16,
-            self.src.to_bits(),
-            self.dst.to_bits(),
-        ];
+        let words = self.words();
         let checksum = words.into_iter().fold(Sum::ZERO, Sum::words).finish();
         for (place, word) in header.as_chunks_mut::<4>().0.iter_mut().zip(words) {
             *place = word.to_be_bytes();
@@ -182,6 +197,23 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_short_way_reads_what_the_long_way_does(
+            at in 0usize..20, byte: u8, total_len in 18usize..30, len in 15usize..40, repair: bool,
+        ) {
+            let mut packet = vec![0; 40];
+            Header { total_len, ..header() }.write(&mut packet);
+            packet[at] = byte;
+            if repair {
+                packet[10..12].fill(0);
+                let checksum = Sum::ZERO.header(&packet[..20]).finish();
+                packet[10..12].copy_from_slice(&checksum.to_be_bytes());
+            }
+            packet.truncate(len);
+            let plain = Header::read_plain(&packet);
+            prop_assert_eq!(plain.map_or_else(|| Header::read(&packet), Ok), Header::read(&packet));
+        }
+
         #[test]
         fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
             if let Ok(header) = Header::read(&bytes) {

@@ -171,18 +171,7 @@ pub struct Options {
 }
 
 impl Options {
-    #[inline]
-    fn read(bytes: &[u8]) -> Result<Self, DropReason> {
-        // What nearly every segment carries, as RFC 7323 appendix A lays it out.
-        if let [1, 1, 8, 10, stamps @ ..] = bytes
-            && stamps.len() == 8
-        {
-            return Ok(Self { timestamps: Some((be32(stamps, 0), be32(stamps, 4))), ..Self::default() });
-        }
-        Self::read_any(bytes)
-    }
-
-    fn read_any(mut bytes: &[u8]) -> Result<Self, DropReason> {
+    fn read(mut bytes: &[u8]) -> Result<Self, DropReason> {
         let mut options = Self::default();
         while let [kind, rest @ ..] = bytes {
             match kind {
@@ -217,6 +206,12 @@ impl Options {
             bytes = &bytes[len..];
         }
         Ok(options)
+    }
+
+    /// Whether there is nothing but timestamps, if that.
+    #[inline]
+    pub fn are_plain(&self) -> bool {
+        self.mss.is_none() && self.window_scale.is_none() && !self.sack_permitted && self.sack.is_empty()
     }
 
     /// Bytes that [`Options::write`] writes: a multiple of four, at most 40.
@@ -305,27 +300,44 @@ impl Header {
     /// Reads an IP packet's payload; answers the header and its length in bytes. The checksum is not looked at.
     #[inline]
     pub fn read(bytes: &[u8]) -> Result<(Self, usize), DropReason> {
-        if bytes.len() < MIN_LEN {
-            return Err(DropReason::Truncated);
-        }
-        let len = usize::from(bytes[12] >> 4) * 4;
+        let head = bytes.first_chunk::<MIN_LEN>().ok_or(DropReason::Truncated)?;
+        let len = usize::from(head[12] >> 4) * 4;
         if len < MIN_LEN {
             return Err(DropReason::TcpOptions);
         }
-        if len > bytes.len() {
-            return Err(DropReason::Truncated);
-        }
-        let header = Self {
-            src_port: be16(bytes, 0),
-            dst_port: be16(bytes, 2),
-            seq: Seq(be32(bytes, 4)),
-            ack: Seq(be32(bytes, 8)),
-            flags: Flags(bytes[13]),
-            window: be16(bytes, 14),
-            urgent: be16(bytes, 18),
-            options: Options::read(&bytes[MIN_LEN..len])?,
+        let options = bytes.get(MIN_LEN..len).ok_or(DropReason::Truncated)?;
+        Ok((Self::fields(head, Options::read(options)?), len))
+    }
+
+    /// As [`Header::read`], but only for what nearly every segment carries: timestamps as RFC 7323 appendix A lays them out,
+    /// or no options. `None` for all others.
+    #[inline]
+    pub fn read_plain(bytes: &[u8]) -> Option<(Self, usize)> {
+        let (head, rest) = bytes.split_first_chunk::<MIN_LEN>()?;
+        let (timestamps, len) = match head[12] >> 4 {
+            5 => (None, MIN_LEN),
+            8 => {
+                let option =
+                    rest.first_chunk::<STAMPS_LEN>().filter(|option| be32(&option[..], 0) == STAMPS)?;
+                (Some((be32(option, 4), be32(option, 8))), MIN_LEN + STAMPS_LEN)
+            }
+            _ => return None,
         };
-        Ok((header, len))
+        Some((Self::fields(head, Options { timestamps, ..Options::default() }), len))
+    }
+
+    #[inline]
+    fn fields(head: &[u8; MIN_LEN], options: Options) -> Self {
+        Self {
+            src_port: be16(head, 0),
+            dst_port: be16(head, 2),
+            seq: Seq(be32(head, 4)),
+            ack: Seq(be32(head, 8)),
+            flags: Flags(head[13]),
+            window: be16(head, 14),
+            urgent: be16(head, 18),
+            options,
+        }
     }
 
     /// Bytes that [`Header::write`] writes.
@@ -354,7 +366,22 @@ impl Header {
     /// Where `bytes` is shorter than the header.
     #[inline]
     pub fn write_with_payload_sum(&self, bytes: &mut [u8], src: Ipv4Addr, dst: Ipv4Addr, payload: Sum) {
-        let (len, total) = (self.len(), bytes.len());
+        let sum = Sum::pseudo(src, dst, 6, bytes.len()).and(payload);
+        self.write_before(bytes, |header| header.and(sum).finish());
+    }
+
+    /// As [`Header::write`], for a device that completes the checksum: in its place stands the pseudo-header's sum
+    /// ([`crate::frame::Checksum::Partial`]).
+    #[inline]
+    pub fn write_partial(&self, bytes: &mut [u8], src: Ipv4Addr, dst: Ipv4Addr) {
+        let pseudo = Sum::pseudo(src, dst, 6, bytes.len()).folded();
+        self.write_before(bytes, |_| pseudo);
+    }
+
+    /// Writes the header, and the checksum that `checksum` makes of its sum.
+    #[inline]
+    fn write_before(&self, bytes: &mut [u8], checksum: impl FnOnce(Sum) -> u16) {
+        let len = self.len();
         let (header, rest) =
             bytes.split_first_chunk_mut::<MIN_LEN>().expect("invariant: the caller has sized the segment");
         let words = [
@@ -373,17 +400,18 @@ impl Header {
             }
             _ => {
                 self.options.write(options);
-                Sum::ZERO.bytes(options)
+                Sum::ZERO.header(options)
             }
         };
-        let sum = sum.and(put(header, words)).and(payload).and(Sum::pseudo(src, dst, 6, total));
-        header[CHECKSUM_AT..CHECKSUM_AT + 2].copy_from_slice(&sum.finish().to_be_bytes());
+        let checksum = checksum(sum.and(put(header, words)));
+        header[CHECKSUM_AT..CHECKSUM_AT + 2].copy_from_slice(&checksum.to_be_bytes());
     }
 }
 
-/// Bytes of the timestamps option with its padding, and the first four of them: NOP, NOP (or SACK-permitted), 8, 10.
+/// The first four bytes of the timestamps option with its padding, as a word: NOP, NOP, 8, 10.
+pub const STAMPS: u32 = 0x0101_080a;
+/// Bytes of all of it; and its first four with SACK-permitted in the place of the padding.
 const STAMPS_LEN: usize = 12;
-const STAMPS: u32 = 0x0101_080a;
 const SACK_AND_STAMPS: u32 = 0x0402_080a;
 
 /// Writes words, and answers their sum.
@@ -464,6 +492,25 @@ mod tests {
             header.write(&mut bytes, src, dst);
             prop_assert!(is_intact(&bytes, src, dst));
             prop_assert_eq!(Header::read(&bytes), Ok((header, header.len())));
+        }
+
+        #[test]
+        fn the_short_way_reads_what_the_long_way_does(
+            mut options in options(), stamps: bool, cut in 0usize..3, at in 12usize..100, byte: u8,
+        ) {
+            if stamps {
+                options = Options { timestamps: options.timestamps.or(Some((7, 8))), ..Options::default() };
+            }
+            let mut bytes = vec![0; MIN_LEN];
+            bytes[12] = (5 + options.len() as u8 / 4) << 4;
+            bytes.resize(MIN_LEN + options.len(), 0);
+            options.write(&mut bytes[MIN_LEN..]);
+            if let Some(place) = bytes.get_mut(at) {
+                *place = byte;
+            }
+            bytes.truncate(bytes.len().saturating_sub(cut));
+            let plain = Header::read_plain(&bytes);
+            prop_assert_eq!(plain.map_or_else(|| Header::read(&bytes), Ok), Header::read(&bytes));
         }
 
         #[test]

@@ -17,6 +17,7 @@ const WIDE: Arrangement = Arrangement {
     frames: 24_575,
     wire_mtu: 9000,
     mtu: 9000,
+    offloads: ["auto"; 2],
 };
 
 #[test]

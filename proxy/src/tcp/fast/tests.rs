@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use pnat_shared::flow::Offloads;
 use pnat_shared::testkit::{Random, VecFrame, VecPool};
 use pnat_shared::time::Duration;
 use pnat_shared::wire::tcp::{Options, Seq};
@@ -32,6 +33,7 @@ fn endpoint(stamps: bool, now: Instant) -> Endpoint<VecFrame> {
     let settings = Settings {
         window: 8192,
         mtu: 1500,
+        offloads: Offloads::NONE,
         open_timeout: Duration::from_secs(60),
         user_timeout: Duration::from_secs(60),
         time_wait: Duration::from_secs(2),
@@ -63,8 +65,8 @@ fn transmit(endpoint: &mut Endpoint<VecFrame>, now: Instant) -> Vec<VecFrame> {
     out
 }
 
-/// What a peer may say at this point, most of it expected.
-fn segment(random: &mut Random, stamps: bool, nxt: u32, una: u32, sent: u32) -> (Header, Vec<u8>) {
+/// What a peer may say at this point, most of it expected. The text is that of one segment, or of some that follow each other.
+fn train(random: &mut Random, stamps: bool, nxt: u32, una: u32, sent: u32) -> (Header, Vec<Vec<u8>>) {
     let mut often = |usual: u32, other: u32| if random.chance(0.9) { usual } else { other };
     let seq = often(nxt, nxt.wrapping_add(700)).wrapping_sub(often(0, 300));
     let ack = often(una, sent).wrapping_add(often(0, 1));
@@ -78,13 +80,35 @@ fn segment(random: &mut Random, stamps: bool, nxt: u32, una: u32, sent: u32) -> 
     if random.chance(0.05) {
         header.options.timestamps = None;
     }
-    let len = if random.chance(0.8) { 1 + random.below(1000) } else { 0 };
-    (header, vec![7; len as usize])
+    let more = if random.chance(0.5) { random.below(6) } else { 0 };
+    let mut text = || vec![7; 1 + random.below(1000) as usize];
+    let texts = (0..=more).map(|_| text()).collect();
+    if random.chance(0.8) { (header, texts) } else { (header, vec![Vec::new()]) }
+}
+
+/// Hands over the segments as a train where all of them are expected, else one by one; answers what comes of each.
+fn take_in(
+    endpoint: &mut Endpoint<VecFrame>,
+    mut header: Header,
+    texts: &[Vec<u8>],
+    now: Instant,
+) -> Vec<Result<(), DropReason>> {
+    let chunk = |text: &Vec<u8>| Chunk::from_vec(text.clone());
+    if endpoint.expects(&header, texts.concat().len()) {
+        endpoint.on_train(&header, texts.iter().map(chunk), now);
+        return vec![Ok(()); texts.len()];
+    }
+    let mut next = |text| {
+        let answer = endpoint.on_segment(&header, chunk(text), now);
+        header.seq += text.len() as u32;
+        answer
+    };
+    texts.iter().map(&mut next).collect()
 }
 
 #[test]
-fn what_is_predicted_is_what_the_whole_check_would_do() {
-    let mut predicted = 0;
+fn what_is_predicted_is_what_the_whole_check_would_do_to_each_segment() {
+    let (mut predicted, mut bare) = ([0; 2], 0);
     for seed in 0..400 {
         let mut random = Random::new(seed);
         let stamps = random.chance(0.5);
@@ -93,16 +117,21 @@ fn what_is_predicted_is_what_the_whole_check_would_do() {
         for _ in 0..40 {
             now += Duration::from_micros(random.below(30_000));
             let (nxt, una, sent) = (ours.recv.nxt.0, ours.send.una.0, ours.send.nxt.0);
-            let (header, payload) = segment(&mut random, stamps, nxt, una, sent);
-            let is_predicted = ours.is_predicted(&header, payload.len());
-            predicted += u32::from(is_predicted);
-            let chunk = || Chunk::from_vec(payload.clone());
-            let answer = ours.on_segment(&header, chunk(), now);
-            let expected = match oracle.state() {
-                State::Closed => oracle.on_segment_closed(&header, payload.len()),
-                _ => oracle.on_segment_synchronized(&header, chunk(), now),
-            };
-            assert_eq!(answer, expected, "seed {seed}: {header:?}");
+            let (first, texts) = train(&mut random, stamps, nxt, una, sent);
+            let is_predicted = ours.is_predicted(&first, texts.concat().len());
+            predicted[usize::from(texts.len() > 1)] += u32::from(is_predicted);
+            bare += u32::from(ours.is_bare_ack(&first, texts.concat().len()));
+            let mut header = first;
+            let mut expected = Vec::new();
+            for text in &texts {
+                expected.push(match oracle.state() {
+                    State::Closed => oracle.on_segment_closed(&header, text.len()),
+                    _ => oracle.on_segment_synchronized(&header, Chunk::from_vec(text.clone()), now),
+                });
+                header.seq += text.len() as u32;
+            }
+            let answers = take_in(&mut ours, first, &texts, now);
+            assert_eq!(answers, expected, "seed {seed}: {first:?}");
             for endpoint in [&mut ours, &mut oracle] {
                 if endpoint.deadline() <= now {
                     endpoint.on_timer(now);
@@ -112,7 +141,7 @@ fn what_is_predicted_is_what_the_whole_check_would_do() {
                 ours.send(Chunk::from_vec(vec![1; 400]));
                 oracle.send(Chunk::from_vec(vec![1; 400]));
             }
-            if random.chance(0.5) {
+            for _ in 0..random.below(6) {
                 assert_eq!(
                     ours.receive().map(|chunk| chunk.len()),
                     oracle.receive().map(|chunk| chunk.len())
@@ -123,8 +152,9 @@ fn what_is_predicted_is_what_the_whole_check_would_do() {
             }
             let (ours, oracle) = (format!("{ours:?}"), format!("{oracle:?}"));
             let differs = ours.split(", ").zip(oracle.split(", ")).find(|(ours, oracle)| ours != oracle);
-            assert_eq!(differs, None, "seed {seed}: {header:?}, predicted: {is_predicted}");
+            assert_eq!(differs, None, "seed {seed}: {first:?}, predicted: {is_predicted}");
         }
     }
-    assert!(predicted > 1000, "the prediction is hardly tested: {predicted}");
+    assert!(predicted.iter().all(|count| *count > 500), "the prediction is hardly tested: {predicted:?}");
+    assert!(bare > 500, "bare ACKs are hardly tested: {bare}");
 }
