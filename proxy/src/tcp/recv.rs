@@ -211,7 +211,7 @@ impl<F: Frame> Receiver<F> {
 
     /// Takes in the text of an acceptable segment. Answers whether the peer's FIN was reached.
     pub(super) fn take(&mut self, mut seq: Seq, mut text: Chunk<F>, fin: bool) -> Result<bool, DropReason> {
-        let had_gap = !self.reassembly.is_empty() || self.fin.is_some();
+        let had_gap = self.has_gap() || self.fin.is_some();
         let edge = self.right.max(self.told);
         let before = self.nxt.distance(seq).max(0) as usize;
         self.note_duplicate(seq, text.len() as u32);
@@ -367,8 +367,13 @@ impl<F: Frame> Receiver<F> {
         }
     }
 
+    /// Something is missing before what has come.
+    pub(super) fn has_gap(&self) -> bool {
+        !self.reassembly.is_empty()
+    }
+
     pub(super) fn has_blocks(&self) -> bool {
-        self.duplicate.is_some() || !self.reassembly.is_empty()
+        self.duplicate.is_some() || self.has_gap()
     }
 
     /// What the next ACK says about segments out of order and come twice.

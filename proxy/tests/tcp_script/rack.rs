@@ -97,15 +97,16 @@ fn rfc8985_6_2_duplicates_widen_the_reordering_window_by_a_quarter_round_trip() 
         @0.22
         >> . 301 ack 2101 sack 3101-4101
         << . 14101+1000 ack 301
+        << . 15101+1000 ack 301
         @0.3
         << @0.245 . 2101+1000 ack 301           # a quarter
         >> . 301 ack 4101 sack 2101-3101        # was too short
-        << . 15101+1000 ack 301
         << . 16101+1000 ack 301
         << . 17101+1000 ack 301
+        << . 18101+1000 ack 301
         @0.31
         >> . 301 ack 4101 sack 5101-6101
-        << . 18101+1000 ack 301
+        << P. 19101+1000 ack 301
         @0.359
         << -
         @0.361
