@@ -113,7 +113,6 @@ impl<F: Frame> Pair<F> {
         mut texts: impl ExactSizeIterator<Item = Chunk<F>>,
         visit: &mut Visit<'_, F, P>,
     ) {
-        self.socket(side).lend_to_receive(visit.spares);
         while texts.len() > 0 {
             if visit.is_generous() && self.socket(side).expects(header, bytes) {
                 self.tally.train(side, texts.len());
