@@ -56,7 +56,7 @@ impl<F: Frame> Sender<F> {
         self.congestion.on_ack(&Acked {
             now,
             delivered: acked,
-            acked,
+            progress: acked,
             lost: 0,
             prior_flight,
             flight: self.records.flight(),

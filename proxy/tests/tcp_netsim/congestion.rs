@@ -62,7 +62,7 @@ fn a_path_that_reorders_is_hardly_slower_than_one_that_does_not() {
     run.link.reorder_by = Duration::from_millis(5);
     for seed in 1..=4 {
         let reordered = run.measure(seed);
-        assert!(reordered < ordered * 5 / 4, "{seed}: {reordered:?}, not {ordered:?}");
+        assert!(reordered < ordered * 21 / 20, "{seed}: {reordered:?}, not {ordered:?}");
     }
 }
 
