@@ -47,26 +47,6 @@ fn a_shallow_queue_is_no_disaster() {
 }
 
 #[test]
-fn a_path_that_reorders_is_hardly_slower_than_one_that_does_not() {
-    const BYTES: usize = 10_000_000;
-    let mut run = Run::new("reordering");
-    run.congestion = CongestionControl::Cubic;
-    run.bytes = [BYTES, 0];
-    run.window = 16 << 20;
-    run.offer.window_scale = Some(9);
-    run.link.latency = Duration::from_millis(10);
-    run.link.rate = 500_000_000;
-    run.link.queue = 800;
-    let ordered = run.measure(1);
-    run.link.reordering = 0.01;
-    run.link.reorder_by = Duration::from_millis(5);
-    for seed in 1..=4 {
-        let reordered = run.measure(seed);
-        assert!(reordered < ordered * 5 / 4, "{seed}: {reordered:?}, not {ordered:?}");
-    }
-}
-
-#[test]
 fn whatever_the_algorithm_bad_links_lose_no_byte() {
     for congestion in [CongestionControl::NewReno, CongestionControl::Bbr] {
         for (loss, sack) in [(0.01, true), (0.2, true), (0.05, false)] {
