@@ -6,6 +6,7 @@
 //! host's name what that host never meant.
 
 mod flow;
+mod tampering;
 
 use std::sync::Arc;
 
@@ -23,7 +24,8 @@ use pnat_shared::verdict::CloseReason;
 use super::Input;
 use crate::filter::{Chains, Services};
 use crate::reactor::{Outputs, Reactor, Snapshot};
-use flow::{Flow, Forgery, Tampering};
+use flow::Flow;
+use tampering::{Forgery, Tampering};
 
 /// Flows at most.
 const FLOWS: u32 = 3;
