@@ -11,7 +11,7 @@ use super::volume::{Volume, receive};
 use super::{Way, ready};
 use crate::capture::{Capture, Packet};
 use crate::fixture::Lab;
-use crate::hosts::{CLIENT, FAR_ADDRESS, Host, SERVER, accept, finish};
+use crate::hosts::{CLIENT, CLIENT_ADDRESS, FAR_ADDRESS, Host, SERVER, accept, finish};
 use crate::policy::Arrangement;
 
 /// Congestion controls, in the order of the ports that they are tried on.
@@ -104,37 +104,30 @@ fn marks_slow_the_gateway_down_without_a_loss() {
     }
 }
 
-/// Marks between a host, which sends, and the gateway: the kernel is told, and slows down.
+/// Marks between a host, which sends, and the gateway: the kernel is told, and says that it slows down.
 #[test]
 fn gateway_echoes_marks_to_the_sending_host() {
-    const BYTES: u64 = 5_000_000;
-    let _lab = ready(Lab::start(&rule("cubic", Way::PROXY, "")));
+    let lab = ready(Lab::start(&rule("cubic", Way::PROXY, "")));
     let _asked = [CLIENT, SERVER].map(|host| sysctl("tcp_ecn", "1").apply(host));
     for sender in [CLIENT, SERVER] {
         let told = || {
+            let capture = Capture::start(&lab, sender);
             let (client, server) = connection(Way::PROXY);
             let (from, to) = if sender == CLIENT { (client, server) } else { (server, client) };
-            carry(&from, &to, BYTES);
-            let told = Told::of(sender, &from);
-            let number = |key| told.value(key).map_or(0, |value| value.parse::<u64>().unwrap());
-            // A kernel that had to wait for its CPU probes for a loss now and then.
-            assert!(
-                number("bytes_retrans") < BYTES / 200,
-                "next to nothing was sent twice: {}",
-                number("bytes_retrans")
-            );
-            (number("delivered_ce"), number("cwnd"))
+            carry(&from, &to, 5_000_000);
+            let echoed =
+                Told::of(sender, &from).value("delivered_ce").map_or(0, |value| value.parse().unwrap());
+            let says =
+                |packet: &&Packet| packet.src.to_string() == own(sender) && flags(packet).contains('W');
+            let reductions = capture.stop().iter().filter(|packet| !is_syn(packet)).filter(says).count();
+            (echoed, reductions)
         };
-        let (none, calm) = told();
-        let (echoed, slow) = {
-            let _marks = wire("egress", MARKS).apply(sender);
-            told()
-        };
-        assert_eq!(none, 0);
-        assert!(
-            echoed > 0 && slow * 2 < calm,
-            "{echoed} echoed to the {sender:?}, a window of {slow} instead of {calm}"
-        );
+        assert_eq!(told(), (0_u32, 0), "nobody is told to slow down");
+        let _marks = wire("egress", MARKS).apply(sender);
+        let (echoed, reductions) = told();
+        // Few round trips take all there is; but each echo ends with the CWR that it asks for.
+        let is_answered = reductions > 0 && (10..2000).contains(&echoed);
+        assert!(is_answered, "{echoed} segments told as marked to the {sender:?}, {reductions} times CWR");
     }
 }
 
@@ -215,10 +208,9 @@ struct Seen {
 impl Seen {
     fn at(receiver: Host, packets: &[Packet]) -> Self {
         let (mut seen, mut highest, mut acknowledged) = (Self::default(), 1, 1);
-        let own = if receiver == CLIENT { crate::hosts::CLIENT_ADDRESS } else { FAR_ADDRESS };
-        for packet in packets.iter().filter(|packet| !packet.line.contains("Flags [S")) {
-            let flags = word(&packet.line, "Flags [").unwrap_or_default();
-            if packet.src.to_string() == own {
+        for packet in packets.iter().filter(|packet| !is_syn(packet)) {
+            let flags = flags(packet);
+            if packet.src.to_string() == own(receiver) {
                 seen.echoes += usize::from(flags.contains('E'));
                 acknowledged = number(&packet.line, "ack ").unwrap_or(acknowledged);
             } else if let Some((from, to)) = text(&packet.line) {
@@ -230,6 +222,20 @@ impl Seen {
         }
         seen
     }
+}
+
+/// The address of a host as its wire shows it.
+fn own(host: Host) -> &'static str {
+    if host == CLIENT { CLIENT_ADDRESS } else { FAR_ADDRESS }
+}
+
+/// The letters that tcpdump has for flags: `E` for ECE, `W` for CWR.
+fn flags(packet: &Packet) -> &str {
+    word(&packet.line, "Flags [").unwrap_or_default()
+}
+
+fn is_syn(packet: &Packet) -> bool {
+    flags(packet).starts_with('S')
 }
 
 /// What stands behind `key`, up to the next mark of punctuation.

@@ -30,7 +30,7 @@ const DEAF: &str = "meta l4proto tcp drop;";
 #[test]
 fn reset_in_a_hosts_name_is_believed_in_every_state_but_time_wait_only_with_the_exact_number() {
     let lab = lab();
-    let states: [(&str, fn(Way, Leg)); 7] = [
+    let states: [(&str, Open); 7] = [
         ("ESTABLISHED", established),
         ("CLOSE-WAIT", close_wait),
         ("FIN-WAIT-1", fin_wait_1),
@@ -42,7 +42,7 @@ fn reset_in_a_hosts_name_is_believed_in_every_state_but_time_wait_only_with_the_
     let open = states.into_iter().flat_map(|(name, state)| {
         LEGS.map(|leg| Row::new(format!("{name} toward {}", leg.name), move |way| state(way, leg)))
     });
-    let opening: [(&str, fn(Way)); 4] = [
+    let opening: [(&str, Opening); 4] = [
         ("a SYN that is held", held),
         ("SYN-RECEIVED toward the client", received_from_client),
         ("SYN-SENT toward the server", sent_to_server),
@@ -58,6 +58,10 @@ fn reset_in_a_hosts_name_is_believed_in_every_state_but_time_wait_only_with_the_
     });
     run(&lab, translated);
 }
+
+/// Brings a connection into a state and resets it there; toward one of the hosts, or before there is a connection.
+type Open = fn(Way, Leg);
+type Opening = fn(Way);
 
 /// A leg of a connection: the host at its end, in whose name is lied, and whether the client is that.
 #[derive(Copy, Clone)]
