@@ -8,10 +8,10 @@
 //!  segment in                                                                segment out
 //!    |                                                                            ^
 //!  open (handshake)                                               output, segment (headers, frames)
-//!  fast (what was expected)
+//!  fast (what was expected)                                       large (cut by the port)
 //!  input (acceptability, RST, ACK) --> recovery (news, loss) ----> send (what goes next), pacing (when)
 //!    |                                 advance (no news but ACK)    run (what goes together)
-//!    '--> recv (order, window, ACKs)   rack, tail, undo, prr       queue (bytes)
+//!    '--> recv (order, window, ACKs)   rack, tail, undo, prr       queue (bytes), lent (their memory)
 //!           reassembly, ranges         scoreboard, records, spans  path (MTU), timer, clock, liveness
 //!           sizing, urgent             rate, rto, ecn
 //!                                      congestion: cubic (hystart), newreno, bbr
