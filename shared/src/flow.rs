@@ -131,14 +131,23 @@ impl Handle {
 }
 
 /// What a port does for the TCP and UDP packets that it sends.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Offloads {
     /// It completes checksums ([`crate::frame::Checksum::Partial`]).
     pub checksum: bool,
+    /// TCP segments of equal size that it cuts from one frame at most ([`crate::frame::Frame::cut_into`]), at least one. More
+    /// than one only where it completes checksums.
+    pub segments: u8,
+}
+
+impl Default for Offloads {
+    fn default() -> Self {
+        Self::NONE
+    }
 }
 
 impl Offloads {
-    pub const NONE: Self = Self { checksum: false };
+    pub const NONE: Self = Self { checksum: false, segments: 1 };
 }
 
 /// What the proxy core is told about a flow when its first packet arrives; it outlives the binding.

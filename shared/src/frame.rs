@@ -50,6 +50,22 @@ pub trait Frame: Sized + Send + 'static {
     /// ([`crate::flow::Offloads`]).
     #[inline]
     fn set_checksum(&mut self, _checksum: Checksum) {}
+
+    /// Makes one frame of this one, which holds the headers and the first segment's text of a TCP packet, and of those that
+    /// hold the text of the following segments and nothing else: `size` bytes each, the last one perhaps fewer. The device
+    /// that sends it cuts it into segments, and completes headers and checksums. Answers false, and changes nothing, where
+    /// that cannot be done; only for ports that offer it ([`crate::flow::Offloads`]).
+    ///
+    /// [`Frame::data`] goes on to answer the first segment alone.
+    fn cut_into(&mut self, _size: u16, _following: impl Iterator<Item = Self>) -> bool {
+        false
+    }
+
+    /// Bytes of all segments together, headers once; and of text in each segment but the last, where the frame is to be cut.
+    #[inline]
+    fn extent(&self) -> (usize, Option<u16>) {
+        (self.data().len(), None)
+    }
 }
 
 /// Where a core gets empty frames from.

@@ -27,6 +27,12 @@ _Static_assert(offsetof(struct rte_mempool, cache_size) == 68, "rte_mempool.cach
  * system call that every attempt makes; a NIC frees some descriptors in the microsecond or two that this lasts. */
 #define TX_ATTEMPTS 16
 
+/* TCP segments that a device is given in one frame at most: as many of the usual length as an IP packet holds. */
+#define MAX_SEGMENTS 44
+
+/* What cutting them takes. */
+#define TX_SEGMENTATION (RTE_ETH_TX_OFFLOAD_TCP_TSO | RTE_ETH_TX_OFFLOAD_MULTI_SEGS | RTE_ETH_TX_OFFLOAD_IPV4_CKSUM)
+
 /* Room that AF_XDP takes in front of each received frame (XDP_PACKET_HEADROOM), and one cache line because capsule never
  * fills a buffer to its last byte. Added to each buffer, so that every frame has the room that its data size promises. */
 #define EXTRA_ROOM (256 + RTE_CACHE_LINE_SIZE)
@@ -139,6 +145,23 @@ void _rte_pktmbuf_free(struct rte_mbuf *frame)
 	rte_pktmbuf_free(frame);
 }
 
+/* Puts a buffer of one segment behind the last one of a chain. */
+void pnat_mbuf_append(struct rte_mbuf *head, struct rte_mbuf *last, struct rte_mbuf *next)
+{
+	last->next = next;
+	head->nb_segs++;
+	head->pkt_len += next->data_len;
+}
+
+/* Frees all buffers of a chain but the first. */
+void pnat_mbuf_cut(struct rte_mbuf *head)
+{
+	rte_pktmbuf_free(head->next);
+	head->next = NULL;
+	head->nb_segs = 1;
+	head->pkt_len = head->data_len;
+}
+
 /* capsule gives mbufs back this way, sometimes to a pool that they are not from. Each knows its own. */
 void _rte_mempool_put_bulk(struct rte_mempool *pool, void *const *frames, unsigned int count)
 {
@@ -203,10 +226,13 @@ static struct pnat_port_offloads choose(const struct rte_eth_dev_info *info)
 {
 	const uint64_t tx = RTE_ETH_TX_OFFLOAD_TCP_CKSUM | RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
 	const uint64_t rx = RTE_ETH_RX_OFFLOAD_CHECKSUM;
+	const uint16_t buffers = info->tx_desc_lim.nb_seg_max;
+	const bool cuts = (info->tx_offload_capa & (tx | TX_SEGMENTATION)) == (tx | TX_SEGMENTATION);
 
 	return (struct pnat_port_offloads){
 		.rx_checksum = (info->rx_offload_capa & rx) == rx && !leaves_checksums_out(info),
 		.tx_checksum = (info->tx_offload_capa & tx) == tx,
+		.tx_segments = !cuts ? 1 : buffers == 0 ? MAX_SEGMENTS : RTE_MIN(buffers, MAX_SEGMENTS),
 	};
 }
 
@@ -220,13 +246,16 @@ int pnat_eth_dev_configure(uint16_t port, uint16_t rx_queues, uint16_t tx_queues
 	if (port >= RTE_MAX_ETHPORTS || rx_queues > MAX_QUEUES || tx_queues > MAX_QUEUES)
 		return -EINVAL;
 	offloads[port].is_refused = refuse_offloads;
-	offloads[port].asked = (struct pnat_port_offloads){};
+	offloads[port].asked = (struct pnat_port_offloads){ .tx_segments = 1 };
 	if (!refuse_offloads && rte_eth_dev_info_get(port, &info) == 0)
 		offloads[port].asked = choose(&info);
 	if (offloads[port].asked.rx_checksum)
 		ours.rxmode.offloads |= RTE_ETH_RX_OFFLOAD_CHECKSUM;
 	if (offloads[port].asked.tx_checksum)
 		ours.txmode.offloads |= RTE_ETH_TX_OFFLOAD_TCP_CKSUM | RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
+	/* Fast free takes every frame for one buffer. */
+	if (offloads[port].asked.tx_segments > 1)
+		ours.txmode.offloads = (ours.txmode.offloads | TX_SEGMENTATION) & ~RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE;
 	/* Fast free returns all frames of a queue to one pool, and with several NUMA nodes there are several pools. */
 	if (pools > 1)
 		ours.txmode.offloads &= ~RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE;
@@ -235,7 +264,7 @@ int pnat_eth_dev_configure(uint16_t port, uint16_t rx_queues, uint16_t tx_queues
 
 void pnat_port_offloads(uint16_t port, struct pnat_port_offloads *found)
 {
-	*found = port < RTE_MAX_ETHPORTS ? offloads[port].asked : (struct pnat_port_offloads){};
+	*found = port < RTE_MAX_ETHPORTS ? offloads[port].asked : (struct pnat_port_offloads){ .tx_segments = 1 };
 }
 
 /* capsule calls this first on each of its core threads, which EAL does not know; a thread that EAL does not know has no

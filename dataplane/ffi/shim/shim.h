@@ -32,13 +32,19 @@ static const uint64_t PNAT_TX_L4_MASK = RTE_MBUF_F_TX_L4_MASK;
 static const uint64_t PNAT_TX_TCP = RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_TCP_CKSUM;
 static const uint64_t PNAT_TX_UDP = RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_UDP_CKSUM;
 
-/* Where the lengths of the headers stand in rte_mbuf.tx_offload; the link header's stands at bit 0. */
+static const uint64_t PNAT_TX_SEGMENTS = RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_IP_CKSUM;
+
+/* Where the lengths of the headers stand in rte_mbuf.tx_offload, and that of a segment's text; the link header's stands at
+ * bit 0. */
 static const unsigned int PNAT_TX_L3_SHIFT = RTE_MBUF_L2_LEN_BITS;
+static const unsigned int PNAT_TX_L4_SHIFT = RTE_MBUF_L2_LEN_BITS + RTE_MBUF_L3_LEN_BITS;
+static const unsigned int PNAT_TX_TEXT_SHIFT = RTE_MBUF_L2_LEN_BITS + RTE_MBUF_L3_LEN_BITS + RTE_MBUF_L4_LEN_BITS;
 
 /* What a port was asked to do, and can. */
 struct pnat_port_offloads {
 	bool rx_checksum; /* to verify checksums of IPv4, TCP and UDP */
 	bool tx_checksum; /* to complete those of TCP and UDP */
+	uint8_t tx_segments; /* TCP segments that it cuts from one frame at most, each in a buffer of its own; 1: it cuts none */
 };
 
 /* What has passed through a port, all its queues together. */
@@ -57,6 +63,8 @@ uint16_t _rte_eth_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **fram
 struct rte_mbuf *_rte_pktmbuf_alloc(struct rte_mempool *pool);
 int _rte_pktmbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **frames, unsigned int count);
 void _rte_pktmbuf_free(struct rte_mbuf *frame);
+void pnat_mbuf_append(struct rte_mbuf *head, struct rte_mbuf *last, struct rte_mbuf *next);
+void pnat_mbuf_cut(struct rte_mbuf *head);
 void _rte_mempool_put_bulk(struct rte_mempool *pool, void *const *frames, unsigned int count);
 
 struct rte_mempool *pnat_pktmbuf_pool_create(const char *name, unsigned int capacity, unsigned int cache_size,

@@ -84,7 +84,11 @@ impl PortId {
         let mut found = bindings::pnat_port_offloads::default();
         // SAFETY: `found` is valid for the call, which only reads the shim's own memory.
         unsafe { bindings::pnat_port_offloads(self.0, &raw mut found) };
-        Offloads { rx_checksum: found.rx_checksum, tx_checksum: found.tx_checksum }
+        Offloads {
+            rx_checksum: found.rx_checksum,
+            tx_checksum: found.tx_checksum,
+            tx_segments: found.tx_segments,
+        }
     }
 
     /// The name of the driver, such as `net_af_xdp`.

@@ -67,6 +67,7 @@ impl Counters for PortGauge {
         each("tx_errors", counted.tx_errors);
         each("rx_checksum_offload", u64::from(self.port.verifies));
         each("tx_checksum_offload", u64::from(self.port.offloads.checksum));
+        each("tx_segments_offload", u64::from(self.port.offloads.segments > 1));
     }
 
     fn drops(&self) -> Option<&Drops> {

@@ -421,14 +421,20 @@ fn port_info(planned: &PlannedPort, frame_room: u16) -> Result<PortInfo, Runtime
     // limits are the ones that count.
     let found = port.offloads();
     let driver_mtu = if planned.mtu.is_some() && kernel_mtu.is_some() { planned.mtu } else { port.mtu() };
+    let driver = port.driver().ok_or_else(unknown)?;
+    let mtu = [driver_mtu, kernel_mtu].into_iter().flatten().fold(frame_mtu, u16::min);
+    // net_tap counts the Ethernet header of what it cuts against the MTU, and refuses what is longer.
+    let wanted_mtu = planned.mtu.map_or(mtu, |wanted| wanted.min(mtu));
+    let is_too_long = driver == "net_tap" && Some(wanted_mtu + L2_LEN as u16) > port.mtu();
+    let segments = if is_too_long { 1 } else { found.tx_segments };
     Ok(PortInfo {
         name: planned.name.clone(),
         device: planned.device.clone(),
-        driver: port.driver().ok_or_else(unknown)?,
+        driver,
         mac: port.mac().ok_or_else(unknown)?,
-        mtu: [driver_mtu, kernel_mtu].into_iter().flatten().fold(frame_mtu, u16::min),
+        mtu,
         verifies: found.rx_checksum,
-        offloads: Offloads { checksum: found.tx_checksum },
+        offloads: Offloads { checksum: found.tx_checksum, segments },
     })
 }
 

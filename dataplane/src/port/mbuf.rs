@@ -9,6 +9,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -35,8 +36,8 @@ pub(super) fn set_frame_room(bytes: u16) {
     FRAME_ROOM.store(bytes.into(), Ordering::Relaxed);
 }
 
-/// What [`rte_mbuf::ol_flags`] says about TCP's and UDP's checksum.
-const CHECKSUM_FLAGS: u64 = offload::RX_L4_MASK | offload::TX_TCP | offload::TX_UDP;
+/// What [`rte_mbuf::ol_flags`] says about TCP's and UDP's checksum, and about segments.
+const CHECKSUM_FLAGS: u64 = offload::RX_L4_MASK | offload::TX_TCP | offload::TX_UDP | offload::TX_SEGMENTS;
 
 impl MbufFrame {
     #[inline]
@@ -120,7 +121,36 @@ impl Frame for MbufFrame {
             }
         };
         let raw = self.raw_mut();
+        if raw.ol_flags & offload::TX_SEGMENTS != 0 {
+            // SAFETY: the chain is this frame's alone.
+            unsafe { offload::pnat_mbuf_cut(raw) };
+        }
         raw.ol_flags = raw.ol_flags & !CHECKSUM_FLAGS | flags;
+    }
+
+    fn cut_into(&mut self, size: u16, following: impl Iterator<Item = Self>) -> bool {
+        const HEADER_LEN_AT: usize = L2_LEN + ip::MIN_LEN + 12;
+        let Some(header_len) = self.data().get(HEADER_LEN_AT).map(|byte| byte >> 4 << 2) else {
+            return false;
+        };
+        let mut last = self.0;
+        for frame in following {
+            let next = ManuallyDrop::new(frame).0;
+            // SAFETY: all three are ours, and `next`, a chain of one, belongs to the chain from now on.
+            unsafe { offload::pnat_mbuf_append(self.0.as_ptr(), last.as_ptr(), next.as_ptr()) };
+            last = next;
+        }
+        let raw = self.raw_mut();
+        raw.ol_flags |= offload::TX_SEGMENTS;
+        raw.tx_offload |= offload::segment_lengths(header_len, size);
+        true
+    }
+
+    #[inline]
+    fn extent(&self) -> (usize, Option<u16>) {
+        let raw = self.raw();
+        let is_cut = raw.ol_flags & offload::TX_SEGMENTS != 0;
+        (raw.pkt_len as usize, is_cut.then(|| offload::segment_text(raw.tx_offload)))
     }
 }
 

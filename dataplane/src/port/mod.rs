@@ -50,7 +50,12 @@ impl fmt::Display for PortInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, device, driver, mtu, .. } = self;
         write!(f, "port \"{name}\" is {device} ({driver}), for packets of {mtu} bytes; the device ")?;
-        let done = [(self.verifies, "verifies checksums"), (self.offloads.checksum, "completes checksums")];
+        let Offloads { checksum, segments } = self.offloads;
+        let done = [
+            (self.verifies, "verifies checksums"),
+            (checksum, "completes checksums"),
+            (segments > 1, "cuts segments"),
+        ];
         let mut done = done.iter().filter_map(|(does, what)| does.then_some(*what));
         let Some(first) = done.next() else { return f.write_str("does nothing about checksums") };
         f.write_str(first)?;

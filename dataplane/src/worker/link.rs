@@ -244,7 +244,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
     pub(super) fn transmit(&self, frame: F, port: u8, out: &mut Outputs<F>) {
         let number = usize::from(port);
         self.stats.ports[number].tx_packets.add(1);
-        self.stats.ports[number].tx_bytes.add(frame.data().len() as u64);
+        self.stats.ports[number].tx_bytes.add(frame.extent().0 as u64);
         out.transmit[number].push(frame);
     }
 }

@@ -26,7 +26,8 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
     ) -> Result<(), DropReason> {
         let packet = frame.data().get(L2_LEN..).ok_or(DropReason::Truncated)?;
         let header = ip::Header::read_quoted(packet)?;
-        if header.header_len != ip::MIN_LEN || header.total_len > packet.len() {
+        let whole = frame.extent().0 - L2_LEN;
+        if header.header_len != ip::MIN_LEN || header.total_len > whole {
             return Err(DropReason::Truncated);
         }
         let protocol = Protocol::from_number(header.protocol).ok_or(DropReason::Protocol)?;
@@ -44,7 +45,9 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         let sent = Tuple::read(protocol, packet);
         let (slot, side) = self.masked_flow(&sent.reversed())?;
         let (keys, binding) = self.nat.flows().entry(slot).ok_or(DropReason::StaleHandle)?;
-        frame.resize(L2_LEN + header.total_len);
+        if header.total_len < whole {
+            frame.resize(L2_LEN + header.total_len);
+        }
         let to = keys[side as usize].reversed();
         let change = binding.changes[side as usize].reversed();
         if frame.checksum() == Checksum::Partial {
@@ -59,7 +62,8 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         if let Some(iss) = iss.filter(|_| side == Side::First) {
             self.nat.ask_proof(slot, iss);
         }
-        if let Some(mtu) = self.too_big_for(egress, header.total_len) {
+        // Of segments that the port cuts from the frame, the longest counts.
+        if let Some(mtu) = self.too_big_for(egress, frame.data().len() - L2_LEN) {
             self.fail(frame, egress, DropReason::Oversized, too_big(&header, mtu), now, out);
             return Ok(());
         }

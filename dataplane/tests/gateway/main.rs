@@ -60,8 +60,10 @@ fn bad_links_slow_translated_flows_down_and_do_no_harm() {
 /// On links that damage packets, so that what the ports find wrong is to be told from what they find right.
 #[test]
 fn flows_are_byte_exact_whichever_port_sees_to_checksums() {
-    let works = Offloads { checksum: true };
-    for offloads in [[works; 2], [works, Offloads::NONE], [Offloads::NONE, works]] {
+    let completes = Offloads { checksum: true, segments: 1 };
+    let cuts = Offloads { checksum: true, segments: 8 };
+    let none = Offloads::NONE;
+    for offloads in [[completes; 2], [completes, none], [none, completes], [cuts; 2], [cuts, none]] {
         for accept in [Accept::Late, Accept::Early] {
             with_seeds(3, &Run { flows: 10, accept, offloads, link: bad_link(), ..Run::default() });
         }

@@ -286,11 +286,10 @@ impl World {
     /// Frames leave by the ports. Whoever is asked for by ARP answers at once: every address is one station's.
     fn transmit(&mut self, out: &mut Outputs<VecFrame>) {
         for port in [INSIDE, OUTSIDE] {
-            for mut frame in std::mem::take(&mut out.transmit[port]) {
-                if self.run.offloads[port].checksum {
-                    nic::complete(&mut frame);
-                }
-                assert_ne!(frame.checksum(), Checksum::Partial, "left to a port that does not complete it");
+            let offloads = self.run.offloads[port];
+            for frame in
+                std::mem::take(&mut out.transmit[port]).into_iter().flat_map(|frame| wire(offloads, frame))
+            {
                 let header = ethernet::Header::read(frame.data()).expect("an Ethernet header");
                 if header.ether_type != ethernet::TYPE_ARP {
                     self.outward[port].send(frame, self.now);
@@ -305,6 +304,17 @@ impl World {
             }
         }
     }
+}
+
+/// What a port makes of a frame.
+fn wire(offloads: Offloads, frame: VecFrame) -> Vec<VecFrame> {
+    let is_left = frame.checksum() == Checksum::Partial;
+    assert!(offloads.checksum || !is_left, "left to a port that does not complete it");
+    let (whole, size) = frame.extent();
+    let following = whole - frame.data().len();
+    let segments = 1 + size.map_or(0, |size| following.div_ceil(size.into()));
+    assert!(segments <= offloads.segments.into(), "{segments} segments are left to the port");
+    nic::send(frame)
 }
 
 /// A SYN to the server from a neighbor that does not exist.

@@ -19,8 +19,22 @@ const REORDERING: f64 = 0.01;
 /// How long a bulk flow lasts, its handshake included.
 pub const BULK: Duration = Duration::from_secs(6);
 
-/// Bytes of the flows whose completion is timed.
+/// Bytes of the flows whose completion is timed. The n-th flow of a size finds its packets lost or late as the n-th one of
+/// the other side does (seed n): else the chance of a few losses would be most of what rows differ by.
 pub const SIZES: [usize; 3] = [10_000, 100_000, 1_000_000];
+
+/// Full segment's payload, in bits.
+const SEGMENT: f64 = 1448.0 * 8.0;
+
+/// Most bulk flows for a mean.
+const BULKS: f64 = 24.0;
+/// Fewest, where anything is left to chance.
+const FEWEST_BULKS: f64 = 4.0;
+/// What all bulk flows of a cell may bring over in a second if they ran together, in bits, before there are few of them.
+const BULK_LOAD: f64 = 1e9;
+
+/// Losses after which a window that slow start has left far too large is where it stays.
+const LOSSES_TO_SETTLE: f64 = 10.0;
 
 /// Congestion control of the sending end.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,6 +98,27 @@ impl Cell {
 
     pub fn rtt(self) -> Duration {
         Duration::from_millis(u64::from(self.rtt))
+    }
+
+    /// About what a flow will get, in bits per second: the bottleneck; or half as much again as Mathis et al. say of a window
+    /// that halves at each loss, and what is sent until the window of slow start has come down to that.
+    pub fn expected(self, algorithm: Algorithm) -> f64 {
+        if algorithm == Algorithm::Bbr || self.loss == 0 {
+            return RATE as f64;
+        }
+        let mathis = SEGMENT / self.rtt().as_secs_f64() * (1.5 / self.loss()).sqrt();
+        let settling = LOSSES_TO_SETTLE / self.loss() * SEGMENT / BULK.as_secs_f64();
+        (1.5 * mathis + settling).min(RATE as f64)
+    }
+
+    /// How many bulk flows make the cell's mean, with the seeds from 0 on: more where the first losses decide what a flow
+    /// brings over, and each flow is little work.
+    pub fn bulks(self, algorithm: Algorithm) -> u64 {
+        let is_certain = self.loss == 0 && !self.reordered;
+        if algorithm == Algorithm::Bbr || is_certain {
+            return 1;
+        }
+        (BULK_LOAD / self.expected(algorithm)).clamp(FEWEST_BULKS, BULKS) as u64
     }
 
     /// The links from the sender to the receiver, and back. The way back has no bottleneck, but all the rest.

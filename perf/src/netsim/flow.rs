@@ -7,8 +7,6 @@ use super::cell::{Algorithm, BULK, Cell, SIZES};
 use super::end::{ADDRS, End, settings};
 use super::table::{Figures, Percentiles};
 
-/// Bulk flows for each cell, where losses at random set their pace and where they don't.
-const BULKS: [u64; 2] = [8, 2];
 /// Flows for each cell and size.
 const TRANSFERS: u64 = 400;
 /// Longest that a transfer may take: what takes longer counts as if it took that long.
@@ -31,8 +29,7 @@ pub struct Flow {
 /// What our engine makes of a cell.
 pub fn measure(algorithm: Algorithm, cell: Cell) -> Figures {
     let goodput = {
-        let fast = cell.loss == 0 || algorithm == Algorithm::Bbr;
-        let seeds = BULKS[usize::from(fast)];
+        let seeds = cell.bulks(algorithm);
         let bytes: usize = (0..seeds).map(|seed| bulk(algorithm, cell.links(), seed, BULK)).sum();
         bytes as f64 * 8.0 / seeds as f64 / BULK.as_secs_f64() / 1e6
     };

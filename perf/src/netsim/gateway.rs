@@ -19,7 +19,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use pnat_shared::testkit::LinkSpec;
+use pnat_shared::testkit::{Link, LinkSpec};
 use rustix::net::sockopt::set_tcp_congestion;
 use rustix::net::{AddressFamily, SocketType};
 
@@ -161,7 +161,10 @@ impl Lab {
         let link = LinkSpec { latency: RTT / 2, rate: RATE, queue: QUEUE, loss, ..LinkSpec::default() };
         // The connecting side is first: the near host, or the server's router.
         let devices = if host.router == NEAR.router { [wire, leg] } else { [leg, wire] };
-        let relay = Relay::new(devices, move |_| [link.clone(), link.clone()])?;
+        let relay = Relay::new(devices, move |[from, to]| {
+            let seed = u64::from(from) << 17 | u64::from(to) << 1;
+            [Link::new(link.clone(), seed), Link::new(link.clone(), seed + 1)]
+        })?;
         let stop = Arc::clone(stop);
         Ok(thread::spawn(move || {
             prefer(RELAY_PRIORITY).map_err(io::Error::other)?;

@@ -3,7 +3,8 @@
 //! Needs root. Everything runs in this process: its threads enter the namespaces, so both ends and the relay share a clock.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddrV4, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use rustix::net::sockopt::set_tcp_congestion;
+use pnat_shared::testkit::Link;
+use rustix::net::sockopt::{set_socket_reuseaddr, set_tcp_congestion};
 use rustix::net::{AddressFamily, SocketType};
 use tun_rs::SyncDevice;
 
@@ -30,11 +32,13 @@ const RECEIVER: [u8; 4] = [10, 98, 0, 2];
 const DEVICE: &str = "wire";
 /// Cells are told apart by the port that is connected to: the first cell's.
 const FIRST_PORT: u16 = 20_000;
+/// A flow's seed is told by the port that it is connected from: the first kind's first flow's, and how many ports each kind
+/// (bulk or size, by congestion control) has.
+const FIRST_SOURCE_PORT: u16 = 21_000;
+const SEEDS: u16 = 1_000;
 /// The CPU that the relay has to itself, as far as the flows' ends are concerned.
 const RELAY_CPU: usize = 0;
 const BACKLOG: i32 = 4096;
-/// Full segment's payload, in bits.
-const SEGMENT: f64 = 1448.0 * 8.0;
 
 /// How much to measure.
 #[derive(Clone, Debug)]
@@ -43,10 +47,8 @@ pub struct Plan {
     pub algorithms: Vec<Algorithm>,
     /// How long a bulk flow lasts.
     pub bulk: Duration,
-    /// Bulk flows for each cell, where the path is slow and where it is fast.
-    pub bulks: [usize; 2],
-    /// Flows for each cell, by their size.
-    pub transfers: [usize; SIZES.len()],
+    /// Flows for each cell, by their size: fewer than a thousand.
+    pub transfers: [u16; SIZES.len()],
     /// What may be on its way through the relay at a time, in bits per second.
     pub load: f64,
 }
@@ -66,6 +68,8 @@ struct Job {
     cell: usize,
     algorithm: Algorithm,
     work: Work,
+    /// Of the links: its number among the flows of its kind.
+    seed: u16,
     /// About what it will take of the relay, in bits per second.
     load: f64,
 }
@@ -84,6 +88,15 @@ const PATIENCE: Duration = Duration::from_secs(100);
 impl Job {
     const fn is_bulk(&self) -> bool {
         matches!(self.work, Work::Bulk(_))
+    }
+
+    const fn source_port(&self) -> u16 {
+        let work = match self.work {
+            Work::Bulk(_) => 0,
+            Work::Transfer(size) => 1 + size as u16,
+        };
+        let kind = work * Algorithm::ALL.len() as u16 + self.algorithm as u16;
+        FIRST_SOURCE_PORT + kind * SEEDS + self.seed
     }
 }
 
@@ -141,18 +154,17 @@ impl Plan {
         let mut jobs = [Vec::new(), Vec::new()];
         for (index, cell) in self.cells.iter().enumerate() {
             for algorithm in &self.algorithms {
-                let load = expected(*algorithm, *cell);
-                let job = |work, load| Job { cell: index, algorithm: *algorithm, work, load };
-                let fast = load > RATE as f64 / 4.0;
-                for _ in 0..self.bulks[usize::from(fast)] {
-                    jobs[0].push(job(Work::Bulk(self.bulk), load));
+                let load = cell.expected(*algorithm);
+                let job = |work, seed, load| Job { cell: index, algorithm: *algorithm, work, seed, load };
+                for seed in 0..cell.bulks(*algorithm) as u16 {
+                    jobs[0].push(job(Work::Bulk(self.bulk), seed, load));
                 }
                 for (size, bytes) in SIZES.iter().enumerate() {
                     let rounds = (*bytes as f64 / 14_480.0 + 1.0).log2().ceil() + 0.5;
                     let fastest = rounds * cell.rtt().as_secs_f64() + *bytes as f64 * 8.0 / RATE as f64;
                     let load = load.min(*bytes as f64 * 8.0 / fastest);
-                    for _ in 0..self.transfers[size] {
-                        jobs[1].push(job(Work::Transfer(size), load));
+                    for seed in 0..self.transfers[size] {
+                        jobs[1].push(job(Work::Transfer(size), seed, load));
                     }
                 }
             }
@@ -182,16 +194,6 @@ impl Plan {
         }
         all
     }
-}
-
-/// About what a flow will get, in bits per second: the bottleneck, or what Mathis et al. say of a window that halves at
-/// each loss, doubled to be on the safe side.
-fn expected(algorithm: Algorithm, cell: Cell) -> f64 {
-    if algorithm == Algorithm::Bbr || cell.loss == 0 {
-        return RATE as f64;
-    }
-    let mathis = SEGMENT / cell.rtt().as_secs_f64() * (1.5 / cell.loss()).sqrt();
-    (2.0 * mathis).min(RATE as f64)
 }
 
 /// Runs all jobs in the order that they have, as many at a time as `limit` allows.
@@ -244,7 +246,7 @@ fn run(
 /// The sending end of one flow.
 fn send(job: Job, index: usize, start: Instant) -> io::Result<()> {
     let begun = start.elapsed().as_nanos() as u64;
-    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    let socket = bound_socket(job.source_port())?;
     set_tcp_congestion(&socket, job.algorithm.name())?;
     rustix::net::connect(&socket, &SocketAddrV4::new(RECEIVER.into(), FIRST_PORT + job.cell as u16))?;
     let mut stream = TcpStream::from(socket);
@@ -262,6 +264,14 @@ fn send(job: Job, index: usize, start: Instant) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// A socket that connects from this port, as others may at the same time, each to another one.
+fn bound_socket(port: u16) -> io::Result<OwnedFd> {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    set_socket_reuseaddr(&socket, true)?;
+    rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port))?;
+    Ok(socket)
 }
 
 /// Listens for every cell, each flow on a thread of its own.
@@ -326,8 +336,12 @@ fn start_relay(
     stop: &Arc<AtomicBool>,
 ) -> Result<JoinHandle<io::Result<Report>>> {
     let cells = plan.cells.clone();
-    let links =
-        move |port: u16| cells[usize::from(port.saturating_sub(FIRST_PORT)).min(cells.len() - 1)].links();
+    let links = move |[from, to]: [u16; 2]| {
+        let cell = cells[usize::from(to.saturating_sub(FIRST_PORT)).min(cells.len() - 1)];
+        let [there, back] = cell.links();
+        let seed = u64::from(from.saturating_sub(FIRST_SOURCE_PORT) % SEEDS);
+        [Link::new(there, seed * 2), Link::new(back, seed * 2 + 1)]
+    };
     let relay = Relay::new(devices, links)?;
     let stop = Arc::clone(stop);
     Ok(thread::spawn(move || {
@@ -373,5 +387,40 @@ impl Drop for Namespaces {
                 drop(command("ip", &["netns", "delete", name]));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_flows_connect_from_one_port_to_two_cells() -> io::Result<()> {
+        let cells =
+            [TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?, TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?];
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let mut flows = Vec::new();
+        for cell in &cells {
+            let socket = bound_socket(free)?;
+            rustix::net::connect(&socket, &cell.local_addr()?)?;
+            assert_eq!(cell.accept()?.1.port(), free);
+            flows.push(socket);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn each_kind_of_flow_has_ports_of_its_own() {
+        let plan = Plan {
+            cells: Cell::all(),
+            algorithms: Algorithm::ALL.to_vec(),
+            bulk: Duration::from_secs(6),
+            transfers: [400, 400, 60],
+            load: 1e9,
+        };
+        let jobs = plan.jobs();
+        let ports: std::collections::HashSet<_> =
+            jobs.iter().map(|job| (job.cell, job.source_port())).collect();
+        assert_eq!(ports.len(), jobs.len());
     }
 }

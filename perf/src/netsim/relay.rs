@@ -15,7 +15,7 @@ use std::time::Instant as RealTime;
 
 use hdrhistogram::Histogram;
 use pnat_shared::frame::{Frame, L2_LEN};
-use pnat_shared::testkit::{Link, LinkSpec, VecFrame};
+use pnat_shared::testkit::{Link, VecFrame};
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::ip;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -44,7 +44,7 @@ pub struct Report {
 #[expect(missing_debug_implementations, reason = "a TUN device has none")]
 pub struct Relay<L> {
     devices: [SyncDevice; 2],
-    /// What the links of a flow look like, by the port that was connected to.
+    /// The links of a flow, there and back, by the ports that it was connected from and to.
     links: L,
     flows: Vec<[Link<VecFrame>; 2]>,
     by_ports: HashMap<[u8; 4], usize>,
@@ -54,7 +54,7 @@ pub struct Relay<L> {
     report: Report,
 }
 
-impl<L: Fn(u16) -> [LinkSpec; 2]> Relay<L> {
+impl<L: Fn([u16; 2]) -> [Link<VecFrame>; 2]> Relay<L> {
     /// # Errors
     /// Where a device cannot be made non-blocking.
     pub fn new(devices: [SyncDevice; 2], links: L) -> io::Result<Self> {
@@ -127,9 +127,8 @@ impl<L: Fn(u16) -> [LinkSpec; 2]> Relay<L> {
             return Some(*flow);
         }
         let flow = self.flows.len();
-        let seed = flow as u64 * 2;
-        let [there, back] = (self.links)(u16::from_be_bytes([key[2], key[3]]));
-        self.flows.push([Link::new(there, seed), Link::new(back, seed + 1)]);
+        let [from, to] = [[key[0], key[1]], [key[2], key[3]]].map(u16::from_be_bytes);
+        self.flows.push((self.links)([from, to]));
         self.by_ports.insert(key, flow);
         Some(flow)
     }

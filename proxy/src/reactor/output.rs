@@ -50,7 +50,12 @@ impl<F> Outputs<F> {
 
     pub(super) fn packets(&mut self, to: Handle, frames: &mut Vec<F>, at: Instant) {
         if let Some(waiting) = self.workers.get_mut(usize::from(to.worker.0)) {
-            waiting.extend(frames.drain(..).map(|frame| FromProxy::Packet { frame, at }));
+            // Most of those who answer one packet send one.
+            if frames.len() == 1 {
+                waiting.extend(frames.pop().map(|frame| FromProxy::Packet { frame, at }));
+            } else {
+                waiting.extend(frames.drain(..).map(|frame| FromProxy::Packet { frame, at }));
+            }
         }
         frames.clear();
     }

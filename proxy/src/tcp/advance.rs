@@ -14,7 +14,7 @@ use super::send::Sender;
 use super::tail::Tail;
 
 impl<F: Frame> Sender<F> {
-    /// Whether an acceptable ACK tells of progress and of nothing else. What goes by the rate of delivery wants to know more.
+    /// Whether an acceptable ACK tells of progress and of nothing else. What takes samples of the rate of delivery wants to know more.
     #[inline]
     pub(super) fn is_advance(&self, header: &Header) -> bool {
         header.ack.after(self.una)
@@ -25,7 +25,7 @@ impl<F: Frame> Sender<F> {
             && !self.probing
             && matches!(self.tail, Tail::Idle | Tail::Armed(_))
             && !self.ecn.is_told(header)
-            && self.congestion.pacer().is_none()
+            && !self.congestion.takes_samples()
     }
 
     /// Takes in an ACK that [`Sender::is_advance`].
@@ -56,7 +56,7 @@ impl<F: Frame> Sender<F> {
         self.congestion.on_ack(&Acked {
             now,
             delivered: acked,
-            acked,
+            progress: acked,
             lost: 0,
             prior_flight,
             flight: self.records.flight(),

@@ -8,6 +8,10 @@ use pnat_shared::wire::tcp::Seq;
 /// After so many seconds without a segment the peer's clock may have gone half way round (RFC 7323 section 5.5).
 const STALE: u32 = 24 * 24 * 3600;
 
+/// How much older than the latest a segment may be that comes while others are missing, in the peer's ticks: mostly
+/// milliseconds. More than paths reorder by, and too little for 2 GB to pass meanwhile.
+const DISORDER: u32 = 64;
+
 /// How long TSval stays the same.
 const TICK: Duration = Duration::from_millis(1);
 
@@ -62,9 +66,12 @@ impl Clock {
         self.recent_at = seconds(now);
     }
 
-    /// PAWS (RFC 7323 section 5.3, R1): whether the segment is older than one that came before.
-    pub(super) fn is_old(&self, value: u32, now: Instant) -> bool {
-        self.on && Seq(value).before(Seq(self.recent)) && !self.is_stale(now)
+    /// PAWS (RFC 7323 section 5.3, R1): whether the segment is older than one that came before. `disorder`: something is
+    /// missing, which may be repaired in part. Then what was sent before the repair and comes after it is as good, and to
+    /// refuse it would be the next loss.
+    pub(super) fn is_old(&self, value: u32, disorder: bool, now: Instant) -> bool {
+        let oldest = if disorder { self.recent.wrapping_sub(DISORDER) } else { self.recent };
+        self.on && Seq(value).before(Seq(oldest)) && !self.is_stale(now)
     }
 
     /// Whether the segment is no older than the one before it, however long ago that was.
@@ -115,10 +122,19 @@ mod tests {
     fn an_older_stamp_is_old_until_the_clock_may_have_wrapped() {
         let mut clock = Clock::new(Some(0), ZERO);
         clock.start(5, ZERO);
-        assert!(clock.is_old(4, ZERO) && !clock.is_old(5, ZERO) && clock.is_old(u32::MAX, ZERO));
-        assert!(!clock.is_old(4, ZERO + Duration::from_secs(u64::from(STALE))));
+        assert!(clock.is_old(4, false, ZERO) && !clock.is_old(5, false, ZERO));
+        assert!(clock.is_old(u32::MAX, false, ZERO));
+        assert!(!clock.is_old(4, false, ZERO + Duration::from_secs(u64::from(STALE))));
         clock.remember(4, ZERO);
         assert_eq!(clock.stamp(ZERO), Some((0, 5)));
+    }
+
+    #[test]
+    fn while_something_is_missing_a_stamp_may_be_64_ticks_older() {
+        let mut clock = Clock::new(Some(0), ZERO);
+        clock.start(5, ZERO);
+        let oldest = 5_u32.wrapping_sub(64);
+        assert!(!clock.is_old(oldest, true, ZERO) && clock.is_old(oldest.wrapping_sub(1), true, ZERO));
     }
 
     #[test]

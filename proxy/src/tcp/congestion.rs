@@ -18,8 +18,9 @@ pub(super) struct Acked {
     pub(super) now: Instant,
     /// Newly delivered bytes: acknowledged or SACKed for the first time.
     pub(super) delivered: u32,
-    /// By how much SND.UNA advanced.
-    pub(super) acked: u32,
+    /// Bytes for which the window may grow: by how much SND.UNA advanced; on a path that is known to reorder, what was
+    /// delivered, or else the window would stand still while something is late, and make a jump when it comes.
+    pub(super) progress: u32,
     /// Bytes that this ACK told to be lost.
     pub(super) lost: u32,
     /// In the network (pipe) before this ACK and after it.
@@ -236,7 +237,7 @@ pub(super) mod fixture {
         Acked {
             now,
             delivered: bytes,
-            acked: bytes,
+            progress: bytes,
             lost: 0,
             prior_flight: bytes,
             flight: 0,

@@ -119,7 +119,7 @@ impl Cubic {
                 }
             }
             Stage::Again | Stage::Avoidance(_) if grows => {
-                let step = acked.acked.min(LIMIT * self.mss);
+                let step = acked.progress.min(LIMIT * self.mss);
                 course.window = course.window.saturating_add(step).min(course.ssthresh);
             }
             Stage::Again | Stage::Avoidance(_) => {}
@@ -175,13 +175,13 @@ impl Congestion for Cubic {
     }
 
     fn on_ack(&mut self, acked: &Acked) {
-        if matches!(acked.phase, Phase::Recovery { .. }) || acked.acked == 0 {
+        if matches!(acked.phase, Phase::Recovery { .. }) || acked.progress == 0 {
             return;
         }
         if self.course.window < self.course.ssthresh {
             self.slow_start(acked, acked.fills(self.course.window, true, self.mss));
         } else if acked.fills(self.course.window, false, self.mss) {
-            self.avoid(acked.acked, acked.srtt.unwrap_or(RTT), millis(acked.now));
+            self.avoid(acked.progress, acked.srtt.unwrap_or(RTT), millis(acked.now));
         } else if self.paused.is_none() {
             self.paused = NonZeroU32::new(millis(acked.now));
         }

@@ -562,11 +562,16 @@ impl<F: Frame> Endpoint<F> {
     /// Segments that are late are lost before that, and at last all patience ends.
     pub(super) fn schedule_retransmit(&mut self, now: Instant) {
         let gives_up = self.send.unanswered + self.settings.user_timeout();
-        let patience = if self.send.is_narrow() { OVERRIDE } else { u64::MAX };
-        let timeout = self.timers.started.plus_nanos(self.send.rto.current_nanos().min(patience));
+        let timeout = self.timeout();
         self.send.arm_tail(timeout, now);
         let due = timeout.min(self.send.tail_deadline()).min(self.send.reorder_deadline());
         self.timers.retransmit = due.min(gives_up).max(now);
+    }
+
+    /// When the retransmission timer proper runs out.
+    fn timeout(&self) -> Instant {
+        let patience = if self.send.is_narrow() { OVERRIDE } else { u64::MAX };
+        self.timers.started.plus_nanos(self.send.rto.current_nanos().min(patience))
     }
 
     fn on_retransmit_timer(&mut self, now: Instant) {
@@ -579,14 +584,15 @@ impl<F: Frame> Endpoint<F> {
             _ if !self.is_open() => {}
             _ if now >= self.send.unanswered + self.settings.user_timeout() => self.fail(Error::Timeout),
             _ if self.send.on_reorder_timer(now) => self.schedule_retransmit(now),
+            _ if self.send.on_tail_timer(now) => self.arm_retransmit(now),
+            // What is late was given more time by an ACK that had no other news.
+            _ if now < self.timeout() => self.schedule_retransmit(now),
             _ => {
-                if !self.send.on_tail_timer(now) {
-                    let shorter = self.is_head_full() && self.on_full_timeout(now);
-                    self.send.on_timeout(now);
-                    if shorter {
-                        // What became of longer segments says nothing of these.
-                        self.send.rto.restart();
-                    }
+                let shorter = self.is_head_full() && self.on_full_timeout(now);
+                self.send.on_timeout(now);
+                if shorter {
+                    // What became of longer segments says nothing of these.
+                    self.send.rto.restart();
                 }
                 self.arm_retransmit(now);
             }

@@ -81,7 +81,7 @@ impl HyStart {
         if let Some(rtt) = acked.rtt {
             self.measure(rtt);
         }
-        let bytes = if grows { acked.acked.min(LIMIT * mss) } else { 0 };
+        let bytes = if grows { acked.progress.min(LIMIT * mss) } else { 0 };
         Growth { bytes: if self.conservative > 0 { bytes / CONSERVATIVE_DIVISOR } else { bytes }, over }
     }
 

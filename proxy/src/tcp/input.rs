@@ -78,7 +78,7 @@ impl<F: Frame> Endpoint<F> {
         if let Some((value, _)) = header.options.timestamps
             && !flags.has(Flags::RST)
             && !flags.has(Flags::SYN)
-            && self.clock.is_old(value, now)
+            && self.clock.is_old(value, self.recv.has_gap(), now)
         {
             self.acknowledge_stray(len, now);
             return Err(DropReason::Paws);

@@ -51,7 +51,7 @@ impl<F: Frame> Endpoint<F> {
     /// Whether a segment only asks whether we are there, or whether our window is still shut: it repeats the last number
     /// that we have, with no more than one byte of text.
     pub(super) fn is_question(&self, header: &Header, payload: usize, now: Instant) -> bool {
-        let old = header.options.timestamps.is_some_and(|(value, _)| self.clock.is_old(value, now));
+        let old = header.options.timestamps.is_some_and(|(value, _)| self.clock.is_old(value, false, now));
         let Flags(bits) = header.flags;
         bits & (Flags::SYN.0 | Flags::FIN.0 | Flags::RST.0 | Flags::ACK.0) == Flags::ACK.0
             && header.seq + 1 == self.recv.nxt

@@ -62,11 +62,11 @@ impl Congestion for NewReno {
             return;
         }
         if slow_start {
-            let step = acked.acked.min(LIMIT * self.mss);
+            let step = acked.progress.min(LIMIT * self.mss);
             self.window = self.window.saturating_add(step).min(self.ssthresh);
         } else {
             // RFC 3465 section 2.1: a segment per window acknowledged.
-            self.counted = self.counted.saturating_add(acked.acked);
+            self.counted = self.counted.saturating_add(acked.progress);
             if self.counted >= self.window {
                 self.counted -= self.window;
                 self.window = self.window.saturating_add(self.mss);

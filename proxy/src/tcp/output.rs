@@ -69,9 +69,11 @@ impl<F: Frame> Endpoint<F> {
         if self.is_open() {
             self.send.check_idle(now);
         }
-        let (sent_before, room) = (self.send.nxt, out.len().saturating_add(budget));
-        let complete = self.send_run(pool, now, budget, out)
-            && self.send_rest(pool, now, room.saturating_sub(out.len()), out);
+        let (sent_before, frames_before) = (self.send.nxt, out.len());
+        let complete = self.send_run(pool, now, budget, out) && {
+            let segments = self.segments_in(out.len() - frames_before, sent_before);
+            self.send_rest(pool, now, budget.saturating_sub(segments), out)
+        };
         self.after_sending(sent_before, now);
         complete
     }

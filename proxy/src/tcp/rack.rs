@@ -56,6 +56,11 @@ impl Rack {
         !self.reordering && self.quarters == 1
     }
 
+    /// Segments were seen to arrive in another order than they left in.
+    pub(super) const fn is_reordering(&self) -> bool {
+        self.reordering
+    }
+
     pub(super) const fn newest(&self) -> &Newest {
         &self.newest
     }
@@ -71,6 +76,12 @@ impl Rack {
             self.rtt = now.since(arrival.tx.sent);
         }
         self.reordering |= reordered;
+    }
+
+    /// What was found lost had not been lost: it came behind what left later. By then it had been sent again, so that its
+    /// arrival alone (step 3) does not tell.
+    pub(super) const fn on_refuted(&mut self) {
+        self.reordering = true;
     }
 
     /// Step 4: an ACK that says that something came twice, which was sent again too soon.

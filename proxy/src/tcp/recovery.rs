@@ -95,12 +95,14 @@ impl<F: Frame> Sender<F> {
         if news.bytes > 0 {
             self.measure(&mut news);
         }
+        // What a recovery has SACKed counts when it ends.
+        let by_sack = self.phase == Phase::Open && self.is_reordering();
         if self.loss.is_some() || self.dup_acks > 0 || self.phase != Phase::Open {
             self.recover(&mut news);
         }
         news.marked = self.heed_mark(header, flight, now);
         if news.bytes > 0 {
-            self.tell(&news);
+            self.tell(&news, by_sack);
         }
         acked > 0 || (self.sack && news.bytes > 0)
     }
@@ -118,12 +120,12 @@ impl<F: Frame> Sender<F> {
         }
     }
 
-    /// Congestion control hears of it.
-    fn tell(&mut self, news: &News) {
+    /// Congestion control hears of it. `by_sack`: what is SACKed is progress, too.
+    fn tell(&mut self, news: &News, by_sack: bool) {
         self.congestion.on_ack(&Acked {
             now: news.now,
             delivered: news.bytes,
-            acked: news.acked,
+            progress: if by_sack { news.bytes } else { news.acked },
             lost: news.lost,
             prior_flight: news.pipe,
             flight: self.pipe(),
@@ -136,6 +138,11 @@ impl<F: Frame> Sender<F> {
             phase: self.phase,
             ece: news.marked,
         });
+    }
+
+    /// The path is known to reorder.
+    fn is_reordering(&self) -> bool {
+        self.sack && self.loss.as_ref().is_some_and(|loss| loss.rack.is_reordering())
     }
 
     /// RFC 9293 section 3.10.7.4: only a newer segment may change the window.
@@ -364,6 +371,9 @@ impl<F: Frame> Sender<F> {
         self.congestion.on_undo();
         let loss = self.loss.get_or_insert_default();
         loss.undo.end();
+        if matches!(self.phase, Phase::Recovery { .. }) {
+            loss.rack.on_refuted();
+        }
         if self.phase != Phase::Open {
             loss.board.forgive(self.una);
             self.open();

@@ -176,15 +176,20 @@ impl<F: Frame> Receiver<F> {
     }
 
     /// Whether the window has opened so far that the peer should hear of it without asking.
+    #[inline]
     pub(super) fn is_update_due(&self) -> bool {
+        // The first scaled window, larger than the SYN could say, is no news before the peer has used the first.
+        self.begun && !self.finished && self.is_news()
+    }
+
+    fn is_news(&self) -> bool {
         let step = self.candidate().distance(self.told).max(0) as u32;
         let left = self.told.distance(self.nxt).max(0) as u32;
         let size = self.sizing.size();
         let enough = if left == 0 { self.worthwhile() } else { (2 * self.mss).min(size / 2).max(1) };
         // A peer that has plenty left needs no news; the next ACK will tell.
         let needed = left <= size / 4 || step >= size / 4;
-        // The first scaled window, larger than the SYN could say, is no news before the peer has used the first.
-        step >= enough && needed && self.begun && !self.finished
+        step >= enough && needed
     }
 
     pub(super) fn fit(&self, seq: Seq, len: u32) -> Fit {
@@ -206,7 +211,7 @@ impl<F: Frame> Receiver<F> {
 
     /// Takes in the text of an acceptable segment. Answers whether the peer's FIN was reached.
     pub(super) fn take(&mut self, mut seq: Seq, mut text: Chunk<F>, fin: bool) -> Result<bool, DropReason> {
-        let had_gap = !self.reassembly.is_empty() || self.fin.is_some();
+        let had_gap = self.has_gap() || self.fin.is_some();
         let edge = self.right.max(self.told);
         let before = self.nxt.distance(seq).max(0) as usize;
         self.note_duplicate(seq, text.len() as u32);
@@ -362,8 +367,13 @@ impl<F: Frame> Receiver<F> {
         }
     }
 
+    /// Something is missing before what has come.
+    pub(super) fn has_gap(&self) -> bool {
+        !self.reassembly.is_empty()
+    }
+
     pub(super) fn has_blocks(&self) -> bool {
-        self.duplicate.is_some() || !self.reassembly.is_empty()
+        self.duplicate.is_some() || self.has_gap()
     }
 
     /// What the next ACK says about segments out of order and come twice.

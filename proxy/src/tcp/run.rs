@@ -19,13 +19,13 @@ use super::tail::Tail;
 
 /// New data from SND.NXT on, cut into segments of the same size but for the last.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-struct Run {
+pub(super) struct Run {
     /// Payload bytes, at least one.
-    len: u32,
+    pub(super) len: u32,
     /// Of a segment.
-    size: u32,
+    pub(super) size: u32,
     /// FIN follows the last byte.
-    fin: bool,
+    pub(super) fin: bool,
 }
 
 impl<F: Frame> Endpoint<F> {
@@ -45,12 +45,19 @@ impl<F: Frame> Endpoint<F> {
         }
         let size = self.send.mss.saturating_sub(self.clock.option_len()).max(1);
         match self.send.run(u32::from(size), budget) {
+            Some(run) if self.settings.offloads.segments > 1 => self.write_large_run(&run, pool, now, out),
             Some(run) => self.write_run(&run, pool, now, out),
             None => true,
         }
     }
 
-    fn write_run(&mut self, run: &Run, pool: &mut impl FramePool<F>, now: Instant, out: &mut Vec<F>) -> bool {
+    pub(super) fn write_run(
+        &mut self,
+        run: &Run,
+        pool: &mut impl FramePool<F>,
+        now: Instant,
+        out: &mut Vec<F>,
+    ) -> bool {
         self.send.release_held();
         self.send.limited = false;
         let Some(mut frame) = pool.alloc() else { return false };
@@ -95,7 +102,7 @@ impl<F: Frame> Endpoint<F> {
 
     /// What the segments of a run have in common, and the flags of the first one.
     #[inline]
-    fn run_template(&mut self, now: Instant) -> (Template, Flags) {
+    pub(super) fn run_template(&mut self, now: Instant) -> (Template, Flags) {
         let Word { window, timestamps } = self.tell(now);
         let mut flags = Flags::ACK.with(self.send.ecn.echo());
         let mut codepoint = NOT_ECT;
@@ -107,7 +114,7 @@ impl<F: Frame> Endpoint<F> {
     }
 
     /// The segments of a run have left, or some of them: all bytes before `end`.
-    fn on_run_sent(&mut self, run: &Run, end: Seq, now: Instant) {
+    pub(super) fn on_run_sent(&mut self, run: &Run, end: Seq, now: Instant) {
         let first = self.send.nxt;
         let len = run.size.min(end.0.wrapping_sub(first.0));
         let is_all = end == first + run.len;

@@ -5,7 +5,7 @@
 use std::net::SocketAddrV4;
 
 use pnat_shared::frame::{Checksum, Frame, L2_LEN};
-use pnat_shared::wire::checksum::Sum;
+use pnat_shared::wire::checksum::{Delta, Sum};
 use pnat_shared::wire::ip;
 use pnat_shared::wire::tcp::{self, Flags, Header, Seq};
 
@@ -22,6 +22,24 @@ pub(super) const ECT_0: u8 = 2;
 /// Payload bytes that fit into a frame behind `header`.
 pub(super) fn room<F: Frame>(frame: &F, header: &Header) -> usize {
     frame.capacity().saturating_sub(TCP_AT + header.len())
+}
+
+/// Makes a segment that was left to the port ([`Checksum::Partial`]) speak for `more` bytes of text that follow its own.
+pub(super) fn lengthen<F: Frame>(frame: &mut F, more: usize) {
+    const LEN_AT: usize = L2_LEN + 2;
+    const IP_CHECKSUM_AT: usize = L2_LEN + 10;
+    const SUM_AT: usize = TCP_AT + tcp::CHECKSUM_AT;
+    let bytes = frame.data_mut();
+    let word = |bytes: &[u8], at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+    let len = word(bytes, LEN_AT);
+    let change = Delta::NONE.word(len, len + more as u16);
+    for (at, new) in [
+        (LEN_AT, len + more as u16),
+        (IP_CHECKSUM_AT, change.apply(word(bytes, IP_CHECKSUM_AT))),
+        (SUM_AT, change.apply_to_sum(word(bytes, SUM_AT))),
+    ] {
+        bytes[at..at + 2].copy_from_slice(&new.to_be_bytes());
+    }
 }
 
 /// Fills `frame` with a segment from `src` to `dst` whose `len` bytes of payload `fill` writes, and whose sum it answers, or

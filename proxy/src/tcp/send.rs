@@ -211,8 +211,7 @@ impl<F: Frame> Sender<F> {
     pub(super) fn rest(&mut self) {
         self.limited = false;
         self.held = false;
-        if self.congestion.pacer().is_none() {
-            // Nobody asks for the rate of delivery.
+        if !self.congestion.takes_samples() {
             return;
         }
         let pipe = self.pipe();
@@ -335,7 +334,7 @@ impl<F: Frame> Sender<F> {
 
     /// Before new data follows a pause.
     pub(super) fn check_idle(&mut self, now: Instant) {
-        if self.flight() == 0 && now.since(self.last_sent) > self.rto.current() {
+        if self.flight() == 0 && now > self.last_sent.plus_nanos(self.rto.current_nanos()) {
             self.congestion.on_idle(now);
         }
     }

@@ -62,6 +62,43 @@ fn rfc3465_2_3_one_ack_makes_room_for_eight_segments_more_at_most() {
 }
 
 #[test]
+fn rfc5681_3_1_on_a_path_that_reorders_slow_start_goes_on_while_something_is_late() {
+    for congestion in ["cubic", "newreno"] {
+        play_open(
+            congestion,
+            &format!(
+                "
+                send 60000
+                {}
+                @0.2
+                >> . 301 ack 101 win 1000 sack 1101-2101
+                {}
+                @0.21
+                >> . 301 ack 2101 win 1000                  # the first segment was overtaken
+                {}
+                @0.22
+                >> . 301 ack 2101 win 1000 sack 3101-4101   # another is; what has arrived makes room for twice as much
+                {}
+                >> . 301 ack 2101 win 1000 sack 3101-5101
+                {}
+                >> . 301 ack 2101 win 1000 sack 3101-6101
+                {}
+                >> . 301 ack 6101 win 1000                  # and does not count again
+                {}
+                ",
+                segments(0, 10),
+                segments(10, 1),
+                segments(11, 3),
+                segments(14, 2),
+                segments(16, 2),
+                segments(18, 2),
+                segments(20, 2),
+            ),
+        );
+    }
+}
+
+#[test]
 fn rfc5681_3_1_newreno_halves_what_was_in_flight() {
     play_open(
         "newreno",

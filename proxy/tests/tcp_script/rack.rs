@@ -97,15 +97,16 @@ fn rfc8985_6_2_duplicates_widen_the_reordering_window_by_a_quarter_round_trip() 
         @0.22
         >> . 301 ack 2101 sack 3101-4101
         << . 14101+1000 ack 301
+        << . 15101+1000 ack 301
         @0.3
         << @0.245 . 2101+1000 ack 301           # a quarter
         >> . 301 ack 4101 sack 2101-3101        # was too short
-        << . 15101+1000 ack 301
         << . 16101+1000 ack 301
         << . 17101+1000 ack 301
+        << . 18101+1000 ack 301
         @0.31
         >> . 301 ack 4101 sack 5101-6101
-        << . 18101+1000 ack 301
+        << P. 19101+1000 ack 301
         @0.359
         << -
         @0.361
@@ -136,6 +137,36 @@ fn rfc8985_6_3_a_timeout_does_not_give_up_what_left_of_late() {
         << @0.602 . 101+1000 ack 301
         >> . 301 ack 1101
         << . 1101+1000 ack 301                  # the window is two, and the last segment is still on its way
+        ",
+    );
+}
+
+#[test]
+fn rfc8985_6_2_an_ack_that_only_widens_the_reordering_window_starts_no_timeout() {
+    play_ten(
+        "
+        @0.2
+        >> . 301 ack 101 sack 1101-2101,3101-6101
+        << . 101+1000 ack 301
+        << . 2101+1000 ack 301
+        << . 10101+1000 ack 301
+        @0.21
+        >> . 301 ack 101 sack 1101-10101        # the third had only been late
+        << . 11101+1000 ack 301
+        << . 12101+1000 ack 301
+        << . 13101+1000 ack 301
+        << . 14101+1000 ack 301
+        << . 15101+1000 ack 301
+        @0.3
+        >> . 301 ack 10101
+        << . 16101+1000 ack 301
+        @0.31
+        >> . 301 ack 10101 sack 11101-12101     # 10101 has until 0.335
+        << . 17101+1000 ack 301
+        @0.32
+        >> . 301 ack 10101 sack 2101-3101,11101-12101
+        @0.4
+        << @0.36 . 10101+1000 ack 301           # and now for a quarter round trip longer
         ",
     );
 }

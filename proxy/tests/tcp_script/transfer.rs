@@ -461,6 +461,38 @@ fn rfc7323_5_5_after_24_days_of_silence_any_stamp_is_new() {
 }
 
 #[test]
+fn rfc7323_5_3_what_was_late_fills_a_gap_though_a_retransmission_came_before_it() {
+    play(
+        "
+        connect iss 100 mss 1000 sackok ts 5
+        << S 100
+        >> S. 300 ack 101 mss 1000 sackok ts 1000/5
+        << . 101 ack 301
+        @0.01
+        >> . 311+10 ack 101 ts 1010/5
+        << . 101 ack 301
+        >> . 331+10 ack 101 ts 1010/5
+        << . 101 ack 301
+        @0.05
+        >> . 301+10 ack 101 ts 1050/5               # lost and sent again
+        << . 101 ack 321
+        >> . 321+10 ack 101 ts 1009/5               # only late
+        << . 101 ack 341 ts 55/1050
+        >> . 341+10 ack 101 ts 1049/5               # nothing is missing any more
+        drop paws
+        << . 101 ack 341
+        >> . 351+10 ack 101 ts 1051/5
+        << . 101 ack 341
+        >> . 341+10 ack 101 ts 985/5                # and this would be very late
+        drop paws
+        << . 101 ack 341
+        >> . 341+10 ack 101 ts 986/5
+        << . 101 ack 361
+        ",
+    );
+}
+
+#[test]
 fn rfc7323_5_3_the_stamps_go_round() {
     play(
         "

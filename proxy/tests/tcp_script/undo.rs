@@ -58,6 +58,33 @@ fn rfc3522_3_2_an_ack_with_the_stamp_of_the_first_transmission_takes_the_recover
 }
 
 #[test]
+fn rfc8985_6_2_what_is_taken_back_tells_that_the_path_reorders() {
+    play(&format!(
+        "{STAMPED}
+        @0.2
+        >> . 301 ack 101 sack 1101-4101 ts 5100/0
+        << . 101+1000 ack 301
+        @0.21
+        >> . 301 ack 4101 ts 5110/100           # it had only been late
+        << . 10101+1000 ack 301
+        << . 11101+1000 ack 301
+        << . 12101+1000 ack 301
+        << . 13101+1000 ack 301
+        << . 14101+1000 ack 301
+        << . 15101+1000 ack 301
+        << . 16101+1000 ack 301
+        << . 17101+1000 ack 301
+        @0.22
+        >> . 301 ack 4101 sack 5101-10101 ts 5120/100
+        << . 18101+1000 ack 301
+        << P. 19101+1000 ack 301
+        @0.25
+        << @0.245 . 4101+1000 ack 301           # the 120 ms that the others took, and a quarter round trip
+        "
+    ));
+}
+
+#[test]
 fn rfc3522_3_2_an_ack_with_the_stamp_of_the_retransmission_does_not() {
     play(&format!(
         "{STAMPED}

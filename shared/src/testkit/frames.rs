@@ -7,6 +7,9 @@ use crate::frame::{Checksum, Frame, FramePool};
 pub struct VecFrame {
     bytes: Vec<u8>,
     checksum: Checksum,
+    /// Text of the segments that follow, and how much of it is in each, where the frame is to be cut.
+    following: Vec<u8>,
+    size: Option<u16>,
 }
 
 impl VecFrame {
@@ -14,7 +17,12 @@ impl VecFrame {
     pub const CAPACITY: usize = 2048;
 
     pub fn empty() -> Self {
-        Self { bytes: Vec::with_capacity(Self::CAPACITY), checksum: Checksum::Unchecked }
+        Self {
+            bytes: Vec::with_capacity(Self::CAPACITY),
+            checksum: Checksum::Unchecked,
+            following: Vec::new(),
+            size: None,
+        }
     }
 
     /// A frame that holds `bytes` (from the Ethernet header on).
@@ -22,6 +30,11 @@ impl VecFrame {
         let mut frame = Self::empty();
         frame.bytes.extend_from_slice(bytes);
         frame
+    }
+
+    /// All bytes, of segments that follow, too.
+    pub(super) fn whole(&self) -> Vec<u8> {
+        [self.bytes.as_slice(), &self.following].concat()
     }
 }
 
@@ -52,6 +65,19 @@ impl Frame for VecFrame {
 
     fn set_checksum(&mut self, checksum: Checksum) {
         self.checksum = checksum;
+        if checksum != Checksum::Partial {
+            (self.following, self.size) = (Vec::new(), None);
+        }
+    }
+
+    fn cut_into(&mut self, size: u16, following: impl Iterator<Item = Self>) -> bool {
+        self.size = Some(size);
+        following.for_each(|frame| self.following.extend(frame.bytes));
+        true
+    }
+
+    fn extent(&self) -> (usize, Option<u16>) {
+        (self.bytes.len() + self.following.len(), self.size)
     }
 }
 

@@ -3,10 +3,13 @@
 use super::VecFrame;
 use crate::frame::{Checksum, Frame, L2_LEN};
 use crate::wire::checksum::Sum;
-use crate::wire::{ip, tcp, udp};
+use crate::wire::tcp::{self, Flags};
+use crate::wire::{ip, udp};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+
+const TCP_AT: usize = L2_LEN + ip::MIN_LEN;
 
 /// Looks at a received frame's TCP or UDP checksum, and says what it has found.
 pub fn verify(frame: &mut VecFrame) {
@@ -23,14 +26,49 @@ pub fn verify(frame: &mut VecFrame) {
     frame.set_checksum(found.unwrap_or_default());
 }
 
-/// Completes the checksum of a frame that is sent, where it is left to the NIC.
+/// What a frame that is sent looks like on the wire, after what is left to the NIC: cut into segments, checksums completed.
 ///
 /// # Panics
-/// Where the frame is not as [`Checksum::Partial`] promises: a real NIC would send garbage.
-pub fn complete(frame: &mut VecFrame) {
-    if frame.checksum() != Checksum::Partial {
-        return;
+/// Where the frame is not as [`Frame::cut_into`] and [`Checksum::Partial`] promise: a real NIC would send garbage.
+pub fn send(mut frame: VecFrame) -> Vec<VecFrame> {
+    match frame.extent() {
+        _ if frame.checksum() != Checksum::Partial => vec![frame],
+        (_, None) => {
+            complete(&mut frame);
+            vec![frame]
+        }
+        (_, Some(size)) => cut(&frame, size.into()),
     }
+}
+
+/// Cuts a large segment; CWR stays on the first piece, FIN and PSH on the last one.
+fn cut(frame: &VecFrame, size: usize) -> Vec<VecFrame> {
+    let whole = frame.whole();
+    let (header, _) = read(&whole).expect("a packet of TCP");
+    assert_eq!((header.protocol, whole.len()), (TCP, L2_LEN + header.total_len));
+    let (segment, len) = tcp::Header::read(&whole[TCP_AT..]).expect("a whole header");
+    assert_eq!(frame.data().len(), TCP_AT + len + size, "the first segment's text");
+    let pieces = whole[TCP_AT + len..].chunks(size);
+    let last = pieces.len() - 1;
+    let piece = |(index, text): (usize, &[u8])| {
+        let mut flags = segment.flags.0;
+        flags &= if index > 0 { !Flags::CWR.0 } else { 0xff };
+        flags &= if index < last { !(Flags::FIN.0 | Flags::PSH.0) } else { 0xff };
+        let mut bytes = [&whole[..TCP_AT + len], text].concat();
+        let total_len = ip::MIN_LEN + len + text.len();
+        ip::Header { total_len, ..header }.write(&mut bytes[L2_LEN..]);
+        let seq = segment.seq + (index * size) as u32;
+        tcp::Header { seq, flags: Flags(flags), ..segment }.write(
+            &mut bytes[TCP_AT..],
+            header.src,
+            header.dst,
+        );
+        VecFrame::new(&bytes)
+    };
+    pieces.enumerate().map(piece).collect()
+}
+
+fn complete(frame: &mut VecFrame) {
     let (header, at) = read(frame.data()).expect("a packet of TCP or UDP");
     let body = &mut frame.data_mut()[L2_LEN + ip::MIN_LEN..L2_LEN + header.total_len];
     let pseudo = Sum::pseudo(header.src, header.dst, header.protocol, body.len());
@@ -51,9 +89,7 @@ fn read(frame: &[u8]) -> Option<(ip::Header, usize)> {
         UDP => (udp::CHECKSUM_AT, udp::LEN),
         _ => return None,
     };
-    let is_whole = header.header_len == ip::MIN_LEN
-        && !header.is_fragment()
-        && header.total_len >= ip::MIN_LEN + len
-        && frame[12..14] == crate::wire::ethernet::TYPE_IPV4.to_be_bytes();
+    let is_whole =
+        header.header_len == ip::MIN_LEN && !header.is_fragment() && header.total_len >= ip::MIN_LEN + len;
     is_whole.then_some((header, at))
 }

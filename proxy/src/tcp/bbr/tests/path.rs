@@ -209,7 +209,7 @@ impl Path {
         self.bbr.on_ack(&Acked {
             now,
             delivered: newly,
-            acked: newly,
+            progress: newly,
             lost: newly_lost,
             prior_flight,
             flight: self.flight,
