@@ -144,7 +144,7 @@ impl Template {
         Self { words, is_stamped: timestamps.is_some(), ip: sum(ip), tcp: sum(tcp).and(pseudo), pseudo }
     }
 
-    /// As [`write`].
+    /// As [`write()`].
     #[inline]
     pub(super) fn write<F: Frame>(
         &self,
