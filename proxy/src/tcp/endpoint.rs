@@ -448,12 +448,11 @@ impl<F: Frame> Endpoint<F> {
         self.send.records.take_place(&mut spares.records);
     }
 
-    /// Gives back the memory of queues that are empty.
+    /// Gives back the memory of queues that are empty. Answers as [`Endpoint::chunks`].
     #[inline]
-    pub(crate) fn give_back(&mut self, spares: &mut Spares<F>) {
-        self.recv.give_back(&mut spares.ready);
-        self.send.queue.give_back(&mut spares.pieces);
+    pub(crate) fn give_back(&mut self, spares: &mut Spares<F>) -> usize {
         self.send.records.give_back(&mut spares.records);
+        self.recv.give_back(&mut spares.ready) + self.send.queue.give_back(&mut spares.pieces)
     }
 
     /// Memory that the queues keep from others, in bytes: to receive and to send. Walks the queues, so not for every

@@ -153,10 +153,10 @@ impl<F: Frame> SendQueue<F> {
         self.pieces.take_place(spare);
     }
 
-    /// Gives its memory back where it is empty.
+    /// Gives its memory back where it is empty. Answers as [`SendQueue::chunks`].
     #[inline]
-    pub(super) fn give_back(&mut self, spare: &mut Spare<Piece<F>>) {
-        self.pieces.give_back(spare);
+    pub(super) fn give_back(&mut self, spare: &mut Spare<Piece<F>>) -> usize {
+        self.pieces.give_back(spare)
     }
 }
 
