@@ -133,7 +133,8 @@ impl<T> Lent<T> {
         self.place.as_mut()?.entries.back_mut()
     }
 
-    #[inline]
+    /// Inlined wherever it is called: an entry is built in its place, and not first for a call.
+    #[inline(always)]
     pub(super) fn push_back(&mut self, entry: T) {
         self.entries().push_back(entry);
     }
