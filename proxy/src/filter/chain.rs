@@ -322,20 +322,27 @@ impl StreamChain {
         }
     }
 
-    /// Shows a chunk to each filter that watches its stream, until one does not let it pass.
+    /// Shows a chunk to each filter that watches its stream, until one does not let it pass. Apart from what calls it, which is
+    /// a loop with much to remember already.
+    #[inline(never)]
     fn ask_watchers<F: Frame>(
         &mut self,
         turn: &mut Turn<'_, Output<F>>,
         stream: Stream,
         chunk: &Chunk<F>,
     ) -> Option<Stop> {
-        let mut next = self.watcher(stream, self.entrance(stream));
-        while let Some(at) = next {
-            let shown = self.ask(turn, stream, at, Some(chunk));
-            if !shown.passes(chunk) {
-                return Some(Stop::At(at, shown));
+        let count = self.stages.len();
+        for step in 0..count {
+            let at = match stream {
+                Stream::First => step,
+                Stream::Second => count - 1 - step,
+            };
+            if self.stages[at].watches(stream) {
+                let shown = self.ask(turn, stream, at, Some(chunk));
+                if !shown.passes(chunk) {
+                    return Some(Stop::At(at, shown));
+                }
             }
-            next = self.watcher(stream, self.after(stream, at));
         }
         if !self.quiet {
             // One filter may have given up a wake-up that another one's held bytes had to wait for.

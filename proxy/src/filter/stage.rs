@@ -60,7 +60,7 @@ pub(super) enum Step<F> {
 
 /// A filter's verdict, and on what.
 #[derive(Copy, Clone, Debug)]
-pub(super) struct Shown {
+pub(crate) struct Shown {
     /// Bytes that earlier verdicts had left.
     held: usize,
     /// The stream has ended.
@@ -138,6 +138,7 @@ impl Stage {
     }
 
     /// The same where something was held before, or may have been.
+    #[inline(never)]
     fn show_behind<F: Frame>(
         &mut self,
         call: &mut Call<'_>,
