@@ -14,6 +14,7 @@ use pnat_shared::wire::tcp::{Header, Seq};
 
 use super::clock::Clock;
 use super::lent::Spares;
+use super::output::Outlet;
 use super::path::Path;
 use super::recv::{Owed, Receiver};
 use super::send::Sender;
@@ -98,8 +99,8 @@ impl Kept {
         Duration::from_millis(self.open_timeout as u64)
     }
 
-    pub(super) const fn user_timeout(&self) -> Duration {
-        Duration::from_millis(self.user_timeout as u64)
+    const fn user_timeout_nanos(&self) -> u64 {
+        self.user_timeout as u64 * 1_000_000
     }
 
     pub(super) const fn time_wait(&self) -> Duration {
@@ -361,7 +362,7 @@ impl<F: Frame> Endpoint<F> {
         budget: usize,
         out: &mut Vec<F>,
     ) -> bool {
-        self.send_segments(pool, now, budget, out)
+        self.send_segments(&mut Outlet { pool, frames: out, now, budget })
     }
 
     /// Whether [`Endpoint::receive`] has something.
@@ -561,7 +562,7 @@ impl<F: Frame> Endpoint<F> {
     /// New data does not start the retransmission timer anew, but puts the tail loss probe off (RFC 8985 section 7.2).
     /// Segments that are late are lost before that, and at last all patience ends.
     pub(super) fn schedule_retransmit(&mut self, now: Instant) {
-        let gives_up = self.send.unanswered + self.settings.user_timeout();
+        let gives_up = self.send.unanswered.plus_nanos(self.settings.user_timeout_nanos());
         let timeout = self.timeout();
         self.send.arm_tail(timeout, now);
         let due = timeout.min(self.send.tail_deadline()).min(self.send.reorder_deadline());
@@ -582,7 +583,9 @@ impl<F: Frame> Endpoint<F> {
                 self.timers.retransmit = now + self.send.rto.current();
             }
             _ if !self.is_open() => {}
-            _ if now >= self.send.unanswered + self.settings.user_timeout() => self.fail(Error::Timeout),
+            _ if now >= self.send.unanswered.plus_nanos(self.settings.user_timeout_nanos()) => {
+                self.fail(Error::Timeout)
+            }
             _ if self.send.on_reorder_timer(now) => self.schedule_retransmit(now),
             _ if self.send.on_tail_timer(now) => self.arm_retransmit(now),
             // What is late was given more time by an ACK that had no other news.
