@@ -99,10 +99,6 @@ impl Kept {
         Duration::from_millis(self.open_timeout as u64)
     }
 
-    const fn user_timeout_nanos(&self) -> u64 {
-        self.user_timeout as u64 * 1_000_000
-    }
-
     pub(super) const fn time_wait(&self) -> Duration {
         Duration::from_millis(self.time_wait as u64)
     }
@@ -562,11 +558,15 @@ impl<F: Frame> Endpoint<F> {
     /// New data does not start the retransmission timer anew, but puts the tail loss probe off (RFC 8985 section 7.2).
     /// Segments that are late are lost before that, and at last all patience ends.
     pub(super) fn schedule_retransmit(&mut self, now: Instant) {
-        let gives_up = self.send.unanswered.plus_nanos(self.settings.user_timeout_nanos());
         let timeout = self.timeout();
         self.send.arm_tail(timeout, now);
         let due = timeout.min(self.send.tail_deadline()).min(self.send.reorder_deadline());
-        self.timers.retransmit = due.min(gives_up).max(now);
+        self.timers.retransmit = due.min(self.gives_up()).max(now);
+    }
+
+    /// When all patience ends with a peer that owes an answer.
+    fn gives_up(&self) -> Instant {
+        self.send.unanswered.plus_nanos(u64::from(self.settings.user_timeout) * 1_000_000)
     }
 
     /// When the retransmission timer proper runs out.
@@ -583,10 +583,8 @@ impl<F: Frame> Endpoint<F> {
                 self.timers.retransmit = now + self.send.rto.current();
             }
             _ if !self.is_open() => {}
-            _ if now >= self.send.unanswered.plus_nanos(self.settings.user_timeout_nanos()) => {
-                self.fail(Error::Timeout)
-            }
-            _ if self.send.on_reorder_timer(now) => self.schedule_retransmit(now),
+            _ if now >= self.gives_up() => self.fail(Error::Timeout),
+            _ if self.send.on_reorder_timer(now) => self.restart_retransmit(now),
             _ if self.send.on_tail_timer(now) => self.arm_retransmit(now),
             // What is late was given more time by an ACK that had no other news.
             _ if now < self.timeout() => self.schedule_retransmit(now),

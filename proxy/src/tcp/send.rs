@@ -229,10 +229,12 @@ impl<F: Frame> Sender<F> {
         let loss = self.loss.as_ref().filter(|loss| loss.frto != Frto::Second);
         if let Some(hole) = loss.and_then(|loss| loss.board.next_lost(max)) {
             let slice = self.again(hole, max);
+            // Where the peer has taken room back, only a timer asks for it (RFC 9293 section 3.8.6.1).
+            let has_room = self.force || slice.seq.before(self.edge());
             // Nothing new goes before what is missing.
             let may = self.force || slice.len <= room;
-            self.limited = !may;
-            return may.then_some(slice);
+            self.limited = has_room && !may;
+            return (has_room && may).then_some(slice);
         }
         let slice = self.fresh(max);
         let may = slice.is_some_and(|slice| slice.len <= room || self.probe || self.pipe() == 0);
@@ -308,9 +310,12 @@ impl<F: Frame> Sender<F> {
         }
         if slice.again {
             self.force = false;
-            let loss = self.loss.get_or_insert_default();
-            loss.board.on_resent(self.una, slice.seq, slice.end(), tx);
-            loss.undo.on_resent(len, now);
+            // Beyond the window it only asks for room, and is hardly kept: it stays lost.
+            if slice.seq.before(self.edge()) {
+                let loss = self.loss.get_or_insert_default();
+                loss.board.on_resent(self.una, slice.seq, slice.end(), tx);
+                loss.undo.on_resent(len, now);
+            }
         } else {
             self.congestion.on_sent(pipe, now);
             self.nxt = slice.end();

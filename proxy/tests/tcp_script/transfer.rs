@@ -148,6 +148,32 @@ fn rfc9293_3_8_6_the_peers_window_is_kept() {
 }
 
 #[test]
+fn rfc9293_3_8_6_what_is_sent_again_keeps_to_a_window_that_was_taken_back() {
+    play_open(
+        "
+        send 3000
+        << . 101+1000 ack 301
+        << . 1101+1000 ack 301
+        << P. 2101+1000 ack 301
+        >> . 301 ack 101 win 500
+        @0.25
+        << @0.2 . 101+500 ack 301
+        >> . 301 ack 601 win 0
+        << -
+        >> . 301 ack 601 win 1500
+        << . 601+1000 ack 301
+        << . 1601+500 ack 301
+        >> . 301 ack 2101 win 0
+        << -
+        @1.1
+        << @0.65 . 2101+1 ack 301               # asks for room
+        >> . 301 ack 2101 win 3000
+        << P. 2101+1000 ack 301
+        ",
+    );
+}
+
+#[test]
 fn rfc9293_3_10_7_4_an_older_segment_does_not_change_the_window() {
     play_open(
         "
