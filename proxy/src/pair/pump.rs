@@ -82,36 +82,42 @@ impl<F: Frame> Pair<F> {
         most: usize,
         visit: &mut Visit<'_, F, P>,
     ) -> Run {
-        let (mut run, mut straight) = (Run::default(), 0);
-        while run.chunks < most.min(RUN) && run.bytes < room && visit.bench.passed.outcome.is_none() {
-            let Self { chain, flow, first, second, .. } = self;
-            let (entering, leaving) = match stream {
-                Stream::First => (first, second),
-                Stream::Second => (second, first),
-            };
-            let Some(chunk) = entering.receive() else { break };
+        let Self { chain, flow, first, second, .. } = self;
+        let (entering, leaving) = match stream {
+            Stream::First => (first, second),
+            Stream::Second => (second, first),
+        };
+        leaving.lend_to_send(&mut visit.bench.spares);
+        let is_thrifty = visit.is_thrifty();
+        let mut turn = visit.turn(flow);
+        let (mut run, mut straight, mut is_urgent) = (Run::default(), 0, false);
+        while run.chunks < most.min(RUN) && run.bytes < room && !is_urgent && turn.out.outcome.is_none() {
+            let Some(mut chunk) = entering.receive() else { break };
             run.chunks += 1;
             run.bytes += chunk.len();
             // Without a chain the flow has its record: what still comes is taken, so that FIN can come, and dropped.
             let Some(chain) = chain else { continue };
-            if let Some(chunk) = chain.filter(&mut visit.turn(flow), stream, chunk) {
-                if straight == 0 {
-                    leaving.lend_to_send(&mut visit.bench.spares);
+            match chain.look(&mut turn, stream, &chunk) {
+                Some(stop) => chain.stop(&mut turn, stream, chunk, stop),
+                None => {
+                    if is_thrifty {
+                        chunk = chunk.out_of_frame();
+                    }
+                    straight += chunk.len();
+                    leaving.send(chunk);
                 }
-                straight += chunk.len();
-                leaving.send(if visit.is_thrifty() { chunk.out_of_frame() } else { chunk });
             }
-            if entering.take_urgent() {
-                // What the chain has let out by now ends where the urgent data does, however it was edited.
-                self.pass(visit);
-                self.socket(!stream.enters()).mark_urgent();
-            }
+            is_urgent = entering.take_urgent();
         }
         if straight > 0 {
             self.tally.sent(stream, straight, visit.now.since(self.flow.opened));
         }
         if !visit.bench.passed.is_empty() {
             self.pass(visit);
+        }
+        if is_urgent {
+            // What the chain has let out by now ends where the urgent data does, however it was edited.
+            self.socket(!stream.enters()).mark_urgent();
         }
         run
     }

@@ -14,6 +14,7 @@ use pnat_shared::wire::tcp::{Header, Seq};
 
 use super::clock::Clock;
 use super::lent::Spares;
+use super::output::Outlet;
 use super::path::Path;
 use super::recv::{Owed, Receiver};
 use super::send::Sender;
@@ -339,7 +340,7 @@ impl<F: Frame> Endpoint<F> {
         budget: usize,
         out: &mut Vec<F>,
     ) -> bool {
-        self.send_segments(pool, now, budget, out)
+        self.send_segments(&mut Outlet { pool, frames: out, now, budget })
     }
 
     /// Whether [`Endpoint::receive`] has something.

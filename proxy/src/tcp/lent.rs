@@ -165,7 +165,15 @@ impl<T> Lent<T> {
 
     #[inline]
     fn entries(&mut self) -> &mut VecDeque<T> {
-        &mut self.place.get_or_insert_with(|| Box::new(Place { entries: VecDeque::new() })).entries
+        &mut self.place.get_or_insert_with(Place::new).entries
+    }
+}
+
+impl<T> Place<T> {
+    /// Seldom needed: as a rule one was lent.
+    #[cold]
+    fn new() -> Box<Self> {
+        Box::new(Self { entries: VecDeque::new() })
     }
 }
 

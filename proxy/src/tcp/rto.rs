@@ -109,7 +109,8 @@ impl Rto {
     /// As [`Rto::current`], in nanoseconds.
     #[inline]
     pub(super) fn current_nanos(&self) -> u64 {
-        self.timeout.saturating_mul(1 << self.backoff.min(16)).min(nanos(MAX))
+        // A few minutes at most, and doubled no longer than it takes to get to the largest: far from an overflow.
+        (self.timeout << self.backoff).min(nanos(MAX))
     }
 
     /// As [`Rto::smoothed`], in nanoseconds.
