@@ -164,17 +164,7 @@ impl Flow {
         let header = Header { src_port: from.port(), dst_port: to.port(), ..flying.header };
         let total_len = ip::MIN_LEN + header.len() + flying.text.len();
         let mut frame = VecFrame::new(&vec![0; L2_LEN + total_len + padding]);
-        let packet = ip::Header {
-            header_len: ip::MIN_LEN,
-            total_len,
-            tos: flying.tos,
-            id: 0,
-            fragment: ip::DONT_FRAGMENT,
-            ttl: 64,
-            protocol: 6,
-            src: *from.ip(),
-            dst: *to.ip(),
-        };
+        let packet = ip::Header { tos: flying.tos, ..ip::Header::new(6, *from.ip(), *to.ip(), total_len) };
         let bytes = &mut frame.data_mut()[L2_LEN..];
         packet.write(bytes);
         let segment = &mut bytes[ip::MIN_LEN..total_len];
