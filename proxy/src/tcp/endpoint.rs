@@ -601,7 +601,7 @@ impl<F: Frame> Endpoint<F> {
             }
             _ if !self.is_open() => {}
             _ if now >= self.send.unanswered + self.settings.user_timeout() => self.fail(Error::Timeout),
-            _ if self.send.on_reorder_timer(now) => self.schedule_retransmit(now),
+            _ if self.send.on_reorder_timer(now) => self.restart_retransmit(now),
             _ if self.send.on_tail_timer(now) => self.arm_retransmit(now),
             // What is late was given more time by an ACK that had no other news.
             _ if now < self.timeout() => self.schedule_retransmit(now),

@@ -187,6 +187,8 @@ impl<F: Frame> Endpoint<F> {
             self.timers.retransmit = Instant::FAR;
         } else if news {
             self.restart_retransmit(now);
+        } else if self.send.reorder_deadline() < self.timers.retransmit {
+            self.schedule_retransmit(now);
         }
         self.end_patience();
         if self.send.una != before && self.send.is_fin_acked() {

@@ -113,7 +113,10 @@ impl<F: Frame> Sender<F> {
             self.on_repeated(left, right);
         }
         news.lost = self.detect_loss(news);
-        self.judge_recovery(news);
+        if self.judge_recovery(news) && self.sack {
+            // What counts as in flight again may be late.
+            news.lost += self.detect_late(news.now);
+        }
         self.change_phase(news.flight, news.pipe, news.now);
         if news.bytes > 0 {
             self.reduce(news.bytes, news.acked > 0 && news.lost == 0);
@@ -338,29 +341,36 @@ impl<F: Frame> Sender<F> {
         if more_to_send { DUP_THRESHOLD } else { segments.saturating_sub(1).clamp(1, DUP_THRESHOLD) }
     }
 
-    /// Takes the recovery back where the ACK tells that it was not needed.
-    fn judge_recovery(&mut self, news: &News) {
-        let Some(loss) = &self.loss else { return };
+    /// Takes the recovery back where the ACK tells that it was not needed; answers whether it does.
+    fn judge_recovery(&mut self, news: &News) -> bool {
+        let Some(loss) = &self.loss else { return false };
         if news.acked > 0 && loss.undo.is_refuted(news.una, news.echoed, news.unrepaired) {
             self.take_back(news.rtt.or_else(|| news.echoed.map(|at| news.now.since(at))));
-        } else if let Phase::Timeout { until } = self.phase {
-            self.judge_timeout(until, news);
+            return true;
+        }
+        match self.phase {
+            Phase::Timeout { until } => self.judge_timeout(until, news),
+            _ => false,
         }
     }
 
     /// F-RTO (RFC 5682): after the first segment was sent again and something was acknowledged, new data goes out; if then
     /// the next ACK tells that something arrived that was sent only once, before the timeout, all the rest is on its way,
     /// too.
-    fn judge_timeout(&mut self, until: Seq, news: &News) {
+    fn judge_timeout(&mut self, until: Seq, news: &News) -> bool {
         let more = self.fresh(u32::from(self.mss)).is_some();
-        let Some(loss) = &mut self.loss else { return };
+        let Some(loss) = &mut self.loss else { return false };
         loss.frto = match loss.frto {
             Frto::First if news.acked > 0 && self.una.before(until) && more => Frto::Second,
             Frto::First if news.acked == 0 && self.sack => Frto::First,
-            Frto::Second if news.has_original_before(until) => return self.take_back(news.rtt),
+            Frto::Second if news.has_original_before(until) => {
+                self.take_back(news.rtt);
+                return true;
+            }
             Frto::Second if news.bytes == 0 && self.sack => Frto::Second,
             _ => Frto::Off,
         };
+        false
     }
 
     /// The present recovery, or the last one, was not needed. `rtt`: what a segment that was given up in truth took.
