@@ -240,28 +240,10 @@ impl World {
         }
     }
 
-    /// Reads all there is, and compares.
     fn read(&mut self, side: usize) {
         let [first, second] = &mut self.sides;
         let (reader, writer) = if side == 0 { (first, second) } else { (second, first) };
-        let Some(endpoint) = &mut reader.endpoint else { return };
-        while let Some(chunk) = endpoint.receive() {
-            for byte in chunk.bytes() {
-                assert!(reader.read < writer.written, "side {side} reads what was never written");
-                assert_eq!(
-                    *byte,
-                    byte_at(1 - side, reader.read),
-                    "side {side}: a wrong byte at {}",
-                    reader.read
-                );
-                reader.read += 1;
-            }
-        }
-        // An error drops what was not read before.
-        if endpoint.is_receive_finished() && endpoint.error().is_none() {
-            assert!(writer.shut, "side {side}: an end that the other did not send");
-            assert_eq!(reader.read, writer.written, "side {side}: an early end");
-        }
+        reader.read_all(side, writer);
     }
 
     fn trouble(&mut self, side: usize, operation: u8, input: &mut Input<'_>) {
@@ -418,6 +400,23 @@ impl Side {
             written: 0,
             read: 0,
             shut: false,
+        }
+    }
+
+    /// Reads all there is, and compares it with what the other side wrote; this is side 0 or 1.
+    pub(super) fn read_all(&mut self, side: usize, writer: &Self) {
+        let Some(endpoint) = &mut self.endpoint else { return };
+        while let Some(chunk) = endpoint.receive() {
+            for byte in chunk.bytes() {
+                assert!(self.read < writer.written, "side {side} reads what was never written");
+                assert_eq!(*byte, byte_at(1 - side, self.read), "side {side}: a wrong byte at {}", self.read);
+                self.read += 1;
+            }
+        }
+        // An error drops what was not read before.
+        if endpoint.is_receive_finished() && endpoint.error().is_none() {
+            assert!(writer.shut, "side {side}: an end that the other did not send");
+            assert_eq!(self.read, writer.written, "side {side}: an early end");
         }
     }
 }

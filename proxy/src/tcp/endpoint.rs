@@ -65,6 +65,24 @@ pub struct Settings {
     pub quick_acks: u8,
 }
 
+/// What an end host usually has.
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            window: 256 * 1024,
+            mtu: 1500,
+            offloads: Offloads::NONE,
+            open_timeout: Duration::from_secs(120),
+            user_timeout: Duration::from_secs(300),
+            time_wait: Duration::from_secs(5),
+            keepalive: Duration::ZERO,
+            patience: Duration::from_secs(300),
+            congestion: CongestionControl::default(),
+            quick_acks: 16,
+        }
+    }
+}
+
 /// [`Settings`] as an endpoint keeps them: times in milliseconds, up to 49 days.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct Kept {
