@@ -48,7 +48,8 @@ impl<F> Outputs<F> {
         self.workers.iter().all(Vec::is_empty)
     }
 
-    /// Frames of a pair, due to a packet that was put into the ring `at`. Apart, since as many visits send nothing.
+    /// Takes a pair's frames, due to a packet that was put into the ring `at`. A call of its own, so that the many visits that
+    /// send nothing do not make room for it.
     #[inline(never)]
     pub(super) fn packets(&mut self, to: Handle, frames: &mut Vec<F>, at: Instant) {
         if let Some(waiting) = self.workers.get_mut(usize::from(to.worker.0)) {
