@@ -513,8 +513,8 @@ impl<F: Frame> Endpoint<F> {
     #[inline]
     pub(crate) fn warm(&self) -> u64 {
         let times = self.timers.started.as_nanos() ^ self.timers.trim.as_nanos() ^ self.heard.as_nanos();
-        let rest = u32::from(self.path.is_searched()) ^ u32::from(self.local.port());
-        times ^ self.recv.warm() ^ self.send.warm() ^ u64::from(rest)
+        let rest = u64::from(self.path.is_searched()) ^ self.state as u64 ^ u64::from(self.error.is_some());
+        times ^ self.recv.warm() ^ self.send.warm() ^ rest
     }
 
     /// Whether a SYN from the same port opens a new connection: after the end, and in TIME-WAIT where its timestamp, or
