@@ -12,7 +12,7 @@ use pnat_shared::time::{Duration, Instant};
 use pnat_shared::verdict::CloseReason;
 
 use super::held::Held;
-use super::{Call, Flow, StreamFilter, Verdict};
+use super::{Call, Flow, Output, StreamFilter, Turn, Verdict};
 use crate::chunk::Chunk;
 
 /// A wake-up comes no sooner than this after the call that asked for it.
@@ -118,33 +118,35 @@ impl Stage {
 
     /// Shows what is held and `chunk` to the filter.
     #[inline]
-    pub(super) fn show<F: Frame>(
+    pub(super) fn ask<F: Frame>(
         &mut self,
-        call: &mut Call<'_>,
+        turn: &mut Turn<'_, Output<F>>,
         stream: Stream,
         chunk: Option<&Chunk<F>>,
     ) -> Shown {
         let ending = self.ending[stream as usize];
-        if let Some(chunk) = chunk
-            && self.waiting.is_none()
-        {
-            let verdict = self.filter.data(call, stream, chunk.bytes(), 0, ending);
-            if call.wake.is_some() {
-                self.set_wake(call, stream);
+        let mut wake = None;
+        let output = &mut turn.out.written;
+        output.clear();
+        let mut call =
+            Call { now: turn.now, flow: turn.flow, services: turn.services, output, wake: &mut wake };
+        let shown = match chunk {
+            Some(chunk) if self.waiting.is_none() => {
+                let verdict = self.filter.data(&mut call, stream, chunk.bytes(), 0, ending);
+                Shown { held: 0, ending, verdict }
             }
-            return Shown { held: 0, ending, verdict };
+            _ => self.show_all(&mut call, stream, chunk),
+        };
+        if wake.is_some() || self.waiting.is_some() {
+            let wake = wake.map_or(Instant::FAR, |wake| wake.max(turn.now + SOONEST_WAKE));
+            self.waiting(stream).wake = wake;
         }
-        self.show_behind(call, stream, chunk)
+        shown
     }
 
-    /// The same where something was held before, or may have been.
+    /// Shows `chunk` behind what is held, where something may be.
     #[inline(never)]
-    fn show_behind<F: Frame>(
-        &mut self,
-        call: &mut Call<'_>,
-        stream: Stream,
-        chunk: Option<&Chunk<F>>,
-    ) -> Shown {
+    fn show_all<F: Frame>(&mut self, call: &mut Call<'_>, stream: Stream, chunk: Option<&Chunk<F>>) -> Shown {
         let (ending, held) = (self.ending[stream as usize], self.held(stream));
         let bytes = match (chunk, &mut self.waiting) {
             (Some(chunk), _) if held == 0 => chunk.bytes(),
@@ -155,17 +157,7 @@ impl Stage {
                 all.bytes()
             }
         };
-        let verdict = self.filter.data(call, stream, bytes, held, ending);
-        self.set_wake(call, stream);
-        Shown { held, ending, verdict }
-    }
-
-    /// Takes note of when the filter, which was just called, asks to be called again.
-    fn set_wake(&mut self, call: &Call<'_>, stream: Stream) {
-        let wake = call.wake.map_or(Instant::FAR, |wake| wake.max(call.now + SOONEST_WAKE));
-        if wake != self.wake(stream) {
-            self.waiting(stream).wake = wake;
-        }
+        Shown { held, ending, verdict: self.filter.data(call, stream, bytes, held, ending) }
     }
 
     /// Carries out the verdict on what was `shown`, `chunk` behind what was held. `output` is what the filter wrote. Where

@@ -96,6 +96,7 @@ impl<F: Frame> Endpoint<F> {
         true
     }
 
+    #[inline(never)]
     fn write_answer(&mut self, outlet: &mut Outlet<'_, F, impl FramePool<F>>) -> bool {
         if self.recv.has_blocks() || self.urgent.is_some() || outlet.budget == 0 {
             return self.send_each(outlet);

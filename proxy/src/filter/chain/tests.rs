@@ -8,9 +8,9 @@ use pnat_shared::testkit::VecFrame;
 use pnat_shared::time::Duration;
 use proptest::prelude::*;
 
-use super::super::Verdict;
 use super::super::Verdict::{Answer, Edit, Pass, Release, Reset};
 use super::super::stage::SOONEST_WAKE;
+use super::super::{Call, Verdict};
 use super::Stream::{First, Second};
 use super::*;
 
