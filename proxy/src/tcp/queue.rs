@@ -60,6 +60,11 @@ impl<F: Frame> SendQueue<F> {
     pub(super) fn release(&mut self, seq: Seq) {
         self.len -= seq.0.wrapping_sub(self.base.0);
         self.base = seq;
+        if self.len == 0 {
+            self.pieces.clear();
+            self.hint = 0;
+            return;
+        }
         while let Some(front) = self.pieces.front_mut() {
             let gone = seq.0.wrapping_sub(front.start.0) as usize;
             if gone < front.chunk.len() {
@@ -154,10 +159,10 @@ impl<F: Frame> SendQueue<F> {
         self.pieces.take_place(spare);
     }
 
-    /// Gives its memory back where it is empty.
+    /// Gives its memory back where it is empty. Answers as [`SendQueue::chunks`].
     #[inline]
-    pub(super) fn give_back(&mut self, spare: &mut Spare<Piece<F>>) {
-        self.pieces.give_back(spare);
+    pub(super) fn give_back(&mut self, spare: &mut Spare<Piece<F>>) -> usize {
+        self.pieces.give_back(spare)
     }
 }
 
