@@ -335,7 +335,7 @@ impl StreamChain {
         if let Stages::One(stage) = &mut self.stages {
             let shown = stage.ask(turn, stream, Some(chunk));
             self.quiet &= stage.is_quiet();
-            return (!shown.passes(chunk)).then_some(Stop::At(0, shown));
+            return if shown.passes(chunk) { None } else { Some(Stop::At(0, shown)) };
         }
         let mut next = self.watcher(stream, self.entrance(stream));
         while let Some(at) = next {

@@ -92,7 +92,7 @@ impl<F: Frame> Pair<F> {
         let mut turn = visit.turn(flow);
         let (mut run, mut straight, mut is_urgent) = (Run::default(), 0, false);
         while run.chunks < most.min(RUN) && run.bytes < room && !is_urgent && turn.out.outcome.is_none() {
-            let Some(mut chunk) = entering.receive() else { break };
+            let Some(chunk) = entering.receive() else { break };
             run.chunks += 1;
             run.bytes += chunk.len();
             // Without a chain the flow has its record: what still comes is taken, so that FIN can come, and dropped.
@@ -100,11 +100,8 @@ impl<F: Frame> Pair<F> {
             match chain.look(&mut turn, stream, &chunk) {
                 Some(stop) => chain.stop(&mut turn, stream, chunk, stop),
                 None => {
-                    if is_thrifty {
-                        chunk = chunk.out_of_frame();
-                    }
                     straight += chunk.len();
-                    leaving.send(chunk);
+                    if is_thrifty { leaving.send(chunk.out_of_frame()) } else { leaving.send(chunk) }
                 }
             }
             is_urgent = entering.take_urgent();

@@ -413,3 +413,8 @@ proptest! {
         prop_assert_eq!(came, pieces.concat());
     }
 }
+
+#[test]
+fn a_chain_with_its_only_stage_fits_into_one_cache_line() {
+    assert!(size_of::<StreamChain>() <= 64, "{} bytes", size_of::<StreamChain>());
+}
