@@ -333,14 +333,13 @@ impl StreamChain {
     ) -> Option<Stop> {
         // Without a walk through the stages, where there is no more than this one.
         if let Stages::One(stage) = &mut self.stages {
-            let shown = stage.ask(turn, stream, Some(chunk));
+            let objection = stage.ask(turn, stream, Some(chunk));
             self.quiet &= stage.is_quiet();
-            return if shown.passes(chunk) { None } else { Some(Stop::At(0, shown)) };
+            return objection.map(|shown| Stop::At(0, shown));
         }
         let mut next = self.watcher(stream, self.entrance(stream));
         while let Some(at) = next {
-            let shown = self.ask(turn, stream, at, Some(chunk));
-            if !shown.passes(chunk) {
+            if let Some(shown) = self.ask(turn, stream, at, Some(chunk)) {
                 return Some(Stop::At(at, shown));
             }
             next = self.watcher(stream, self.after(stream, at));
@@ -360,18 +359,21 @@ impl StreamChain {
         at: usize,
         chunk: Option<Chunk<F>>,
     ) {
-        let shown = self.ask(turn, stream, at, chunk.as_ref());
-        self.carry_out(turn, stream, at, shown, chunk);
+        match (self.ask(turn, stream, at, chunk.as_ref()), chunk) {
+            (Some(shown), chunk) => self.carry_out(turn, stream, at, shown, chunk),
+            (None, Some(chunk)) => self.feed(turn, stream, self.after(stream, at), chunk),
+            (None, None) => {}
+        }
     }
 
-    /// Calls the filter of stage `at`.
+    /// Calls the filter of stage `at`. Answers as [`Stage::ask`].
     fn ask<F: Frame>(
         &mut self,
         turn: &mut Turn<'_, Output<F>>,
         stream: Stream,
         at: usize,
         chunk: Option<&Chunk<F>>,
-    ) -> Shown {
+    ) -> Option<Shown> {
         let stage = &mut self.stages[at];
         let shown = stage.ask(turn, stream, chunk);
         self.quiet &= stage.is_quiet();

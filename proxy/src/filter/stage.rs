@@ -69,9 +69,8 @@ pub(crate) struct Shown {
 }
 
 impl Shown {
-    /// Whether all comes down to this chunk going on as it is, as nearly all chunks do.
-    #[inline]
-    pub(super) const fn passes<F: Frame>(&self, chunk: &Chunk<F>) -> bool {
+    /// Whether all comes down to this chunk going on as it is.
+    const fn passes<F: Frame>(&self, chunk: &Chunk<F>) -> bool {
         matches!(self.verdict, Verdict::Pass(count) if count >= chunk.len()) && self.held == 0 && !self.ending
     }
 }
@@ -116,15 +115,15 @@ impl Stage {
         }
     }
 
-    /// Shows what is held and `chunk` to the filter. Where nothing is held, little more is done than the filter called: a call
-    /// of this would be a third of it.
+    /// Shows what is held and `chunk` to the filter. Answers `None` where all comes down to this chunk going on as it is, as
+    /// nearly always: then little more is done than the filter called, and a call of this would be a third of it.
     #[inline(always)]
     pub(super) fn ask<F: Frame>(
         &mut self,
         turn: &mut Turn<'_, Output<F>>,
         stream: Stream,
         chunk: Option<&Chunk<F>>,
-    ) -> Shown {
+    ) -> Option<Shown> {
         let ending = self.ending[stream as usize];
         let mut wake = None;
         let output = &mut turn.out.written;
@@ -134,6 +133,12 @@ impl Stage {
         let shown = match chunk {
             Some(chunk) if self.waiting.is_none() => {
                 let verdict = self.filter.data(&mut call, stream, chunk.bytes(), 0, ending);
+                if matches!(verdict, Verdict::Pass(count) if count >= chunk.len())
+                    && wake.is_none()
+                    && !ending
+                {
+                    return None;
+                }
                 Shown { held: 0, ending, verdict }
             }
             _ => self.show_all(&mut call, stream, chunk),
@@ -142,7 +147,7 @@ impl Stage {
             let wake = wake.map_or(Instant::FAR, |wake| wake.max(turn.now + SOONEST_WAKE));
             self.waiting(stream).wake = wake;
         }
-        shown
+        Some(shown).filter(|shown| !chunk.is_some_and(|chunk| shown.passes(chunk)))
     }
 
     /// Shows `chunk` behind what is held, where something may be. Apart, so that what is seldom needed costs nothing.

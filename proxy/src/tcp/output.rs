@@ -78,8 +78,14 @@ impl<F: Frame> Endpoint<F> {
         let complete = self.send_run(outlet) && {
             let segments = self.segments_in(outlet.frames.len() - frames_before, sent_before);
             outlet.budget = outlet.budget.saturating_sub(segments);
-            // As a rule a run leaves nothing behind, and has answered.
-            (self.is_quiet() && self.rests(now)) || self.send_each(outlet)
+            if self.send.nxt != sent_before && self.is_quiet() {
+                // As a rule a run leaves nothing behind, and has told the peer all there is.
+                self.send.rest();
+                debug_assert!(self.next(now).is_none(), "quiet");
+                true
+            } else {
+                self.send_each(outlet)
+            }
         };
         self.after_sending(sent_before, now);
         complete
