@@ -29,13 +29,19 @@ impl<F: Frame> Pair<F> {
     pub(super) fn carry<P: FramePool<F>>(&mut self, stream: Stream, visit: &mut Visit<'_, F, P>) -> bool {
         let more = self.socket(stream.enters()).is_ready() && self.carry_ready(stream, visit);
         if !self.finished[stream as usize] && self.socket(stream.enters()).is_receive_finished() {
-            self.finished[stream as usize] = true;
-            if let Some(chain) = &mut self.chain {
-                chain.finish(&mut visit.turn(&mut self.flow), stream);
-                self.pass(visit);
-            }
+            self.finish(stream, visit);
         }
         more
+    }
+
+    /// Tells the chain that a stream has ended.
+    #[cold]
+    fn finish<P: FramePool<F>>(&mut self, stream: Stream, visit: &mut Visit<'_, F, P>) {
+        self.finished[stream as usize] = true;
+        if let Some(chain) = &mut self.chain {
+            chain.finish(&mut visit.turn(&mut self.flow), stream);
+            self.pass(visit);
+        }
     }
 
     /// Carries what came in order. Answers as [`Pair::carry`]; apart from it, since most visits find one stream at rest.
