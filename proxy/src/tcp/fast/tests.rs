@@ -77,7 +77,7 @@ fn what_is_predicted_is_what_the_whole_check_would_do_to_each_segment() {
         for _ in 0..40 {
             now += Duration::from_micros(random.below(30_000));
             let (first, texts) = train(&mut random, &ours, now);
-            let is_predicted = ours.is_predicted(&first, texts.concat().len());
+            let is_predicted = ours.expects(&first, texts.concat().len());
             predicted[usize::from(texts.len() > 1)] += u32::from(is_predicted);
             bare += u32::from(ours.is_bare_ack(&first, texts.concat().len()));
             let mut header = first;
