@@ -89,6 +89,8 @@ struct World {
     flying: [VecDeque<Flying>; 2],
     /// The link has acknowledged what may never have arrived.
     deceived: bool,
+    /// Somebody has answered an end's SYN in its peer's name. That peer learns it from what the end acknowledges, and only there.
+    usurped: bool,
 }
 
 /// The byte that a side writes at a place of its stream.
@@ -103,7 +105,7 @@ impl World {
         let [first, _] = &mut sides;
         let (settings, offer) = (settings(first.window), first.offer);
         first.endpoint = Some(Endpoint::connect(settings, PEER, LOCAL, first.iss, offer, now));
-        Self { now, sides, flying: [VecDeque::new(), VecDeque::new()], deceived: false }
+        Self { now, sides, flying: [VecDeque::new(), VecDeque::new()], deceived: false, usurped: false }
     }
 
     fn operate(&mut self, input: &mut Input<'_>) {
@@ -200,6 +202,7 @@ impl World {
                     header.options.sack.push(left, left + input.offset());
                 }
             }
+            175..=181 if self.usurped => {}
             175..=179 => header.ack = header.ack - input.offset(),
             180..=181 => {
                 let further = input.offset();
@@ -226,6 +229,8 @@ impl World {
             _ => Flags::ACK,
         };
         let header = Header { seq: seen.header.seq + input.offset(), flags, ..seen.header };
+        let addressed = self.sides[1 - from].endpoint.as_ref().map(Endpoint::state);
+        self.usurped |= flags.has(Flags::SYN) && addressed == Some(State::SynSent);
         self.arrive(1 - from, &header, Vec::new());
     }
 
