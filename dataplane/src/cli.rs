@@ -259,7 +259,11 @@ fn check(file: &Path, cpus: usize, out: &mut impl Write) -> Result<(), CliError>
         policy.rules.len(),
         policy.filters.len()
     )?;
-    writeln!(out, "control: {}", config.control.socket.display())?;
+    let metrics = config
+        .control
+        .metrics
+        .map_or_else(String::new, |address| format!(", metrics at http://{address}/metrics"));
+    writeln!(out, "control: {}{metrics}", config.control.socket.display())?;
     Ok(())
 }
 

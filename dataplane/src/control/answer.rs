@@ -136,10 +136,19 @@ pub struct Reloaded {
     pub filters: usize,
 }
 
-/// `GET /ready`
+/// `GET /health`
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// Always: who reads it has been answered.
+    pub alive: bool,
+}
+
+/// `GET /ready`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ready {
     pub ready: bool,
+    /// Why not.
+    pub reasons: Vec<String>,
 }
 
 /// Any request that failed.

@@ -2,7 +2,9 @@
 //!
 //! | Request | Answer |
 //! |---|---|
-//! | `GET /ready` | 200 when traffic is carried, 503 before |
+//! | `GET /health` | 200: control answers |
+//! | `GET /ready` | 200 while traffic is carried, else 503 with the reasons |
+//! | `GET /metrics` | every number, in Prometheus' text format |
 //! | `GET /stats` | counters, summed up and one by one |
 //! | `GET /flows?limit=&client=&proto=` | live flows |
 //! | `GET /explain?proto=&src=&dst=` | what the policy decides, and the flow if it lives |
@@ -12,15 +14,16 @@
 //!
 //! A request that fails gets a [`Failure`] with status 400 (wrong question), 409 (not now), 422 (wrong configuration) or
 //! 503 (a core does not answer).
+//!
+//! The first three are served by TCP too, where the configuration asks for that (`control.metrics`).
 
 use core::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use pnat_shared::flow::Protocol;
@@ -28,10 +31,12 @@ use pnat_shared::report::{Endpoint, FlowQuery};
 use serde::Deserialize;
 
 use super::CoreError;
-use super::answer::{Explanation, Failure, Flows, Ready, Reloaded, Stats};
+use super::answer::{Explanation, Failure, Flows, Health, Ready, Reloaded, Stats};
 use super::capture::{self, CaptureError};
 use super::explain::{explain, parse_address};
 use super::flows;
+use super::metrics;
+use super::ready;
 use super::reload::{self, ReloadError};
 use super::report::{self, Report};
 use super::server::Server;
@@ -42,17 +47,29 @@ const FLOWS: usize = 100;
 /// Flows told at most.
 const MOST_FLOWS: usize = 100_000;
 
+/// Everything, for the owner of the socket.
 pub(super) fn router(server: Arc<Server>) -> Router {
-    Router::new()
-        .route("/ready", get(ready))
+    watching()
         .route("/stats", get(stats))
         .route("/flows", get(flows))
         .route("/explain", get(explained))
         .route("/report", get(report))
         .route("/reload", post(reload))
         .route("/capture", post(capture))
-        .fallback(async || failure(StatusCode::NOT_FOUND, "no such request".to_owned()))
         .with_state(server)
+}
+
+/// What names no client and changes nothing, for whoever watches the gateway.
+pub(super) fn watching_router(server: Arc<Server>) -> Router {
+    watching().with_state(server)
+}
+
+fn watching() -> Router<Arc<Server>> {
+    Router::new()
+        .route("/health", get(async || Json(Health { alive: true })))
+        .route("/ready", get(ready))
+        .route("/metrics", get(metrics))
+        .fallback(async || failure(StatusCode::NOT_FOUND, "no such request".to_owned()))
 }
 
 type Answer<T> = Result<Json<T>, Refusal>;
@@ -107,8 +124,15 @@ impl From<CaptureError> for Refusal {
 }
 
 async fn ready(State(server): State<Arc<Server>>) -> (StatusCode, Json<Ready>) {
-    let ready = server.gateway.ready.load(Ordering::Relaxed);
-    (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(Ready { ready }))
+    let ready = ready::look(&server).await;
+    (if ready.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(ready))
+}
+
+async fn metrics(State(server): State<Arc<Server>>) -> Response {
+    match metrics::gather(&server).await {
+        Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Err(error) => failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    }
 }
 
 async fn stats(State(server): State<Arc<Server>>) -> Json<Stats> {

@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 
 use clap::Parser as _;
@@ -15,14 +14,16 @@ use hyper::StatusCode;
 use pnat_shared::capture::TapPoint;
 use pnat_shared::flow::{Handle, Protocol, ProxyId, WorkerId};
 use pnat_shared::report::{FlowRow, Traffic};
-use pnat_shared::stats::{Closes, Counter, Drops, Stage};
+use pnat_shared::stats::{Closes, Counter, Drops, Metric, Stage};
 use pnat_shared::time::Instant;
 use pnat_shared::verdict::{CloseReason, DropReason};
 
-use super::answer::{Explanation, Flows, Ready, Reloaded, Stats};
+use super::answer::{Explanation, Flows, Reloaded, Stats};
 use super::client::{Client, ClientError};
 use super::report::Report;
 use super::*;
+
+mod watching;
 
 const CONFIG: &str = r#"[[port]]
 name = "inside"
@@ -65,8 +66,8 @@ struct FakeCounters {
 }
 
 impl Counters for FakeCounters {
-    fn counters(&self, each: &mut dyn FnMut(&'static str, u64)) {
-        each("rx_packets", self.packets.value());
+    fn counters(&self, each: &mut dyn FnMut(Metric, u64)) {
+        each(Metric::count("rx_packets", "Frames received."), self.packets.value());
     }
 
     fn drops(&self) -> Option<&Drops> {
@@ -78,15 +79,26 @@ impl Counters for FakeCounters {
     }
 }
 
+#[derive(Debug)]
+struct FakePort(Arc<Counter>);
+
+impl Counters for FakePort {
+    fn counters(&self, each: &mut dyn FnMut(Metric, u64)) {
+        each(Metric::level("link_up", "1 while the port's link is up."), self.0.value());
+    }
+}
+
 /// A gateway of fake cores behind a real control thread. Cores end when their channels do.
 struct Rig {
     dir: tempdir::Dir,
+    control_keys: String,
     control: Option<Control>,
     cores: Vec<Core>,
     threads: Vec<JoinHandle<()>>,
     told: Receiver<Told>,
     counters: Vec<Arc<FakeCounters>>,
-    ready: Arc<AtomicBool>,
+    /// Of the port.
+    link_up: Arc<Counter>,
 }
 
 mod tempdir {
@@ -121,6 +133,11 @@ impl Rig {
 
     /// A rig one of whose cores refuses every new policy.
     fn with(test: &str, refuses: Option<(Role, usize)>) -> Self {
+        Self::configured(test, "", refuses)
+    }
+
+    /// The same, with these keys in `[control]` too.
+    fn configured(test: &str, control: &str, refuses: Option<(Role, usize)>) -> Self {
         let dir = tempdir::Dir::new(test);
         let (sender, told) = unbounded();
         let (mut cores, mut threads, mut counters) = (Vec::new(), Vec::new(), Vec::new());
@@ -133,8 +150,20 @@ impl Rig {
             cores.push(core);
             counters.push(counted);
         }
-        let mut rig =
-            Self { dir, control: None, cores: cores.clone(), threads, told, counters, ready: Arc::default() };
+        let link_up = Arc::new(Counter::default());
+        link_up.set(1);
+        let port =
+            Gauge { kind: "port", name: "inside".to_owned(), counters: Arc::new(FakePort(link_up.clone())) };
+        let mut rig = Self {
+            dir,
+            control_keys: control.to_owned(),
+            control: None,
+            cores: cores.clone(),
+            threads,
+            told,
+            counters,
+            link_up,
+        };
         rig.write_config(CONFIG);
         let config = Config::load(&rig.config_file(), 2).expect("a good configuration");
         let ring = FakeCounters::default();
@@ -145,8 +174,10 @@ impl Rig {
             cpus: 2,
             started: SystemTime::UNIX_EPOCH,
             cores,
-            gauges: vec![Gauge { kind: "ring", name: "to_proxy 0-1".to_owned(), counters: Arc::new(ring) }],
-            ready: rig.ready.clone(),
+            gauges: vec![
+                Gauge { kind: "ring", name: "to_proxy 0-1".to_owned(), counters: Arc::new(ring) },
+                port,
+            ],
             filters: filters(),
         };
         rig.control = Some(start(gateway).expect("control starts"));
@@ -162,7 +193,7 @@ impl Rig {
     }
 
     fn write_config(&self, text: &str) {
-        let control = format!("[control]\nsocket = \"{}\"\n", self.socket().display());
+        let control = format!("[control]\nsocket = \"{}\"\n{}", self.socket().display(), self.control_keys);
         fs::write(self.config_file(), format!("{text}{control}")).expect("written");
     }
 
@@ -189,12 +220,17 @@ fn fake_core(
     inbox: &Receiver<CoreMessage>,
     told: &Sender<Told>,
 ) {
+    let mut newest = FIRST_GENERATION;
     for message in inbox {
         match message {
+            CoreMessage::Policies(reply) => {
+                let _ = reply.send(newest);
+            }
             CoreMessage::Policy { generation, oldest, policy, reply, .. } => {
                 let rules = policy.rules.len();
                 let _ = told.send(Told::Policy { core: name.to_owned(), generation, oldest, rules });
                 let refused = refuses && generation > FIRST_GENERATION;
+                newest = if refused { newest } else { generation };
                 let _ = reply.send(if refused { Err("no room for filters".to_owned()) } else { Ok(()) });
             }
             CoreMessage::Latency(reply) => {
@@ -270,7 +306,7 @@ fn stats_sum_up_cores_and_show_each() {
     assert_eq!(count(&stats.drops, "martian"), Some(8));
     assert_eq!(count(&stats.drops, "land"), Some(0), "reasons that did not occur are told too");
     assert_eq!(count(&stats.closes, "finished"), Some(1));
-    assert_eq!(stats.groups.len(), 5);
+    assert_eq!(stats.groups.len(), 6);
     assert_eq!((stats.groups[4].kind.as_str(), stats.groups[4].counters["rx_packets"]), ("ring", 7));
     let text = stats.to_string();
     assert!(text.contains("worker 1 (CPU 1)\n  rx_packets  10\n"), "{text}");
@@ -341,21 +377,6 @@ fn a_wrong_question_is_answered_with_what_is_allowed() {
 }
 
 #[test]
-fn readiness_is_the_status_that_a_plain_http_client_sees() {
-    let rig = Rig::new("ready");
-    for (ready, status) in [(false, "HTTP/1.1 503"), (true, "HTTP/1.1 200")] {
-        rig.ready.store(ready, Ordering::Relaxed);
-        let mut stream = UnixStream::connect(rig.socket()).expect("connected");
-        stream.write_all(b"GET /ready HTTP/1.1\r\nHost: pnat\r\nConnection: close\r\n\r\n").expect("sent");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("answered");
-        assert!(answer.starts_with(status), "{answer}");
-    }
-    let answer: Ready = rig.client().get("/ready").expect("ready");
-    assert!(answer.ready);
-}
-
-#[test]
 fn the_report_merges_all_cores_and_names_one_that_has_stopped() {
     let rig = Rig::new("report");
     let report: Report = rig.client().get("/report").expect("report");
@@ -380,9 +401,9 @@ fn a_core_that_has_stopped_is_named_and_the_others_still_reported() {
 }
 
 #[test]
-fn launch_can_tell_all_cores_to_stop() {
+fn launch_can_have_all_cores_stop() {
     let mut rig = Rig::new("stop");
-    rig.control.as_ref().expect("runs").tell_all(|| CoreMessage::Drain(Duration::ZERO));
+    rig.control.as_ref().expect("runs").drain(Duration::ZERO);
     for thread in rig.threads.drain(..) {
         thread.join().expect("stops");
     }
@@ -558,7 +579,6 @@ fn a_socket_left_behind_is_replaced_but_nothing_else_is() {
             started: SystemTime::UNIX_EPOCH,
             cores: Vec::new(),
             gauges: Vec::new(),
-            ready: Arc::default(),
             filters: filters(),
         }
     };

@@ -83,7 +83,6 @@ pub fn run(config: Config, path: &Path, cpus: usize) -> Result<(), LaunchError> 
         info!("{port}");
     }
 
-    let ready = Arc::new(AtomicBool::new(false));
     let mut cores = Vec::new();
     let mut gauges = vec![
         Gauge { kind: "pool", name: "frames".to_owned(), counters: Arc::new(PoolGauge) },
@@ -137,8 +136,8 @@ pub fn run(config: Config, path: &Path, cpus: usize) -> Result<(), LaunchError> 
         .map(|port| (port.name.clone(), if port.outside { TapPoint::Outside } else { TapPoint::Inside }))
         .collect();
     for (cpu, seat) in seats {
-        let (names, ready) = (port_names.clone(), ready.clone());
-        runtime.run_on_core(cpu, idle, move |ports| seat.take(ports, &names, clock, &ready))?;
+        let names = port_names.clone();
+        runtime.run_on_core(cpu, idle, move |ports| seat.take(ports, &names, clock))?;
     }
 
     let control = control::start(Gateway {
@@ -148,7 +147,6 @@ pub fn run(config: Config, path: &Path, cpus: usize) -> Result<(), LaunchError> 
         started: clock.started(),
         cores,
         gauges,
-        ready,
         filters,
     })?;
     stop_on_signal(&mut runtime, control, pairs);
@@ -284,7 +282,6 @@ impl Seat {
         ports: CorePorts,
         names: &[(String, TapPoint)],
         clock: Clock,
-        ready: &Arc<AtomicBool>,
     ) -> impl FnMut() -> bool + use<> {
         let CorePorts { mut queues, pool } = ports;
         let mut worker = self.worker.map(|plan| {
@@ -304,7 +301,6 @@ impl Seat {
         });
         let mut proxy =
             self.proxy.map(|plan| ProxyLoop::new(plan.me, plan.reactor, pool, clock, plan.rings, plan.inbox));
-        ready.store(true, Ordering::Release);
         move || {
             let worked = worker.as_mut().is_some_and(WorkerLoop::turn);
             proxy.as_mut().is_some_and(ProxyLoop::turn) || worked

@@ -104,6 +104,9 @@ impl<F: Frame, P: FramePool<F>> ProxyLoop<F, P> {
                 self.reactor.set_policy(snapshot(generation, &policy, chains), oldest);
                 let _ = reply.send(Ok(()));
             }
+            CoreMessage::Policies(reply) => {
+                let _ = reply.send(self.reactor.newest_policy());
+            }
             CoreMessage::Latency(reply) => {
                 let _ = reply.send(Box::new(self.reactor.latency().clone()));
             }

@@ -189,6 +189,9 @@ impl<F: Frame, P: FramePool<F>, Q: PortQueue<F>> WorkerLoop<F, P, Q> {
                 self.worker.set_policy(Snapshot { generation, policy });
                 let _ = reply.send(Ok(()));
             }
+            CoreMessage::Policies(reply) => {
+                let _ = reply.send(self.worker.policy().generation);
+            }
             CoreMessage::Latency(reply) => {
                 let _ = reply.send(Box::new(self.worker.latency_mut().clone()));
             }

@@ -264,6 +264,11 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         self.policy = policy;
     }
 
+    /// The policy that decides on new flows.
+    pub const fn policy(&self) -> &Snapshot {
+        &self.policy
+    }
+
     /// From now on no flow is opened; those that are open stay.
     pub fn drain(&mut self) {
         self.is_draining = true;

@@ -5,6 +5,9 @@ use std::path::Path;
 /// Where the log filter writes, relative to the lab's state directory.
 pub(crate) const FLOW_LOG: &str = "flows.jsonl";
 
+/// Where the gateway serves its metrics, in its own namespace.
+pub(crate) const METRICS: &str = "127.0.0.1:9100";
+
 const LOG: &str = r#"
     [[filter]]
     name = "log"
@@ -145,6 +148,7 @@ pub(crate) fn gateway(state: &Path, arrangement: Arrangement, policy: &str) -> S
 
         [control]
         socket = "{}"
+        metrics = "{METRICS}"
 
         [log]
         format = "text"

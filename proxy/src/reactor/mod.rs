@@ -141,6 +141,11 @@ impl<F: Frame> Reactor<F> {
         self.policies.set(snapshot, oldest);
     }
 
+    /// The newest generation of policy that it holds; 0 where it has none.
+    pub fn newest_policy(&self) -> u32 {
+        self.policies.newest()
+    }
+
     /// Takes in a burst (which may be empty) and does what it asks for, and what bounded visits before left to do. `now` is
     /// when the burst was taken from the ring.
     pub fn on_burst<P: FramePool<F>>(

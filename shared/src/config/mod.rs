@@ -370,6 +370,8 @@ pub enum LimitBy {
 pub struct Control {
     /// Unix socket of the control API.
     pub socket: PathBuf,
+    /// Where metrics, health and readiness are served by TCP; `None`: nowhere.
+    pub metrics: Option<SocketAddr>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
