@@ -5,7 +5,6 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -17,13 +16,16 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tracing_subscriber::EnvFilter;
 
-use crate::control::answer::{Explanation, Flows, Reloaded, Stats};
+use crate::control::answer::{Explanation, Reloaded, Stats};
 use crate::control::client::{Client, ClientError};
 use crate::control::explain::{AddressError, explain, parse_address};
 use crate::control::report::{Report, ReportError};
 use crate::launch::{self, LaunchError};
 use crate::port::capsule::RuntimeError;
 use crate::port::plan::PlanError;
+use flows::FlowsArgs;
+
+mod flows;
 
 /// PNAT, a network gateway: packets are translated by NAT workers, streams pass through filters on proxy cores.
 #[derive(Debug, Parser)]
@@ -51,20 +53,8 @@ enum Command {
         #[command(flatten)]
         ask: Ask,
     },
-    /// List live flows.
-    Flows {
-        /// Flows of this client only.
-        #[arg(long, value_name = "ADDRESS")]
-        client: Option<IpAddr>,
-        /// Flows of this protocol only.
-        #[arg(long)]
-        proto: Option<Proto>,
-        /// Show at most this many.
-        #[arg(long, value_name = "N", default_value_t = 100)]
-        limit: usize,
-        #[command(flatten)]
-        ask: Ask,
-    },
+    /// List live flows, chosen and ordered by what is told of them.
+    Flows(Box<FlowsArgs>),
     /// Say which rule decides on a flow, and why the earlier ones do not.
     Explain {
         proto: Proto,
@@ -180,12 +170,7 @@ impl Cli {
             Command::Run => run(config),
             Command::Check { cpus } => check(config, cpus.unwrap_or_else(cpus_of_this_machine), out),
             Command::Stats { ask } => ask.get::<Stats>(config, "/stats", out),
-            Command::Flows { client, proto, limit, ask } => {
-                let client = client.map_or_else(String::new, |client| format!("&client={client}"));
-                let proto =
-                    proto.map_or_else(String::new, |proto| format!("&proto={}", Protocol::from(proto)));
-                ask.get::<Flows>(config, &format!("/flows?limit={limit}{client}{proto}"), out)
-            }
+            Command::Flows(args) => args.run(config, out),
             Command::Explain { proto, src, dst, ask } => {
                 explained(config, proto.into(), &src, &dst, &ask, out)
             }

@@ -5,7 +5,12 @@
 //! A table may hold millions of flows, so one question makes a core look at a bounded number of slots; control asks
 //! again from where the core stopped.
 
+use core::fmt;
 use core::net::{IpAddr, SocketAddr};
+use core::str::FromStr;
+
+use ipnet::IpNet;
+use thiserror::Error;
 
 use crate::flow::{Handle, Protocol, ProxyId};
 use crate::time::Duration;
@@ -14,39 +19,110 @@ use crate::time::Duration;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FlowQuery {
     pub protocol: Option<Protocol>,
-    pub client: Option<Endpoint>,
-    pub server: Option<Endpoint>,
+    pub client: Endpoint,
+    /// As the client named it.
+    pub server: Endpoint,
+    pub age: Bounds<Duration>,
+    /// Of both streams together.
+    pub bytes: Bounds<u64>,
     /// First slot to look at.
     pub from: u32,
-    /// Slots to look at, at most.
+    /// Slots to look at, and so rows to answer, at most.
     pub visit: u32,
-    /// Rows to answer, at most.
-    pub limit: usize,
 }
 
-/// An address, with or without a port.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+/// Addresses and ports; what is not given may be any.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Endpoint {
-    pub address: IpAddr,
+    pub net: Option<IpNet>,
     pub port: Option<u16>,
 }
 
+/// A text that is no [`Endpoint`].
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "\"{0}\" is not an address; allowed: an IP address, with a port or not, or a prefix, as in 10.0.0.5, 10.0.0.5:4000 or 10.0.0.0/8"
+)]
+pub struct EndpointError(String);
+
 impl Endpoint {
     pub fn admits(&self, address: SocketAddr) -> bool {
-        self.address == address.ip() && self.port.is_none_or(|port| port == address.port())
+        self.net.is_none_or(|net| net.contains(&address.ip()))
+            && self.port.is_none_or(|port| port == address.port())
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return Ok(Self { net: Some(address.ip().into()), port: Some(address.port()) });
+        }
+        let address = text.parse::<IpAddr>().map(IpNet::from).ok();
+        let net = address.or_else(|| text.parse().ok()).ok_or_else(|| EndpointError(text.to_owned()))?;
+        Ok(Self { net: Some(net), port: None })
+    }
+}
+
+impl TryFrom<String> for Endpoint {
+    type Error = EndpointError;
+
+    fn try_from(text: String) -> Result<Self, EndpointError> {
+        text.parse()
+    }
+}
+
+impl From<Endpoint> for String {
+    fn from(endpoint: Endpoint) -> Self {
+        endpoint.to_string()
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.net, self.port) {
+            (Some(net), Some(port)) => SocketAddr::new(net.addr(), port).fmt(f),
+            (Some(net), None) if net.prefix_len() == net.max_prefix_len() => net.addr().fmt(f),
+            (Some(net), None) => net.fmt(f),
+            (None, Some(port)) => write!(f, "any:{port}"),
+            (None, None) => f.write_str("any"),
+        }
+    }
+}
+
+/// Least and most, both included; what is not given bounds nothing.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bounds<T> {
+    pub least: Option<T>,
+    pub most: Option<T>,
+}
+
+impl<T: PartialOrd> Bounds<T> {
+    pub fn admit(&self, value: &T) -> bool {
+        self.least.as_ref().is_none_or(|least| least <= value)
+            && self.most.as_ref().is_none_or(|most| value <= most)
     }
 }
 
 impl FlowQuery {
-    /// Whether a flow is asked for; `server` is the address that the client named.
+    /// Whether a flow may be asked for, by what never changes of it; `server` is the address that the client named.
     pub fn admits(&self, protocol: Protocol, client: SocketAddr, server: SocketAddr) -> bool {
         self.protocol.is_none_or(|wanted| wanted == protocol)
-            && self.client.is_none_or(|wanted| wanted.admits(client))
-            && self.server.is_none_or(|wanted| wanted.admits(server))
+            && self.client.admits(client)
+            && self.server.admits(server)
+    }
+
+    /// Whether a flow is asked for.
+    pub fn admits_row(&self, row: &FlowRow) -> bool {
+        self.admits(row.protocol, row.client, row.server)
+            && self.age.admit(&row.age)
+            && self.bytes.admit(&(row.first.bytes + row.second.bytes))
     }
 }
 
-/// A core's answer to a [`FlowQuery`].
+/// A worker's answer to a [`FlowQuery`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FlowPage {
     pub rows: Vec<FlowRow>,
@@ -54,8 +130,7 @@ pub struct FlowPage {
     pub next: Option<u32>,
 }
 
-/// A live flow as one core sees it: a worker tells its binding, a proxy core tells its pair. Rows with the same handle
-/// are the same flow.
+/// A live flow as its worker sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FlowRow {
     pub handle: Handle,
@@ -71,7 +146,7 @@ pub struct FlowRow {
     pub rule: Option<u16>,
     /// The proxy core that has the pair; `None`: translated by the worker alone.
     pub proxy: Option<ProxyId>,
-    /// The teller's own word for the flow's state, as in `established`.
+    /// The worker's word for the flow's state, as in `established`.
     pub state: &'static str,
     pub age: Duration,
     /// Since the last packet.
@@ -79,6 +154,26 @@ pub struct FlowRow {
     /// Client to server.
     pub first: Traffic,
     /// Server to client.
+    pub second: Traffic,
+}
+
+/// A flow's pair as its proxy core sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PairRow {
+    pub handle: Handle,
+    /// The proxy core's word for the flow's state, as in `connecting`.
+    pub state: &'static str,
+    /// The TCP state of the client's socket and of the server's, as in `syn_sent`; `None` for UDP.
+    pub legs: Option<[&'static str; 2]>,
+    /// What the client calls the server, where a filter has found out.
+    pub name: Option<String>,
+    /// Bytes that wait inside the pair.
+    pub held: u64,
+    /// Since the last packet that was of use.
+    pub idle: Duration,
+    /// Client to server: payload.
+    pub first: Traffic,
+    /// Server to client: payload.
     pub second: Traffic,
 }
 
@@ -96,20 +191,35 @@ mod tests {
     #[test]
     fn a_query_admits_what_it_names_and_nothing_else() {
         let address = |text: &str| text.parse::<SocketAddr>().expect("address");
+        let endpoint = |text: &str| text.parse::<Endpoint>().expect("endpoint");
         let (client, server) = (address("10.0.0.5:4000"), address("192.0.2.1:80"));
-        let endpoint = |address: SocketAddr, port| Some(Endpoint { address: address.ip(), port });
-        let everything = FlowQuery::default();
-        assert!(everything.admits(Protocol::Tcp, client, server));
-        assert!(!FlowQuery { protocol: Some(Protocol::Udp), ..everything.clone() }.admits(
-            Protocol::Tcp,
-            client,
-            server
-        ));
-        for (port, admitted) in [(None, true), (Some(4000), true), (Some(4001), false)] {
-            let query = FlowQuery { client: endpoint(client, port), ..everything.clone() };
-            assert_eq!(query.admits(Protocol::Tcp, client, server), admitted);
+        let admits = |query: FlowQuery| query.admits(Protocol::Tcp, client, server);
+        assert!(admits(FlowQuery::default()));
+        assert!(!admits(FlowQuery { protocol: Some(Protocol::Udp), ..FlowQuery::default() }));
+        let rows = [
+            ("10.0.0.5", true),
+            ("10.0.0.5:4000", true),
+            ("10.0.0.5:4001", false),
+            ("10.0.0.0/29", true),
+            ("10.0.0.8/29", false),
+            ("192.0.2.1", false),
+        ];
+        for (text, admitted) in rows {
+            let query = FlowQuery { client: endpoint(text), ..FlowQuery::default() };
+            assert_eq!(admits(query), admitted, "{text}");
+            assert_eq!(endpoint(text).to_string(), text);
         }
-        let query = FlowQuery { server: endpoint(client, None), ..everything };
-        assert!(!query.admits(Protocol::Tcp, client, server));
+        let web = Endpoint { port: Some(80), ..Endpoint::default() };
+        assert!(admits(FlowQuery { server: web, ..FlowQuery::default() }));
+        assert!(!admits(FlowQuery { client: web, ..FlowQuery::default() }));
+        let told = "10.0.0.256".parse::<Endpoint>().expect_err("no address").to_string();
+        assert!(told.starts_with("\"10.0.0.256\" is not an address; allowed: "), "{told}");
+    }
+
+    #[test]
+    fn bounds_include_both_ends() {
+        let both = Bounds { least: Some(2), most: Some(4) };
+        assert_eq!([1, 2, 4, 5].map(|value| both.admit(&value)), [false, true, true, false]);
+        assert!(Bounds::default().admit(&7));
     }
 }

@@ -97,9 +97,22 @@ pub struct Flow {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Pair {
     pub state: String,
+    /// TCP states of the client's socket and of the server's.
+    pub legs: Option<[String; 2]>,
+    /// What the client calls the server, where a filter has found out.
+    pub name: Option<String>,
+    /// Bytes that wait inside the pair.
+    pub held: u64,
     pub idle_ms: u64,
     pub first: Traffic,
     pub second: Traffic,
+}
+
+impl Flow {
+    /// The flow's state as its pair tells it, or else its worker.
+    pub fn told_state(&self) -> &str {
+        self.pair.as_ref().map_or(&self.state, |pair| &pair.state)
+    }
 }
 
 /// `GET /explain`: what the policy decides for a flow's first packet.
@@ -116,8 +129,8 @@ pub struct Explanation {
     pub rule: Option<usize>,
     pub action: String,
     pub filters: Vec<String>,
-    /// The flow, if it lives.
-    pub flow: Option<Flow>,
+    /// Those of its flows that live; several where the question leaves the client's port open.
+    pub flows: Vec<Flow>,
 }
 
 /// One rule's answer.

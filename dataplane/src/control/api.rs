@@ -6,7 +6,7 @@
 //! | `GET /ready` | 200 while traffic is carried, else 503 with the reasons |
 //! | `GET /metrics` | every number, in Prometheus' text format |
 //! | `GET /stats` | counters, summed up and one by one |
-//! | `GET /flows?limit=&client=&proto=` | live flows |
+//! | `GET /flows?` and what [`FlowsQuestion`] holds | live flows |
 //! | `GET /explain?proto=&src=&dst=` | what the policy decides, and the flow if it lives |
 //! | `GET /report` | latency percentiles with their histograms |
 //! | `POST /reload` | the new generation |
@@ -17,7 +17,7 @@
 //!
 //! The first three are served by TCP too, where the configuration asks for that (`control.metrics`).
 
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -27,25 +27,21 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use pnat_shared::flow::Protocol;
-use pnat_shared::report::{Endpoint, FlowQuery};
+use pnat_shared::report::Endpoint;
 use serde::Deserialize;
 
 use super::CoreError;
 use super::answer::{Explanation, Failure, Flows, Health, Ready, Reloaded, Stats};
 use super::capture::{self, CaptureError};
 use super::explain::{explain, parse_address};
-use super::flows;
+use super::flows::{self, FlowsError};
 use super::metrics;
+use super::question::FlowsQuestion;
 use super::ready;
 use super::reload::{self, ReloadError};
 use super::report::{self, Report};
 use super::server::Server;
 use super::stats;
-
-/// Flows told where the request names no limit.
-const FLOWS: usize = 100;
-/// Flows told at most.
-const MOST_FLOWS: usize = 100_000;
 
 /// Everything, for the owner of the socket.
 pub(super) fn router(server: Arc<Server>) -> Router {
@@ -101,6 +97,16 @@ impl From<CoreError> for Refusal {
     }
 }
 
+impl From<FlowsError> for Refusal {
+    fn from(error: FlowsError) -> Self {
+        let status = match &error {
+            FlowsError::TwoPorts(..) => StatusCode::BAD_REQUEST,
+            FlowsError::Core(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self(status, error.to_string())
+    }
+}
+
 impl From<ReloadError> for Refusal {
     fn from(error: ReloadError) -> Self {
         let status = match &error {
@@ -139,19 +145,9 @@ async fn stats(State(server): State<Arc<Server>>) -> Json<Stats> {
     Json(stats::read(&server))
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FlowsQuestion {
-    limit: Option<usize>,
-    client: Option<IpAddr>,
-    proto: Option<Protocol>,
-}
-
 async fn flows(State(server): State<Arc<Server>>, asked: Asked<FlowsQuestion>) -> Answer<Flows> {
-    let Query(FlowsQuestion { limit, client, proto }) = asked?;
-    let client = client.map(|address| Endpoint { address, port: None });
-    let query = FlowQuery { protocol: proto, client, ..FlowQuery::default() };
-    Ok(Json(flows::collect(&server, &query, limit.unwrap_or(FLOWS).min(MOST_FLOWS)).await?))
+    let Query(question) = asked?;
+    Ok(Json(flows::collect(&server, &question).await?))
 }
 
 #[derive(Debug, Deserialize)]
@@ -172,15 +168,18 @@ async fn explained(State(server): State<Arc<Server>>, asked: Asked<ExplainQuesti
     let mut explanation = explain(&live.config.policy, proto, src, dst);
     explanation.generation = Some(live.generation);
     // What an echo's identifier is to a table is not said here: any echo between the two hosts will do.
-    let port = |address: SocketAddr| (proto != Protocol::Icmp).then_some(address.port());
-    let endpoint = |address: SocketAddr| Some(Endpoint { address: address.ip(), port: port(address) });
-    let query = FlowQuery {
-        protocol: Some(proto),
-        client: endpoint(src),
-        server: endpoint(dst),
-        ..FlowQuery::default()
+    let endpoint = |address: SocketAddr| Endpoint {
+        net: Some(address.ip().into()),
+        port: (proto != Protocol::Icmp).then_some(address.port()),
     };
-    explanation.flow = flows::collect(&server, &query, 1).await?.flows.pop();
+    let question = FlowsQuestion {
+        proto: Some(proto),
+        client: Some(endpoint(src)),
+        server: Some(endpoint(dst)),
+        limit: Some(1),
+        ..FlowsQuestion::default()
+    };
+    explanation.flows = flows::collect(&server, &question).await?.flows;
     Ok(Json(explanation))
 }
 

@@ -30,7 +30,7 @@ pub fn explain(policy: &Policy, protocol: Protocol, src: SocketAddr, dst: Socket
         rule,
         action: action(decision, protocol).to_owned(),
         filters: filters.iter().map(|filter| policy.filters[*filter].name.clone()).collect(),
-        flow: None,
+        flows: Vec::new(),
     }
 }
 

@@ -19,7 +19,8 @@ use std::time::SystemTime;
 use crossbeam_channel::{Sender, TrySendError};
 use pnat_shared::capture::Tap;
 use pnat_shared::config::{Config, Policy};
-use pnat_shared::report::{FlowPage, FlowQuery};
+use pnat_shared::flow::Handle;
+use pnat_shared::report::{FlowPage, FlowQuery, PairRow};
 use pnat_shared::stats::{Counters, Latency};
 use pnat_shared::time::Duration;
 
@@ -31,9 +32,11 @@ pub mod answer;
 mod api;
 mod capture;
 pub mod client;
+pub mod columns;
 pub mod explain;
 mod flows;
 mod metrics;
+pub mod question;
 mod ready;
 mod reload;
 pub mod report;
@@ -72,8 +75,10 @@ pub enum CoreMessage {
     Policies(Reply<u32>),
     /// A copy of the core's histograms.
     Latency(Reply<Box<Latency>>),
-    /// Live flows: bindings of a worker, pairs of a proxy core.
+    /// A worker's live flows; a proxy core tells none.
     Flows { query: FlowQuery, reply: Reply<FlowPage> },
+    /// What a proxy core knows of these flows; those it does not know are left out, and a worker knows none.
+    Pairs { handles: Vec<Handle>, reply: Reply<Vec<PairRow>> },
     /// Starts (or with `None` ends) copying packets.
     Capture(Option<Tap>),
     /// Opens no new flow, and ends those that still live after this time.

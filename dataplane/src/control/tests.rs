@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, bounded, unbounded};
 use hyper::StatusCode;
 use pnat_shared::capture::TapPoint;
 use pnat_shared::flow::{Handle, Protocol, ProxyId, WorkerId};
-use pnat_shared::report::{FlowRow, Traffic};
+use pnat_shared::report::{FlowRow, PairRow, Traffic};
 use pnat_shared::stats::{Closes, Counter, Drops, Metric, Stage};
 use pnat_shared::time::Instant;
 use pnat_shared::verdict::{CloseReason, DropReason};
@@ -239,7 +239,11 @@ fn fake_core(
                 let _ = reply.send(latency);
             }
             CoreMessage::Flows { query, reply } => {
-                let _ = reply.send(one_slot(role, index, &query));
+                let _ = reply.send(one_slot(index, &query));
+            }
+            CoreMessage::Pairs { handles, reply } => {
+                let _ =
+                    reply.send(handles.into_iter().filter_map(|handle| pair(role, index, handle)).collect());
             }
             CoreMessage::Capture(tap) => {
                 let _ = told.send(Told::Tap { core: name.to_owned(), set: tap.is_some() });
@@ -254,33 +258,41 @@ fn fake_core(
     }
 }
 
-/// Three slots, told one at a time. Proxy core 1 has the pair of every worker's slot 1.
-fn one_slot(role: Role, index: usize, query: &FlowQuery) -> FlowPage {
+/// Three slots of a worker, told one at a time; the higher, the older and the more was carried. That of slot 1 is proxied.
+fn one_slot(index: usize, query: &FlowQuery) -> FlowPage {
     let slot = query.from;
-    let client = SocketAddr::from(([10, 77, 1, 5], 4000 + slot as u16));
-    let server = SocketAddr::from(([192, 0, 2, 9], 80));
     let row = FlowRow {
-        handle: Handle {
-            worker: WorkerId(if role == Role::Worker { index as u8 } else { 0 }),
-            slot,
-            generation: 7,
-        },
+        handle: Handle { worker: WorkerId(index as u8), slot, generation: 7 },
         protocol: Protocol::Tcp,
-        client,
-        server,
+        client: SocketAddr::from(([10, 77, 1, 5], 4000 + slot as u16)),
+        server: SocketAddr::from(([192, 0, 2, 9], 80)),
         public: SocketAddr::from(([198, 18, 0, 1], 2000 + slot as u16)),
         policy: FIRST_GENERATION,
         rule: (slot == 1).then_some(0),
         proxy: (slot == 1).then_some(ProxyId(1)),
-        state: if role == Role::Worker { "established" } else { "half closed" },
-        age: Duration::from_secs(3),
+        state: "established",
+        age: Duration::from_secs(3 + u64::from(slot)),
         idle: Duration::from_millis(20),
         first: Traffic { packets: 1, bytes: 100 },
-        second: Traffic { packets: 2, bytes: 3_000 },
+        second: Traffic { packets: 2, bytes: 3_000 + 100 * u64::from(slot) },
     };
-    let exists = role == Role::Worker || slot == 1;
-    let rows = if exists && query.admits(row.protocol, client, server) { vec![row] } else { Vec::new() };
+    let rows = if query.admits_row(&row) { vec![row] } else { Vec::new() };
     FlowPage { rows, next: (slot < 2).then_some(slot + 1) }
+}
+
+/// Proxy core 1 has the pair of worker 0's slot 1.
+fn pair(role: Role, index: usize, handle: Handle) -> Option<PairRow> {
+    let is_there = (role, index) == (Role::Proxy, 1) && handle.worker == WorkerId(0) && handle.slot == 1;
+    is_there.then(|| PairRow {
+        handle,
+        state: "connecting",
+        legs: Some(["syn_held", "syn_sent"]),
+        name: Some("www.example".to_owned()),
+        held: 5,
+        idle: Duration::from_millis(20),
+        first: Traffic { packets: 1, bytes: 10 },
+        second: Traffic::default(),
+    })
 }
 
 #[track_caller]
@@ -320,7 +332,7 @@ fn flows_are_collected_page_by_page_and_joined_with_their_pairs() {
     assert_eq!((flows.flows.len(), flows.more), (6, false));
     let proxied = &flows.flows[1];
     assert_eq!((proxied.rule.as_deref(), proxied.proxy), (Some("web"), Some(1)));
-    assert_eq!(proxied.pair.as_ref().map(|pair| pair.state.as_str()), Some("half closed"));
+    assert_eq!(proxied.pair.as_ref().map(|pair| pair.state.as_str()), Some("connecting"));
     assert!(flows.flows[0].pair.is_none());
     assert!(flows.flows[4].pair.is_none(), "the same slot of another worker is another flow");
 
@@ -333,15 +345,45 @@ fn flows_are_collected_page_by_page_and_joined_with_their_pairs() {
 }
 
 #[test]
+fn flows_are_chosen_by_whatever_is_told_of_them() {
+    let rig = Rig::new("chosen");
+    let slots = |question: &str| {
+        let flows: Flows = rig.client().get(&format!("/flows?{question}")).expect(question);
+        flows.flows.iter().map(|flow| (flow.worker, flow.slot)).collect::<Vec<_>>()
+    };
+    let rows: [(&str, &[(u8, u32)]); 12] = [
+        ("client=10.77.1.5:4002", &[(0, 2), (1, 2)]),
+        ("client=10.77.0.0/16&limit=1", &[(0, 0)]),
+        ("client=10.78.0.0/16", &[]),
+        ("server=192.0.2.9&port=80&client=10.77.1.5:4000", &[(0, 0), (1, 0)]),
+        ("port=443", &[]),
+        ("rule=web", &[(0, 1), (1, 1)]),
+        ("rule=(default)&client=10.77.1.5:4000", &[(0, 0), (1, 0)]),
+        ("state=connecting", &[(0, 1)]),
+        ("state=established&rule=web", &[(1, 1)]),
+        ("min_age_ms=5000", &[(0, 2), (1, 2)]),
+        ("max_bytes=3100", &[(0, 0), (1, 0)]),
+        ("sort=bytes&limit=3", &[(0, 2), (1, 2), (0, 1)]),
+    ];
+    for (question, expected) in rows {
+        assert_eq!(slots(question), expected, "{question}");
+    }
+    let (status, error) = refused(rig.client().get::<Flows>("/flows?server=192.0.2.9:80&port=443"));
+    assert_eq!((status, error.as_str()), (StatusCode::BAD_REQUEST, "server names port 80, and port is 443"));
+    let sorted: Flows = rig.client().get("/flows?sort=age&limit=1").expect("flows");
+    assert!(sorted.more, "those that did not fit are not forgotten");
+}
+
+#[test]
 fn explain_names_the_rule_and_the_live_flow() {
     let rig = Rig::new("explain");
     let ask = |path| rig.client().get::<Explanation>(path).expect("explained");
     let web = ask("/explain?proto=tcp&src=10.77.1.5:4001&dst=192.0.2.9:80");
     assert_eq!((web.rule, web.action.as_str(), web.generation), (Some(0), "proxy", Some(1)));
-    assert_eq!(web.flow.as_ref().map(|flow| flow.slot), Some(1));
+    assert_eq!(web.flows.iter().map(|flow| flow.slot).collect::<Vec<_>>(), [1]);
     let dns = ask("/explain?proto=udp&src=10.77.1.5:4001&dst=192.0.2.9:53");
     assert_eq!((dns.rule, dns.steps[0].mismatch.as_deref()), (None, Some("proto")));
-    assert_eq!(dns.flow, None);
+    assert!(dns.flows.is_empty());
     let ping = ask("/explain?proto=icmp&src=10.77.1.5&dst=192.0.2.9");
     let expected = "icmp 10.77.1.5 -> 192.0.2.9
   rule 0  web  no: proto
@@ -540,6 +582,12 @@ fn every_command_of_the_cli_is_answered_by_a_running_gateway() {
         ("stats".to_owned(), "worker 0 (CPU 0)"),
         ("stats --json".to_owned(), "\"generation\": 1"),
         ("flows --client 10.77.1.5 --proto tcp --limit 1".to_owned(), "1 flows, and more (--limit)"),
+        ("flows --sort bytes --json".to_owned(), "\"flows\": ["),
+        (
+            "flows --state connecting --rule web --min-age 2s --max-age 1h --min-bytes 1KB --columns client,legs,name"
+                .to_owned(),
+            "client          legs               name\n10.77.1.5:4001  syn_held/syn_sent  www.example\n1 flows\n",
+        ),
         ("explain tcp 10.77.1.5:4001 192.0.2.9:80".to_owned(), "decision: proxy (policy generation 1)"),
         (format!("report --out {dir}/out"), "nat.hgrm"),
         (format!("capture --write {dir}/inside.pcap --at inside --count 3"), "3 packets in "),

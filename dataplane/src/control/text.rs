@@ -4,7 +4,8 @@ use core::fmt::Write as _;
 
 use pnat_shared::flow::Protocol;
 
-use super::answer::{Explanation, Flow, Flows, Reason, Reloaded, Stats};
+use super::answer::{Explanation, Flows, Reason, Reloaded, Stats};
+use super::columns::{FlowColumn, usual_row};
 
 /// How a column is set.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -44,7 +45,7 @@ pub(super) fn nanos(nanos: u64) -> String {
     format!("{value:.decimals$} {unit}")
 }
 
-fn millis(millis: u64) -> String {
+pub(super) fn millis(millis: u64) -> String {
     nanos(millis.saturating_mul(1_000_000)).replace("0 ns", "0 s")
 }
 
@@ -86,35 +87,8 @@ fn reasons(reasons: &[Reason]) -> String {
 
 impl core::fmt::Display for Flows {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let head = [
-            "proto", "client", "server", "public", "rule", "state", "age", "idle", "sent", "received",
-            "cores",
-        ];
-        let rows = self.flows.iter().map(flow_row);
-        let right = [7, 8, 9];
-        let columns: Vec<Column> =
-            (0..head.len()).map(|c| if right.contains(&c) { Column::Right } else { Column::Left }).collect();
-        f.write_str(&table(&columns, std::iter::once(head.map(str::to_owned).to_vec()).chain(rows)))?;
-        writeln!(f, "{} flows{}", self.flows.len(), if self.more { ", and more (--limit)" } else { "" })
+        f.write_str(&self.table(&FlowColumn::USUAL))
     }
-}
-
-fn flow_row(flow: &Flow) -> Vec<String> {
-    let state = flow.pair.as_ref().map_or(&flow.state, |pair| &pair.state);
-    let proxy = flow.proxy.map_or_else(String::new, |proxy| format!(", proxy {proxy}"));
-    vec![
-        flow.protocol.to_string(),
-        flow.client.to_string(),
-        flow.server.to_string(),
-        flow.public.to_string(),
-        flow.rule.clone().unwrap_or_else(|| "(default)".to_owned()),
-        state.clone(),
-        millis(flow.age_ms),
-        millis(flow.idle_ms),
-        flow.first.bytes.to_string(),
-        flow.second.bytes.to_string(),
-        format!("worker {}{proxy}", flow.worker),
-    ]
 }
 
 impl core::fmt::Display for Explanation {
@@ -140,10 +114,10 @@ impl core::fmt::Display for Explanation {
             Some(generation) => writeln!(f, "{decision} (policy generation {generation})")?,
             None => writeln!(f, "{decision} (by the file; no gateway runs)")?,
         }
-        match &self.flow {
-            Some(flow) => write!(f, "live flow:\n{}", table(&[Column::Left; 11], [flow_row(flow)])),
-            None if self.generation.is_some() => writeln!(f, "no such flow lives"),
-            None => Ok(()),
+        match self.flows[..] {
+            [] if self.generation.is_some() => writeln!(f, "no such flow lives"),
+            [] => Ok(()),
+            _ => write!(f, "live flow:\n{}", table(&[Column::Left; 11], self.flows.iter().map(usual_row))),
         }
     }
 }

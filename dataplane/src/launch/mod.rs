@@ -32,7 +32,7 @@ use crossbeam_channel::{Receiver, bounded};
 use pnat_proxy::reactor::{Reactor, ReactorStats};
 use pnat_shared::capture::TapPoint;
 use pnat_shared::config::{Config, Ecn, Hugepages, Idle, Offloads};
-use pnat_shared::flow::{ProxyId, WorkerId};
+use pnat_shared::flow::WorkerId;
 use pnat_shared::stats::Counter;
 use pnat_shared::time::Duration;
 use pnat_shared::wire::ethernet::Mac;
@@ -121,8 +121,7 @@ pub fn run(config: Config, path: &Path, cpus: usize) -> Result<(), LaunchError> 
         let mut reactor = Reactor::new(&config.proxy, rings.to_proxy.len(), services, stats, clock.now());
         reactor.keep_frames(frame_budget(&config));
         reactor.set_policy(snapshot(FIRST_GENERATION, &config.policy, chains.clone()), FIRST_GENERATION);
-        seats.entry(cpu).or_default().proxy =
-            Some(ProxyPlan { me: ProxyId(index as u8), reactor, rings, inbox });
+        seats.entry(cpu).or_default().proxy = Some(ProxyPlan { reactor, rings, inbox });
     }
     drop(chains);
 
@@ -269,7 +268,6 @@ struct WorkerPlan {
 }
 
 struct ProxyPlan {
-    me: ProxyId,
     reactor: Reactor<MbufFrame>,
     rings: ProxyEnds<MbufFrame>,
     inbox: Receiver<CoreMessage>,
@@ -300,7 +298,7 @@ impl Seat {
             worker
         });
         let mut proxy =
-            self.proxy.map(|plan| ProxyLoop::new(plan.me, plan.reactor, pool, clock, plan.rings, plan.inbox));
+            self.proxy.map(|plan| ProxyLoop::new(plan.reactor, pool, clock, plan.rings, plan.inbox));
         move || {
             let worked = worker.as_mut().is_some_and(WorkerLoop::turn);
             proxy.as_mut().is_some_and(ProxyLoop::turn) || worked

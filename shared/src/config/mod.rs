@@ -22,6 +22,7 @@ mod error;
 mod tests;
 
 pub use error::{ConfigError, Fault, Problem};
+pub use value::parse_bytes;
 
 /// A whole configuration, ready to run.
 #[derive(Clone, Debug, PartialEq)]

@@ -308,7 +308,7 @@ fn parse_port_range(scalar: &Scalar) -> Option<RangeInclusive<u16>> {
 }
 
 /// `"1500"`, `"64KiB"`, `"1 MB"`: decimal and binary multiples, without regard to case.
-fn parse_bytes(text: &str) -> Option<u64> {
+pub fn parse_bytes(text: &str) -> Option<u64> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
