@@ -18,7 +18,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::control::answer::{Explanation, Reloaded, Stats};
 use crate::control::client::{Client, ClientError};
-use crate::control::explain::{AddressError, explain, parse_address};
+use crate::control::explain::{AddressError, explain, parse_client, parse_server};
 use crate::control::report::{Report, ReportError};
 use crate::launch::{self, LaunchError};
 use crate::port::capsule::RuntimeError;
@@ -55,12 +55,12 @@ enum Command {
     },
     /// List live flows, chosen and ordered by what is told of them.
     Flows(Box<FlowsArgs>),
-    /// Say which rule decides on a flow, and why the earlier ones do not.
+    /// Say which rule decides on a flow, why the earlier ones do not, and what became of such flows lately.
     Explain {
         proto: Proto,
-        /// The client, as in 10.0.0.5:4000; without a port for ICMP.
+        /// The client, as in 10.0.0.5:4000, or without a port: all its flows to the server.
         src: String,
-        /// The server, as in 93.184.216.34:80.
+        /// The server, as in 93.184.216.34:80; without a port for ICMP.
         dst: String,
         #[command(flatten)]
         ask: Ask,
@@ -289,7 +289,7 @@ fn explained(
     ask: &Ask,
     out: &mut impl Write,
 ) -> Result<(), CliError> {
-    let (client, server) = (parse_address(protocol, src)?, parse_address(protocol, dst)?);
+    let (client, server) = (parse_client(protocol, src)?, parse_server(protocol, dst)?);
     let explanation = match ask.client(config)?.get(&format!("/explain?proto={protocol}&src={src}&dst={dst}"))
     {
         Err(ClientError::NoGateway { .. }) if ask.socket.is_none() => {

@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use crate::flow::{Handle, Protocol, ProxyId};
 use crate::time::Duration;
+use crate::verdict::{CloseReason, DropReason};
 
 /// Which flows control wants to see.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -175,6 +176,74 @@ pub struct PairRow {
     pub first: Traffic,
     /// Server to client: payload.
     pub second: Traffic,
+}
+
+/// Which flows of the past control wants to see, the latest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PastQuery {
+    pub kind: PastKind,
+    /// By protocol, client and server; the rest of it is not looked at.
+    pub flows: FlowQuery,
+    /// Only what came before the entry of this number.
+    pub before: Option<u64>,
+    /// Entries to look at, and so rows to answer, at most.
+    pub visit: u32,
+}
+
+/// What a worker remembers.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum PastKind {
+    /// Flows that were not opened.
+    Refusals,
+    /// Flows that were.
+    Endings,
+}
+
+/// A worker's answer to a [`PastQuery`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PastPage {
+    pub rows: Vec<PastRow>,
+    /// What to go on before; `None`: nothing more is remembered.
+    pub next: Option<u64>,
+}
+
+/// A flow that is no more, or never was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PastRow {
+    pub protocol: Protocol,
+    pub client: SocketAddr,
+    /// The server as the client named it.
+    pub server: SocketAddr,
+    /// Which policy snapshot decided.
+    pub policy: u32,
+    /// Index of the rule in that snapshot; `None`: `default_action` decided.
+    pub rule: Option<u16>,
+    pub ago: Duration,
+    pub fate: Fate,
+}
+
+/// What became of a flow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    Refused {
+        reason: DropReason,
+        /// Attempts in a row.
+        times: u32,
+    },
+    Ended {
+        reason: CloseReason,
+        /// What the server saw in the client's place.
+        public: SocketAddr,
+        /// The proxy core that had the pair.
+        proxy: Option<ProxyId>,
+        lived: Duration,
+        first: Traffic,
+        second: Traffic,
+        /// Which filter ended it and why.
+        verdict: Option<String>,
+        /// What the client called the server.
+        name: Option<String>,
+    },
 }
 
 /// What one stream of a flow carried.

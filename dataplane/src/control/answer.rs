@@ -131,12 +131,47 @@ pub struct Explanation {
     pub filters: Vec<String>,
     /// Those of its flows that live; several where the question leaves the client's port open.
     pub flows: Vec<Flow>,
+    /// The latest ones of its flows that have ended, or were refused.
+    pub past: Vec<Past>,
+}
+
+/// A flow that is no more, or never was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Past {
+    /// Since it ended, or was tried last.
+    pub ago_ms: u64,
+    pub client: SocketAddr,
+    pub server: SocketAddr,
+    /// `refused`: it was never opened; `ended`.
+    pub outcome: String,
+    pub reason: String,
+    pub sentence: String,
+    /// Where it happened: on the leg to the `client` or to the `server`.
+    pub leg: Option<String>,
+    /// Attempts in a row.
+    pub times: u32,
+    /// Name of the rule that decided; `None`: `default_action` did.
+    pub rule: Option<String>,
+    /// Where the rule begins in the configuration file of its generation.
+    pub line: Option<usize>,
+    pub generation: u32,
+    /// Which filter ended it and why: `filter: sentence`.
+    pub verdict: Option<String>,
+    /// What the client called the server, where a filter has found out.
+    pub name: Option<String>,
+    pub public: Option<SocketAddr>,
+    pub proxy: Option<u8>,
+    pub lived_ms: Option<u64>,
+    pub first: Traffic,
+    pub second: Traffic,
 }
 
 /// One rule's answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     pub rule: String,
+    /// Where it begins in the configuration file.
+    pub line: usize,
     /// The key that does not match; `None`: all match.
     pub mismatch: Option<String>,
 }

@@ -7,7 +7,7 @@
 //! | `GET /metrics` | every number, in Prometheus' text format |
 //! | `GET /stats` | counters, summed up and one by one |
 //! | `GET /flows?` and what [`FlowsQuestion`] holds | live flows |
-//! | `GET /explain?proto=&src=&dst=` | what the policy decides, and the flow if it lives |
+//! | `GET /explain?proto=&src=&dst=` | what the policy decides, and what became of such flows |
 //! | `GET /report` | latency percentiles with their histograms |
 //! | `POST /reload` | the new generation |
 //! | `POST /capture?at=&count=&seconds=&snaplen=` | a pcap file, as long as the capture runs |
@@ -27,21 +27,25 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use pnat_shared::flow::Protocol;
-use pnat_shared::report::Endpoint;
+use pnat_shared::report::{Endpoint, FlowQuery};
 use serde::Deserialize;
 
 use super::CoreError;
 use super::answer::{Explanation, Failure, Flows, Health, Ready, Reloaded, Stats};
 use super::capture::{self, CaptureError};
-use super::explain::{explain, parse_address};
+use super::explain::{AddressError, explain, parse_client, parse_server};
 use super::flows::{self, FlowsError};
 use super::metrics;
+use super::past;
 use super::question::FlowsQuestion;
 use super::ready;
 use super::reload::{self, ReloadError};
 use super::report::{self, Report};
 use super::server::Server;
 use super::stats;
+
+/// Live flows that an explanation tells at most, and refused ones, and ended ones.
+const EXPLAINED: usize = 8;
 
 /// Everything, for the owner of the socket.
 pub(super) fn router(server: Arc<Server>) -> Router {
@@ -160,26 +164,29 @@ struct ExplainQuestion {
 
 async fn explained(State(server): State<Arc<Server>>, asked: Asked<ExplainQuestion>) -> Answer<Explanation> {
     let Query(ExplainQuestion { proto, src, dst }) = asked?;
-    let address = |written: &str| {
-        parse_address(proto, written).map_err(|e| Refusal(StatusCode::BAD_REQUEST, e.to_string()))
-    };
-    let (src, dst) = (address(&src)?, address(&dst)?);
+    let wrong = |error: AddressError| Refusal(StatusCode::BAD_REQUEST, error.to_string());
+    let src = parse_client(proto, &src).map_err(wrong)?;
+    let dst = parse_server(proto, &dst).map_err(wrong)?;
     let live = server.live.borrow().clone();
     let mut explanation = explain(&live.config.policy, proto, src, dst);
     explanation.generation = Some(live.generation);
-    // What an echo's identifier is to a table is not said here: any echo between the two hosts will do.
+    // A port of 0 is one that nobody named. What an echo's identifier is to a table is not said here: any echo between the
+    // two hosts will do.
     let endpoint = |address: SocketAddr| Endpoint {
         net: Some(address.ip().into()),
-        port: (proto != Protocol::Icmp).then_some(address.port()),
+        port: Some(address.port()).filter(|port| *port != 0),
     };
+    let (client, named) = (endpoint(src), endpoint(dst));
     let question = FlowsQuestion {
         proto: Some(proto),
-        client: Some(endpoint(src)),
-        server: Some(endpoint(dst)),
-        limit: Some(1),
+        client: Some(client),
+        server: Some(named),
+        limit: Some(EXPLAINED),
         ..FlowsQuestion::default()
     };
     explanation.flows = flows::collect(&server, &question).await?.flows;
+    let flows = FlowQuery { protocol: Some(proto), client, server: named, ..FlowQuery::default() };
+    explanation.past = past::collect(&server, &flows, EXPLAINED).await?;
     Ok(Json(explanation))
 }
 

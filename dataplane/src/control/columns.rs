@@ -54,6 +54,20 @@ impl FlowColumn {
         Self::Cores,
     ];
 
+    /// Those that tell what an on-call person asks about a flow whose server is known.
+    pub(super) const EXPLAINED: [Self; 10] = [
+        Self::Client,
+        Self::Public,
+        Self::Name,
+        Self::Rule,
+        Self::State,
+        Self::Legs,
+        Self::Age,
+        Self::Idle,
+        Self::Sent,
+        Self::Received,
+    ];
+
     fn head(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().replace('-', " "))
     }
@@ -103,17 +117,17 @@ impl FlowColumn {
 impl Flows {
     /// The flows with these columns, a line each below their heads, and how many they are.
     pub fn table(&self, columns: &[FlowColumn]) -> String {
-        let head = columns.iter().map(|column| column.head()).collect();
-        let rows = std::iter::once(head).chain(self.flows.iter().map(|flow| row(flow, columns)));
         let more = if self.more { ", and more (--limit)" } else { "" };
-        let set: Vec<Column> = columns.iter().map(|column| column.set()).collect();
-        format!("{}{} flows{more}\n", table(&set, rows), self.flows.len())
+        format!("{}{} flows{more}\n", table_of(&self.flows, columns), self.flows.len())
     }
 }
 
-/// A flow without heads, in the usual columns.
-pub(super) fn usual_row(flow: &Flow) -> Vec<String> {
-    row(flow, &FlowColumn::USUAL)
+/// Flows with these columns, a line each below their heads.
+pub(super) fn table_of(flows: &[Flow], columns: &[FlowColumn]) -> String {
+    let head = columns.iter().map(|column| column.head()).collect();
+    let rows = flows.iter().map(|flow| row(flow, columns));
+    let set: Vec<Column> = columns.iter().map(|column| column.set()).collect();
+    table(&set, std::iter::once(head).chain(rows))
 }
 
 fn row(flow: &Flow, columns: &[FlowColumn]) -> Vec<String> {

@@ -14,7 +14,7 @@ use super::server::{Live, Server};
 use super::{CoreError, CoreMessage, Role};
 
 /// Slots that a worker looks at between two bursts: some tens of microseconds.
-const VISIT: u32 = 1_024;
+pub(super) const VISIT: u32 = 1_024;
 /// Pairs that a proxy core tells between two bursts.
 const PAIRS: usize = 256;
 /// Flows told where the question names no limit.

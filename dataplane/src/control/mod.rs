@@ -20,7 +20,7 @@ use crossbeam_channel::{Sender, TrySendError};
 use pnat_shared::capture::Tap;
 use pnat_shared::config::{Config, Policy};
 use pnat_shared::flow::Handle;
-use pnat_shared::report::{FlowPage, FlowQuery, PairRow};
+use pnat_shared::report::{FlowPage, FlowQuery, PairRow, PastPage, PastQuery};
 use pnat_shared::stats::{Counters, Latency};
 use pnat_shared::time::Duration;
 
@@ -36,6 +36,7 @@ pub mod columns;
 pub mod explain;
 mod flows;
 mod metrics;
+mod past;
 pub mod question;
 mod ready;
 mod reload;
@@ -77,6 +78,8 @@ pub enum CoreMessage {
     Latency(Reply<Box<Latency>>),
     /// A worker's live flows; a proxy core tells none.
     Flows { query: FlowQuery, reply: Reply<FlowPage> },
+    /// What a worker remembers of flows that are no more, or never were; a proxy core remembers none.
+    Past { query: PastQuery, reply: Reply<PastPage> },
     /// What a proxy core knows of these flows; those it does not know are left out, and a worker knows none.
     Pairs { handles: Vec<Handle>, reply: Reply<Vec<PairRow>> },
     /// Starts (or with `None` ends) copying packets.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use pnat_shared::config::{Config, Policy};
+use pnat_shared::config::{Config, Policy, Rule};
 use pnat_shared::stats::Counter;
 use pnat_shared::time::Duration;
 use thiserror::Error;
@@ -80,13 +80,17 @@ impl Live {
         Self { generation, config, earlier }
     }
 
-    /// The name of a rule that decided on a flow.
-    pub(super) fn rule_name(&self, generation: u32, rule: u16) -> String {
+    /// A rule that decided on a flow, as far as its policy is remembered.
+    pub(super) fn rule(&self, generation: u32, rule: u16) -> Option<&Rule> {
         let earlier =
             self.earlier.iter().find(|(earlier, _)| *earlier == generation).map(|(_, policy)| policy);
         let policy = if generation == self.generation { Some(&self.config.policy) } else { earlier };
-        policy
-            .and_then(|policy| policy.rules.get(usize::from(rule)))
+        policy?.rules.get(usize::from(rule))
+    }
+
+    /// The name of a rule that decided on a flow.
+    pub(super) fn rule_name(&self, generation: u32, rule: u16) -> String {
+        self.rule(generation, rule)
             .map_or_else(|| format!("rule {rule} of generation {generation}"), |rule| rule.name.clone())
     }
 }

@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, bounded, unbounded};
 use hyper::StatusCode;
 use pnat_shared::capture::TapPoint;
 use pnat_shared::flow::{Handle, Protocol, ProxyId, WorkerId};
-use pnat_shared::report::{FlowRow, PairRow, Traffic};
+use pnat_shared::report::{Fate, FlowRow, PairRow, PastKind, PastRow, Traffic};
 use pnat_shared::stats::{Closes, Counter, Drops, Metric, Stage};
 use pnat_shared::time::Instant;
 use pnat_shared::verdict::{CloseReason, DropReason};
@@ -241,6 +241,9 @@ fn fake_core(
             CoreMessage::Flows { query, reply } => {
                 let _ = reply.send(one_slot(index, &query));
             }
+            CoreMessage::Past { query, reply } => {
+                let _ = reply.send(one_past(index, &query));
+            }
             CoreMessage::Pairs { handles, reply } => {
                 let _ =
                     reply.send(handles.into_iter().filter_map(|handle| pair(role, index, handle)).collect());
@@ -278,6 +281,40 @@ fn one_slot(index: usize, query: &FlowQuery) -> FlowPage {
     };
     let rows = if query.admits_row(&row) { vec![row] } else { Vec::new() };
     FlowPage { rows, next: (slot < 2).then_some(slot + 1) }
+}
+
+/// Worker 0 remembers two refusals and one ending, told one at a time.
+fn one_past(index: usize, query: &PastQuery) -> PastPage {
+    let count = match query.kind {
+        _ if index > 0 => 0,
+        PastKind::Refusals => 2,
+        PastKind::Endings => 1,
+    };
+    let Some(number) = query.before.unwrap_or(count).checked_sub(1) else { return PastPage::default() };
+    let fate = match query.kind {
+        PastKind::Refusals => Fate::Refused { reason: DropReason::PortsExhausted, times: 3 },
+        PastKind::Endings => Fate::Ended {
+            reason: CloseReason::Blocked,
+            public: SocketAddr::from(([198, 18, 0, 1], 2000)),
+            proxy: Some(ProxyId(1)),
+            lived: Duration::from_millis(1_500),
+            first: Traffic { packets: 3, bytes: 300 },
+            second: Traffic { packets: 2, bytes: 200 },
+            verdict: Some("sites: host www.example".to_owned()),
+            name: Some("www.example".to_owned()),
+        },
+    };
+    let row = PastRow {
+        protocol: Protocol::Tcp,
+        client: SocketAddr::from(([10, 77, 1, 5], 5000 + number as u16)),
+        server: SocketAddr::from(([192, 0, 2, 9], 80)),
+        policy: FIRST_GENERATION,
+        rule: (query.kind == PastKind::Endings).then_some(0),
+        ago: Duration::from_secs(10 - number * 5),
+        fate,
+    };
+    let is_asked = query.flows.admits(row.protocol, row.client, row.server);
+    PastPage { rows: if is_asked { vec![row] } else { Vec::new() }, next: (number > 0).then_some(number) }
 }
 
 /// Proxy core 1 has the pair of worker 0's slot 1.
@@ -380,18 +417,39 @@ fn explain_names_the_rule_and_the_live_flow() {
     let ask = |path| rig.client().get::<Explanation>(path).expect("explained");
     let web = ask("/explain?proto=tcp&src=10.77.1.5:4001&dst=192.0.2.9:80");
     assert_eq!((web.rule, web.action.as_str(), web.generation), (Some(0), "proxy", Some(1)));
-    assert_eq!(web.flows.iter().map(|flow| flow.slot).collect::<Vec<_>>(), [1]);
+    assert_eq!(web.flows.iter().map(|flow| flow.slot).collect::<Vec<_>>(), [1, 1], "of either worker");
     let dns = ask("/explain?proto=udp&src=10.77.1.5:4001&dst=192.0.2.9:53");
     assert_eq!((dns.rule, dns.steps[0].mismatch.as_deref()), (None, Some("proto")));
     assert!(dns.flows.is_empty());
     let ping = ask("/explain?proto=icmp&src=10.77.1.5&dst=192.0.2.9");
     let expected = "icmp 10.77.1.5 -> 192.0.2.9
-  rule 0  web  no: proto
+  rule 0  web  line 14  no: proto
   no rule matches: default_action decides
 decision: nat (policy generation 1)
 no such flow lives
+none is remembered
 ";
     assert_eq!(ping.to_string(), expected);
+}
+
+#[test]
+fn explain_tells_the_past_of_a_client_whose_port_nobody_knows() {
+    let rig = Rig::new("past");
+    let ask = |path| rig.client().get::<Explanation>(path).expect("explained");
+    let told = ask("/explain?proto=tcp&src=10.77.1.5&dst=192.0.2.9:80").to_string();
+    let (_, told) = told.split_once("past, the latest first:\n").expect("a past");
+    let expected = "  5.00 s ago  10.77.1.5:5001  refused 3 times in a row: ports_exhausted, no public port is free for a new flow
+    default_action (policy generation 1)
+  10.0 s ago  10.77.1.5:5000  refused 3 times in a row: ports_exhausted, no public port is free for a new flow
+    default_action (policy generation 1)
+  10.0 s ago  10.77.1.5:5000  ended after 1.50 s: blocked, a filter blocked the flow
+    rule web, line 14 (policy generation 1); filter sites: host www.example; site www.example; by proxy 1 as \
+198.18.0.1:2000, 300 bytes sent, 200 received
+";
+    assert_eq!(told, expected);
+    let one = ask("/explain?proto=tcp&src=10.77.1.5:5001&dst=192.0.2.9:80");
+    assert_eq!((one.flows.len(), one.past.len()), (0, 1));
+    assert!(ask("/explain?proto=udp&src=10.77.1.5&dst=192.0.2.9:80").past.is_empty());
 }
 
 #[test]
@@ -401,8 +459,8 @@ fn a_wrong_question_is_answered_with_what_is_allowed() {
         ("/flows?clinet=10.0.0.1", "unknown field `clinet`"),
         ("/flows?proto=sctp", "unknown variant `sctp`"),
         (
-            "/explain?proto=tcp&src=10.0.0.1&dst=10.0.0.2:80",
-            "\"10.0.0.1\" is not an address; allowed: an IP address and a port",
+            "/explain?proto=tcp&src=10.0.0.1&dst=10.0.0.2",
+            "\"10.0.0.2\" is not an address; allowed: an IP address and a port",
         ),
     ];
     for (path, reason) in rows {

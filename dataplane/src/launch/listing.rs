@@ -4,11 +4,14 @@ use pnat_proxy::reactor::Reactor;
 use pnat_proxy::tcp::State;
 use pnat_shared::flow::{Handle, Protocol};
 use pnat_shared::frame::{Frame, FramePool};
-use pnat_shared::report::{FlowPage, FlowQuery, FlowRow, PairRow, Traffic};
+use pnat_shared::report::{
+    Fate, FlowPage, FlowQuery, FlowRow, PairRow, PastKind, PastPage, PastQuery, PastRow, Traffic,
+};
 use pnat_shared::time::Instant;
 
 use crate::nat::binding::Path;
-use crate::worker::{BindingView, Worker};
+use crate::nat::tuple::Tuple;
+use crate::worker::{BindingView, Ending, Past, Worker};
 
 /// The bindings in the slots that `query` names.
 pub(super) fn bindings<F: Frame, P: FramePool<F>>(
@@ -56,6 +59,71 @@ fn row(view: &BindingView<'_>, now: Instant) -> FlowRow {
     }
 }
 
+/// What a worker remembers of the flows that `query` names.
+pub(super) fn past<F: Frame, P: FramePool<F>>(
+    worker: &Worker<F, P>,
+    query: &PastQuery,
+    now: Instant,
+) -> PastPage {
+    let history = worker.history();
+    match query.kind {
+        PastKind::Refusals => past_page(
+            &history.refusals,
+            query,
+            |refusal| {
+                let fate = Fate::Refused { reason: refusal.reason, times: refusal.times };
+                (refusal.tuple, refusal.policy, refusal.rule, refusal.at, fate)
+            },
+            now,
+        ),
+        PastKind::Endings => past_page(
+            &history.endings,
+            query,
+            |ending| (ending.tuple, ending.policy, ending.rule, ending.at, ended(ending)),
+            now,
+        ),
+    }
+}
+
+fn past_page<T>(
+    past: &Past<T>,
+    query: &PastQuery,
+    tell: impl Fn(&T) -> (Tuple, u32, Option<u16>, Instant, Fate),
+    now: Instant,
+) -> PastPage {
+    let top = query.before.unwrap_or(u64::MAX).min(past.count());
+    let bottom = top.saturating_sub(u64::from(query.visit));
+    let entries = (bottom..top).rev().map_while(|number| past.get(number));
+    let rows = entries.filter_map(|entry| {
+        let (tuple, policy, rule, at, fate) = tell(entry);
+        let (protocol, client, server) = (tuple.protocol(), tuple.src().into(), tuple.dst().into());
+        let row = PastRow { protocol, client, server, policy, rule, ago: now.since(at), fate };
+        query.flows.admits(protocol, client, server).then_some(row)
+    });
+    PastPage {
+        rows: rows.collect(),
+        next: bottom.checked_sub(1).and_then(|last| past.get(last)).map(|_| bottom),
+    }
+}
+
+fn ended(ending: &Ending) -> Fate {
+    let traffic = |stream: usize| Traffic { packets: ending.packets[stream], bytes: ending.bytes[stream] };
+    let words = ending.last_words.as_deref();
+    Fate::Ended {
+        reason: ending.reason,
+        public: ending.public.into(),
+        proxy: match ending.path {
+            Path::Proxy(core) => Some(core),
+            Path::Nat => None,
+        },
+        lived: ending.at.since(ending.opened),
+        first: traffic(0),
+        second: traffic(1),
+        verdict: words.and_then(|words| words.verdict.clone()),
+        name: words.and_then(|words| words.name.clone()),
+    }
+}
+
 /// What the pairs of these flows have come to.
 pub(super) fn pairs<F: Frame>(reactor: &Reactor<F>, handles: &[Handle], now: Instant) -> Vec<PairRow> {
     let views = handles.iter().filter_map(|handle| reactor.pair_of(*handle, now));
@@ -100,5 +168,38 @@ const fn leg(state: State) -> &'static str {
         State::LastAck => "last_ack",
         State::TimeWait => "time_wait",
         State::Closed => "closed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pnat_shared::verdict::DropReason;
+
+    #[test]
+    fn the_past_is_told_backwards_page_by_page_until_nothing_is_remembered() {
+        let address = |port| std::net::SocketAddrV4::new([10, 0, 0, 5].into(), port);
+        let mut past = Past::new(100);
+        for port in 1..=250 {
+            past.push(port);
+        }
+        let kind = PastKind::Refusals;
+        let fate = Fate::Refused { reason: DropReason::Denied, times: 1 };
+        let tell = |port: &u16| {
+            (Tuple::new(Protocol::Tcp, address(*port), address(80)), 1, None, Instant::ZERO, fate.clone())
+        };
+        let (mut told, mut before, mut pages) = (Vec::new(), None, 0);
+        loop {
+            let query = PastQuery { kind, flows: FlowQuery::default(), before, visit: 32 };
+            let page = past_page(&past, &query, tell, Instant::ZERO);
+            assert!(page.rows.len() <= 32);
+            told.extend(page.rows.iter().map(|row| row.client.port()));
+            pages += 1;
+            match page.next {
+                Some(next) => before = Some(next),
+                None => break,
+            }
+        }
+        assert_eq!((told, pages), ((151..=250).rev().collect(), 4));
     }
 }

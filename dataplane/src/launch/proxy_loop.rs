@@ -8,7 +8,7 @@ use pnat_shared::config::Policy;
 use pnat_shared::flow::WorkerId;
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::loopback::ToProxy;
-use pnat_shared::report::FlowPage;
+use pnat_shared::report::{FlowPage, PastPage};
 use pnat_shared::ring::Producer;
 use pnat_shared::time::Instant;
 use pnat_shared::verdict::DropReason;
@@ -104,6 +104,9 @@ impl<F: Frame, P: FramePool<F>> ProxyLoop<F, P> {
             }
             CoreMessage::Flows { reply, .. } => {
                 let _ = reply.send(FlowPage::default());
+            }
+            CoreMessage::Past { reply, .. } => {
+                let _ = reply.send(PastPage::default());
             }
             // Workers see both ends of the loopback.
             CoreMessage::Capture(_) => {}

@@ -198,6 +198,9 @@ impl<F: Frame, P: FramePool<F>, Q: PortQueue<F>> WorkerLoop<F, P, Q> {
             CoreMessage::Flows { query, reply } => {
                 let _ = reply.send(listing::bindings(&self.worker, &query, self.clock.now()));
             }
+            CoreMessage::Past { query, reply } => {
+                let _ = reply.send(listing::past(&self.worker, &query, self.clock.now()));
+            }
             CoreMessage::Pairs { reply, .. } => {
                 let _ = reply.send(Vec::new());
             }

@@ -1,14 +1,18 @@
 //! What those see who watch a gateway: Prometheus and its tools.
 
 use std::fs;
+use std::io::Read;
+use std::net::{TcpStream, ToSocketAddrs};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use socket2::SockRef;
 
 use crate::fixture::{Lab, printed, text, wait_until};
-use crate::hosts::{CLIENT, GATEWAY};
-use crate::policy::{self, METRICS};
+use crate::hosts::{CLIENT, CLIENT_ADDRESS, FAR_ADDRESS, GATEWAY, PATIENCE, SERVER, accept, finish};
+use crate::policy::{self, Arrangement, METRICS};
 
 /// A program of the operator's, ended with the test.
 struct Running(Child);
@@ -46,6 +50,109 @@ fn prometheus_reads_the_metrics_and_promtool_has_nothing_to_say() {
     let connected =
         query("histogram_quantile(0.5, sum by (le) (pnat_latency_seconds_bucket{stage=\"connect\"}))");
     assert!(connected.is_some_and(|seconds| seconds > 0.0 && seconds < 5.0), "{connected:?}");
+}
+
+/// "Client 10.77.1.2 says that site X does not load": whatever the cause, the operator is told.
+#[test]
+fn an_operator_is_told_why_a_site_does_not_load() {
+    let arrangement = Arrangement {
+        nat: "ports = \"40000-40063\"",
+        proxy: "connect_timeout = \"3s\"",
+        ..Arrangement::default()
+    };
+    let lab = Lab::arranged(arrangement, SITES);
+    let rule = |name: &str| format!("rule {name}, line {}", line_of_rule(&lab, name));
+
+    CLIENT.try_connect(FAR_ADDRESS, 7001, PATIENCE).expect_err("denied");
+    told(&lab, 7001, &["refused", ": denied, a rule denies the flow", &rule("no-games")]);
+
+    let curl = ["curl", "-sS", "-m", "10", "-H", "Host: blocked.example", "http://198.18.5.10/"];
+    CLIENT.try_run(&curl);
+    let blocked =
+        [": blocked, a filter blocked the flow", &rule("web"), "filter sites: ", "site blocked.example"];
+    told(&lab, 80, &blocked);
+
+    CLIENT.try_connect(FAR_ADDRESS, 7003, PATIENCE).expect_err("nobody listens there");
+    told(&lab, 7003, &[": refused, the server refused the connection", "on the server's leg", &rule("rest")]);
+
+    let listener = SERVER.listen(7004);
+    let mut client = CLIENT.connect(FAR_ADDRESS, 7004);
+    let server = accept(&listener);
+    SockRef::from(&server).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(server);
+    client.read(&mut [0]).expect_err("reset");
+    told(
+        &lab,
+        7004,
+        &[": second_reset, the server reset the connection", "on the server's leg", &rule("rest")],
+    );
+
+    SERVER.run(&[
+        "nft",
+        "add table ip quiet; add chain ip quiet in { type filter hook input priority 0; }; \
+                         add rule ip quiet in tcp dport 7005 drop",
+    ]);
+    let waiting = CLIENT.spawn(|| {
+        let to = (FAR_ADDRESS, 7005).to_socket_addrs().unwrap().next().unwrap();
+        TcpStream::connect_timeout(&to, Duration::from_secs(6))
+    });
+    told(&lab, 7005, &["connecting", "syn_held/syn_sent", "rest"]);
+    let silent =
+        lab.pnat("flows", &["--state", "connecting", "--port", "7005", "--columns", "client,rule,legs"]);
+    assert!(silent.contains("syn_held/syn_sent") && silent.contains("1 flows"), "{silent}");
+    finish(waiting).expect_err("no answer");
+    told(&lab, 7005, &[": connect_timeout, the server did not answer", "on the server's leg", &rule("rest")]);
+
+    let _listener = SERVER.listen(7006);
+    let _held: Vec<_> =
+        (0..70).map_while(|_| CLIENT.try_connect(FAR_ADDRESS, 7006, Duration::from_secs(2)).ok()).collect();
+    told(&lab, 7006, &["refused", ": ports_exhausted, no public port is free for a new flow", &rule("rest")]);
+}
+
+const SITES: &str = r#"
+        [[filter]]
+        name = "sites"
+        type = "block"
+        hosts = ["blocked.example"]
+
+        [[rule]]
+        name = "no-games"
+        match = { proto = "tcp", dst_port = [7001] }
+        action = "deny"
+
+        [[rule]]
+        name = "web"
+        match = { proto = "tcp", dst_port = [80] }
+        action = "proxy"
+        filters = ["sites"]
+
+        [[rule]]
+        name = "rest"
+        match = { proto = "tcp" }
+        action = "proxy"
+"#;
+
+/// The line of the gateway's configuration file on which a rule begins.
+fn line_of_rule(lab: &Lab, name: &str) -> usize {
+    let text = fs::read_to_string(lab.config()).unwrap();
+    let named = text.lines().position(|line| line.trim() == format!("name = \"{name}\"")).expect("the rule");
+    // `[[rule]]` stands on the line before, and lines are counted from 1.
+    named
+}
+
+/// What `pnat explain` says of the client's flows to a port of the server, in which all of this must come to stand.
+fn told(lab: &Lab, port: u16, expected: &[&str]) {
+    let server = format!("{FAR_ADDRESS}:{port}");
+    let start = Instant::now();
+    loop {
+        let said = lab.pnat("explain", &["tcp", CLIENT_ADDRESS, &server]);
+        let missing: Vec<_> = expected.iter().filter(|part| !said.contains(**part)).collect();
+        if missing.is_empty() {
+            return;
+        }
+        assert!(start.elapsed() < Duration::from_secs(10), "{missing:?} in: {said}");
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// Prometheus beside the gateway, which it asks every second.

@@ -59,6 +59,7 @@ fn policy(filters: Vec<Filter>) -> Policy {
         accept: Accept::Late,
         filters: (0..filters.len()).collect(),
         congestion: [None; 2],
+        line: 1,
     };
     Policy { rules: vec![rule], default_action: Action::Proxy, filters }
 }

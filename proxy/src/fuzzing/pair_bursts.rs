@@ -167,7 +167,7 @@ impl World {
                     let flow = self.flows.iter_mut().find(|flow| Some(flow.handle) == to);
                     flow.expect("a packet for one of the flows").take_out(frame);
                 }
-                FromProxy::Closed { handle, reason } => {
+                FromProxy::Closed { handle, reason, .. } => {
                     let flow = self.flows.iter_mut().find(|flow| flow.handle == handle);
                     flow.expect("the end of one of the flows").close(reason);
                 }
@@ -254,6 +254,7 @@ fn policy(filters: Vec<Filter>) -> Policy {
         accept: Accept::Late,
         filters: (0..filters.len()).collect(),
         congestion: [None; 2],
+        line: 1,
     };
     Policy { rules: vec![rule], default_action: Action::Proxy, filters }
 }

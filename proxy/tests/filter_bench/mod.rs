@@ -29,6 +29,7 @@ pub(crate) fn chains(kinds: impl IntoIterator<Item = FilterKind>) -> Chains {
         accept: Accept::Late,
         filters: (0..filters.len()).collect(),
         congestion: [None; 2],
+        line: 1,
     };
     let policy = Policy { rules: vec![rule], default_action: Action::Proxy, filters };
     Chains::compile(&policy, WINDOW).expect("the filters can be made")

@@ -76,6 +76,7 @@ pub fn policy_of(kinds: impl IntoIterator<Item = FilterKind>) -> Policy {
         accept: Accept::Late,
         filters: (0..filters.len()).collect(),
         congestion: [None; 2],
+        line: 1,
     };
     Policy { rules: vec![rule], default_action: Action::Proxy, filters }
 }

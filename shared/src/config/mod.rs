@@ -232,6 +232,8 @@ pub struct Policy {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
     pub name: String,
+    /// Where it begins in the configuration file, counted from 1.
+    pub line: usize,
     pub matching: Match,
     pub action: Action,
     /// Only of interest to TCP by [`Action::Proxy`].

@@ -110,6 +110,7 @@ fn keys_left_out_have_the_documented_defaults() {
     };
     assert_eq!(config.nat.timeouts, timeouts);
     assert_eq!(config.policy.default_action, Action::Proxy);
+    assert_eq!(config.policy.rules[0].line, 21, "where [[rule]] stands");
     assert_eq!(config.control.socket, Path::new("/run/pnat/control.sock"));
     assert_eq!(config.control.metrics, None);
     assert_eq!(config.log, Log { json: false, level: "info".to_owned() });

@@ -40,7 +40,12 @@ impl<'a> Findings<'a> {
 
     /// Notes a fault of the value at `place`.
     pub(super) fn fault<T>(&mut self, place: &Spanned<T>, key: &str, fault: Fault) {
-        self.push(Some(line_of(self.text, place.span().start)), key, fault);
+        self.push(Some(self.line(place)), key, fault);
+    }
+
+    /// The line of the value at `place`, counted from 1.
+    pub(super) fn line<T>(&self, place: &Spanned<T>) -> usize {
+        line_of(self.text, place.span().start)
     }
 
     /// Notes that something is absent.
