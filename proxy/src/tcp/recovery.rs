@@ -23,8 +23,8 @@ use super::undo::Frto;
 /// Duplicate ACKs, or separate SACKed ranges, that prove a loss (RFC 5681 section 3.2).
 const DUP_THRESHOLD: u32 = 3;
 
-/// The finest that timestamps tell.
-const TICK: Duration = Duration::from_millis(1);
+/// The finest that timestamps tell, in nanoseconds.
+const TICK: u64 = 1_000_000;
 
 /// Segments in flight or waiting below which the timer does not start anew (RFC 7765 section 4, rrthresh).
 const RESTART_THRESHOLD: u32 = 4;
@@ -47,22 +47,6 @@ impl<F: Frame> Sender<F> {
     /// An acceptable ACK: `una <= ack <= nxt`. `pure`: it carries nothing else. `echoed`: it answers, by its timestamp,
     /// something that left then or before. Answers whether it brings news: numbers acknowledged, or SACKed for the first
     /// time.
-    #[inline]
-    pub(super) fn on_ack(
-        &mut self,
-        header: &Header,
-        pure: bool,
-        echoed: Option<Instant>,
-        now: Instant,
-    ) -> bool {
-        if self.is_advance(header) {
-            self.advance(header, now);
-            return true;
-        }
-        self.on_any_ack(header, pure, echoed, now)
-    }
-
-    /// As [`Sender::on_ack`], whatever the ACK says.
     pub(super) fn on_any_ack(
         &mut self,
         header: &Header,
@@ -134,7 +118,7 @@ impl<F: Frame> Sender<F> {
             flight: self.pipe(),
             limited: self.limited || matches!(self.phase, Phase::Timeout { .. }),
             rtt: news.rtt,
-            srtt: self.rtt(),
+            srtt: self.rto.smoothed_nanos(),
             rate: news.rate,
             una: self.una,
             nxt: self.nxt,
@@ -253,7 +237,7 @@ impl<F: Frame> Sender<F> {
         let (now, newest) = (news.now, news.newest);
         let tx = newest.as_ref().map(|newest| &newest.tx);
         news.rate = self.sampler.on_delivered(news.bytes, tx, self.rto.shortest(), now);
-        news.rtt = newest.filter(|newest| !newest.again).map(|newest| now.since(newest.tx.sent));
+        news.rtt = newest.filter(|newest| !newest.again).map(|newest| now.nanos_since(newest.tx.sent));
         if let Some(rtt) = news.rtt {
             self.rto.on_round_trip(rtt);
             self.tail_measured = true;
@@ -262,8 +246,8 @@ impl<F: Frame> Sender<F> {
             return;
         }
         // A timestamp tells copies apart (RFC 7323 section 4).
-        let stamped = news.echoed.filter(|_| news.acked > 0).map(|at| now.since(at).max(TICK));
-        if let Some(sample) = news.oldest.map(|sent| now.since(sent)).or(news.rtt).or(stamped) {
+        let stamped = news.echoed.filter(|_| news.acked > 0).map(|at| now.nanos_since(at).max(TICK));
+        if let Some(sample) = news.oldest.map(|sent| now.nanos_since(sent)).or(news.rtt).or(stamped) {
             self.rto.sample(sample);
             self.measured = self.nxt;
         }
@@ -345,7 +329,7 @@ impl<F: Frame> Sender<F> {
     fn judge_recovery(&mut self, news: &News) -> bool {
         let Some(loss) = &self.loss else { return false };
         if news.acked > 0 && loss.undo.is_refuted(news.una, news.echoed, news.unrepaired) {
-            self.take_back(news.rtt.or_else(|| news.echoed.map(|at| news.now.since(at))));
+            self.take_back(news.rtt.or_else(|| news.echoed.map(|at| news.now.nanos_since(at))));
             return true;
         }
         match self.phase {
@@ -373,8 +357,9 @@ impl<F: Frame> Sender<F> {
         false
     }
 
-    /// The present recovery, or the last one, was not needed. `rtt`: what a segment that was given up in truth took.
-    fn take_back(&mut self, rtt: Option<Duration>) {
+    /// The present recovery, or the last one, was not needed. `rtt`: what a segment that was given up in truth took,
+    /// in nanoseconds.
+    fn take_back(&mut self, rtt: Option<u64>) {
         if let (Phase::Timeout { .. }, Some(rtt)) = (self.phase, rtt) {
             self.rto.on_spurious(rtt);
         }

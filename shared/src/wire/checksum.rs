@@ -26,14 +26,7 @@ impl Sum {
     #[inline]
     #[must_use]
     pub fn bytes(self, bytes: &[u8]) -> Self {
-        let (long, rest) = match bytes.len() {
-            0..BLOCK => (0, bytes),
-            len => {
-                let (pieces, rest) = bytes.split_at(len / PIECE * PIECE);
-                (sum_of_pieces(pieces), rest)
-            }
-        };
-        Self(self.0 + long + sum_of_rest(rest))
+        if bytes.is_empty() { self } else { Self(self.0 + sum_of(bytes)) }
     }
 
     #[inline]
@@ -106,6 +99,14 @@ const PIECE: usize = 16;
 const MOST: usize = 1 << 16;
 /// How much less a word counts with its highest bit turned and taken as a sign.
 const TURNED: i64 = 1 << 15;
+
+fn sum_of(bytes: &[u8]) -> u64 {
+    if bytes.len() < BLOCK {
+        return sum_of_rest(bytes);
+    }
+    let (pieces, rest) = bytes.split_at(bytes.len() / PIECE * PIECE);
+    sum_of_pieces(pieces) + sum_of_rest(rest)
+}
 
 /// Sums as many words at once as this CPU can. The bytes make up whole pieces.
 fn sum_of_pieces(bytes: &[u8]) -> u64 {
