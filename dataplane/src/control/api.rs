@@ -5,6 +5,7 @@
 //! | `GET /health` | 200: control answers |
 //! | `GET /ready` | 200 while traffic is carried, else 503 with the reasons |
 //! | `GET /metrics` | every number, in Prometheus' text format |
+//! | `GET /openapi.json` | what is answered, as OpenAPI 3.1 |
 //! | `GET /stats` | counters, summed up and one by one |
 //! | `GET /flows?` and what [`FlowsQuestion`] holds | live flows |
 //! | `GET /explain?proto=&src=&dst=` | what the policy decides, and what became of such flows |
@@ -25,7 +26,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use pnat_shared::flow::Protocol;
 use pnat_shared::report::{Endpoint, FlowQuery};
 use serde::Deserialize;
@@ -47,29 +48,50 @@ use super::stats;
 /// Live flows that an explanation tells at most, and refused ones, and ended ones.
 const EXPLAINED: usize = 8;
 
+/// The same for programs: questions, answers and what they mean, as OpenAPI.
+const DESCRIPTION: &str = include_str!("openapi.json");
+
+type Routes = Vec<(&'static str, MethodRouter<Arc<Server>>)>;
+
 /// Everything, for the owner of the socket.
 pub(super) fn router(server: Arc<Server>) -> Router {
-    watching()
-        .route("/stats", get(stats))
-        .route("/flows", get(flows))
-        .route("/explain", get(explained))
-        .route("/report", get(report))
-        .route("/reload", post(reload))
-        .route("/capture", post(capture))
-        .with_state(server)
+    serve(watching().into_iter().chain(owning()), server)
 }
 
 /// What names no client and changes nothing, for whoever watches the gateway.
 pub(super) fn watching_router(server: Arc<Server>) -> Router {
-    watching().with_state(server)
+    serve(watching(), server)
 }
 
-fn watching() -> Router<Arc<Server>> {
-    Router::new()
-        .route("/health", get(async || Json(Health { alive: true })))
-        .route("/ready", get(ready))
-        .route("/metrics", get(metrics))
+fn serve(
+    routes: impl IntoIterator<Item = (&'static str, MethodRouter<Arc<Server>>)>,
+    server: Arc<Server>,
+) -> Router {
+    routes
+        .into_iter()
+        .fold(Router::new(), |router, (path, answer)| router.route(path, answer))
         .fallback(async || failure(StatusCode::NOT_FOUND, "no such request".to_owned()))
+        .with_state(server)
+}
+
+pub(super) fn watching() -> Routes {
+    vec![
+        ("/health", get(async || Json(Health { alive: true }))),
+        ("/ready", get(ready)),
+        ("/metrics", get(metrics)),
+    ]
+}
+
+pub(super) fn owning() -> Routes {
+    vec![
+        ("/openapi.json", get(async || ([(header::CONTENT_TYPE, "application/json")], DESCRIPTION))),
+        ("/stats", get(stats)),
+        ("/flows", get(flows)),
+        ("/explain", get(explained)),
+        ("/report", get(report)),
+        ("/reload", post(reload)),
+        ("/capture", post(capture)),
+    ]
 }
 
 type Answer<T> = Result<Json<T>, Refusal>;

@@ -23,6 +23,7 @@ use super::client::{Client, ClientError};
 use super::report::Report;
 use super::*;
 
+mod description;
 mod watching;
 
 const CONFIG: &str = r#"[[port]]

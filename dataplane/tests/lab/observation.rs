@@ -47,9 +47,34 @@ fn prometheus_reads_the_metrics_and_promtool_has_nothing_to_say() {
         opened.is_some_and(|opened| opened >= 1.0)
     });
     assert_eq!(opened, Some(lab.total("worker", "flows_opened") as f64));
+    every_panel_has_metrics(&fs::read_to_string(&metrics).unwrap());
     let connected =
         query("histogram_quantile(0.5, sum by (le) (pnat_latency_seconds_bucket{stage=\"connect\"}))");
     assert!(connected.is_some_and(|seconds| seconds > 0.0 && seconds < 5.0), "{connected:?}");
+}
+
+/// What the dashboard asks, Prometheus understands, and the metrics that it names exist.
+fn every_panel_has_metrics(metrics: &str) {
+    let dashboard = concat!(env!("CARGO_MANIFEST_DIR"), "/../conf/grafana.json");
+    let dashboard: Value = serde_json::from_str(&fs::read_to_string(dashboard).unwrap()).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap());
+    let mut named = 0;
+    for target in targets {
+        let expression = target["expr"].as_str().unwrap();
+        for name in expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+            if name.starts_with("pnat_") {
+                named += 1;
+                let is_told =
+                    |line: &str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+                assert!(metrics.lines().any(is_told), "{name} of {expression}");
+            }
+        }
+        let asked = expression.replace("$__rate_interval", "1m").replace("$instance", ".*");
+        let answer = ask_prometheus(&asked).expect("Prometheus answers");
+        assert_eq!(answer["status"], "success", "{asked}: {answer}");
+    }
+    assert!(named > 20, "only {named} metrics are on the dashboard");
 }
 
 /// "Client 10.77.1.2 says that site X does not load": whatever the cause, the operator is told.
@@ -174,8 +199,11 @@ fn prometheus(lab: &Lab) -> Running {
 
 /// The value of an expression that has one.
 fn query(expression: &str) -> Option<f64> {
-    let asked = ["curl", "-sSfG", "http://127.0.0.1:9090/api/v1/query", "--data-urlencode"];
+    ask_prometheus(expression)?["data"]["result"][0]["value"][1].as_str()?.parse().ok()
+}
+
+fn ask_prometheus(expression: &str) -> Option<Value> {
+    let asked = ["curl", "-sSG", "http://127.0.0.1:9090/api/v1/query", "--data-urlencode"];
     let answer = GATEWAY.try_run(&[&asked[..], &[&format!("query={expression}")]].concat());
-    let answer: Value = serde_json::from_slice(&answer.stdout).ok()?;
-    answer["data"]["result"][0]["value"][1].as_str()?.parse().ok()
+    serde_json::from_slice(&answer.stdout).ok()
 }

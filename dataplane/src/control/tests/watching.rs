@@ -15,7 +15,7 @@ fn read(mut stream: impl Read + Write, path: &str) -> (String, String) {
     (head.to_owned(), body.to_owned())
 }
 
-fn by_socket(rig: &Rig, path: &str) -> (String, String) {
+pub(super) fn by_socket(rig: &Rig, path: &str) -> (String, String) {
     read(UnixStream::connect(rig.socket()).expect("connected"), path)
 }
 
