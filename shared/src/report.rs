@@ -52,6 +52,11 @@ impl Endpoint {
         self.net.is_none_or(|net| net.contains(&address.ip()))
             && self.port.is_none_or(|port| port == address.port())
     }
+
+    fn one(&self) -> Option<SocketAddr> {
+        let net = self.net.filter(|net| net.prefix_len() == net.max_prefix_len())?;
+        Some(SocketAddr::new(net.addr(), self.port?))
+    }
 }
 
 impl FromStr for Endpoint {
@@ -113,6 +118,11 @@ impl FlowQuery {
         self.protocol.is_none_or(|wanted| wanted == protocol)
             && self.client.admits(client)
             && self.server.admits(server)
+    }
+
+    /// The one flow that may be asked for, where protocol, addresses and ports are all given: it can be looked up.
+    pub fn one(&self) -> Option<(Protocol, SocketAddr, SocketAddr)> {
+        Some((self.protocol?, self.client.one()?, self.server.one()?))
     }
 
     /// Whether a flow is asked for.
@@ -283,6 +293,23 @@ mod tests {
         assert!(!admits(FlowQuery { client: web, ..FlowQuery::default() }));
         let told = "10.0.0.256".parse::<Endpoint>().expect_err("no address").to_string();
         assert!(told.starts_with("\"10.0.0.256\" is not an address; allowed: "), "{told}");
+    }
+
+    #[test]
+    fn a_query_that_leaves_nothing_open_names_one_flow() {
+        let endpoint = |text: &str| text.parse::<Endpoint>().expect("endpoint");
+        let query = |client, server| FlowQuery {
+            protocol: Some(Protocol::Udp),
+            client: endpoint(client),
+            server: endpoint(server),
+            ..FlowQuery::default()
+        };
+        let whole = query("10.0.0.5:4000", "192.0.2.1:53");
+        let address = |text: &str| text.parse::<SocketAddr>().expect("address");
+        assert_eq!(whole.one(), Some((Protocol::Udp, address("10.0.0.5:4000"), address("192.0.2.1:53"))));
+        assert_eq!(FlowQuery { protocol: None, ..whole }.one(), None);
+        assert_eq!(query("10.0.0.5", "192.0.2.1:53").one(), None);
+        assert_eq!(query("10.0.0.0/24", "192.0.2.1:53").one(), None);
     }
 
     #[test]

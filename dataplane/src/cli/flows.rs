@@ -36,11 +36,13 @@ pub(super) struct FlowsArgs {
     /// Flows at least this old, as in "90s" or "2h 4m".
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     min_age: Option<Duration>,
+    /// Flows at most this old.
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     max_age: Option<Duration>,
     /// Flows that carried at least this much, both ways together, as in 1500, "64KiB" or "1MB".
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     min_bytes: Option<u64>,
+    /// Flows that carried at most this much.
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     max_bytes: Option<u64>,
     /// The largest first, by this. Looks at every flow.

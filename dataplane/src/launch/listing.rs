@@ -1,5 +1,7 @@
 //! Live flows as rows: a worker's bindings and a reactor's pairs in control's words.
 
+use core::net::SocketAddr;
+
 use pnat_proxy::reactor::Reactor;
 use pnat_proxy::tcp::State;
 use pnat_shared::flow::{Handle, Protocol};
@@ -13,12 +15,22 @@ use crate::nat::binding::Path;
 use crate::nat::tuple::Tuple;
 use crate::worker::{BindingView, Ending, Past, Worker};
 
-/// The bindings in the slots that `query` names.
+/// The bindings in the slots that `query` names, or the only one that it can mean.
 pub(super) fn bindings<F: Frame, P: FramePool<F>>(
     worker: &Worker<F, P>,
     query: &FlowQuery,
     now: Instant,
 ) -> FlowPage {
+    // An echo's identifier stands where others have ports, in one place only.
+    if let Some((protocol, SocketAddr::V4(client), SocketAddr::V4(server))) = query.one()
+        && protocol != Protocol::Icmp
+    {
+        let found = worker.find(protocol, client, server).map(|view| row(&view, now));
+        return FlowPage {
+            rows: found.filter(|row| query.admits_row(row)).into_iter().collect(),
+            next: None,
+        };
+    }
     let end = worker.slots();
     let until = query.from.saturating_add(query.visit).min(end);
     let rows = (query.from..until).filter_map(|slot| {

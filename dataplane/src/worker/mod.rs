@@ -21,7 +21,7 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 
 use pnat_shared::config;
-use pnat_shared::flow::{Handle, LastWords, Protocol, WorkerId};
+use pnat_shared::flow::{Handle, LastWords, Protocol, Stream, WorkerId};
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::loopback::{FromProxy, ToProxy};
 use pnat_shared::stats::Latency;
@@ -306,6 +306,17 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
     pub fn binding(&self, slot: u32) -> Option<BindingView<'_>> {
         let (keys, binding) = self.nat.flows().entry(slot)?;
         Some(self.view(slot, keys, binding))
+    }
+
+    /// The flow between these two, the server as the client named it.
+    pub fn find(
+        &self,
+        protocol: Protocol,
+        client: SocketAddrV4,
+        server: SocketAddrV4,
+    ) -> Option<BindingView<'_>> {
+        let (flows, tuple) = (self.nat.flows(), Tuple::new(protocol, client, server));
+        self.binding(flows.find(Stream::First, flows.hash(&tuple), &tuple)?)
     }
 
     /// The flows that are open.

@@ -129,8 +129,12 @@ fn an_operator_is_told_why_a_site_does_not_load() {
     told(&lab, 7005, &[": connect_timeout, the server did not answer", "on the server's leg", &rule("rest")]);
 
     let _listener = SERVER.listen(7006);
-    let _held: Vec<_> =
+    let held: Vec<_> =
         (0..70).map_while(|_| CLIENT.try_connect(FAR_ADDRESS, 7006, Duration::from_secs(2)).ok()).collect();
+    let port = held[0].local_addr().unwrap().port();
+    let live =
+        lab.pnat("explain", &["tcp", &format!("{CLIENT_ADDRESS}:{port}"), &format!("{FAR_ADDRESS}:7006")]);
+    assert!(live.contains("established/established") && live.contains("none is remembered"), "{live}");
     told(&lab, 7006, &["refused", ": ports_exhausted, no public port is free for a new flow", &rule("rest")]);
 }
 

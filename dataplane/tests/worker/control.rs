@@ -1,5 +1,6 @@
 //! What control and the driver ask of a worker.
 
+use std::net::SocketAddrV4;
 use std::sync::Arc;
 
 use pnat_dataplane::nat::policy::Snapshot;
@@ -63,6 +64,10 @@ fn a_flow_listed_can_be_ended_and_its_pair_is_told() {
     let view = gateway.worker.bindings().next().unwrap();
     assert_eq!((view.client.port(), view.server.port(), view.binding.packets), (4000, 53, [1, 0]));
     assert_eq!(gateway.worker.slots(), 1);
+    let found = gateway.worker.find(view.protocol, view.client, view.server).map(|found| found.handle);
+    assert_eq!(found, Some(view.handle));
+    let other = SocketAddrV4::new(*view.client.ip(), 4001);
+    assert!(gateway.worker.find(view.protocol, other, view.server).is_none());
     let handle = view.handle;
     let mut out = Outputs::new(2, 1, 1);
     assert!(gateway.worker.end(handle, CloseReason::Operator, gateway.now, &mut out));
