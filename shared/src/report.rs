@@ -205,8 +205,14 @@ pub struct PastQuery {
 pub enum PastKind {
     /// Flows that were not opened.
     Refusals,
-    /// Flows that were.
+    /// Flows that ended though nobody wanted them to ([`CloseReason::is_ordinary`]).
+    Failures,
+    /// The other ones that have ended.
     Endings,
+}
+
+impl PastKind {
+    pub const ALL: [Self; 3] = [Self::Refusals, Self::Failures, Self::Endings];
 }
 
 /// A worker's answer to a [`PastQuery`].

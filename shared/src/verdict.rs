@@ -123,6 +123,11 @@ reasons! {
 }
 
 impl CloseReason {
+    /// Whether nothing went wrong: it ended in order, by its silence, or by the client's own word, as browsers like to.
+    pub const fn is_ordinary(self) -> bool {
+        matches!(self, Self::Finished | Self::Idle | Self::FirstReset)
+    }
+
     /// The leg to which it happened: that of the client ([`Side::First`]) or of the server. `None`: the gateway itself ended
     /// the flow, or both hosts did in order.
     pub const fn leg(self) -> Option<Side> {

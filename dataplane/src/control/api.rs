@@ -45,7 +45,7 @@ use super::report::{self, Report};
 use super::server::Server;
 use super::stats;
 
-/// Live flows that an explanation tells at most, and refused ones, and ended ones.
+/// Live flows that an explanation tells at most, and flows of the past of each kind.
 const EXPLAINED: usize = 8;
 
 /// The same for programs: questions, answers and what they mean, as OpenAPI.

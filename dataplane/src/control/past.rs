@@ -7,15 +7,15 @@ use super::flows::{VISIT, millis};
 use super::server::{Live, Server};
 use super::{Core, CoreError, CoreMessage, Role};
 
-/// Flows of the past, by protocol, client and server, the latest first: up to `limit` that were refused, and as many that
-/// ended, so that neither hides the other.
+/// Flows of the past, by protocol, client and server, the latest first: up to `limit` of each kind, so that none hides the
+/// others.
 pub(super) async fn collect(
     server: &Server,
     flows: &FlowQuery,
     limit: usize,
 ) -> Result<Vec<Past>, CoreError> {
     let mut rows = Vec::new();
-    for kind in [PastKind::Refusals, PastKind::Endings] {
+    for kind in PastKind::ALL {
         let mut latest = Vec::new();
         for worker in server.gateway.role(Role::Worker) {
             latest_of(worker, kind, flows, limit, &mut latest).await?;

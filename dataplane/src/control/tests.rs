@@ -289,12 +289,13 @@ fn one_past(index: usize, query: &PastQuery) -> PastPage {
     let count = match query.kind {
         _ if index > 0 => 0,
         PastKind::Refusals => 2,
-        PastKind::Endings => 1,
+        PastKind::Failures => 1,
+        PastKind::Endings => 0,
     };
     let Some(number) = query.before.unwrap_or(count).checked_sub(1) else { return PastPage::default() };
     let fate = match query.kind {
         PastKind::Refusals => Fate::Refused { reason: DropReason::PortsExhausted, times: 3 },
-        PastKind::Endings => Fate::Ended {
+        PastKind::Failures | PastKind::Endings => Fate::Ended {
             reason: CloseReason::Blocked,
             public: SocketAddr::from(([198, 18, 0, 1], 2000)),
             proxy: Some(ProxyId(1)),
@@ -310,7 +311,7 @@ fn one_past(index: usize, query: &PastQuery) -> PastPage {
         client: SocketAddr::from(([10, 77, 1, 5], 5000 + number as u16)),
         server: SocketAddr::from(([192, 0, 2, 9], 80)),
         policy: FIRST_GENERATION,
-        rule: (query.kind == PastKind::Endings).then_some(0),
+        rule: (query.kind == PastKind::Failures).then_some(0),
         ago: Duration::from_secs(10 - number * 5),
         fate,
     };

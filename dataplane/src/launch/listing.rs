@@ -88,13 +88,13 @@ pub(super) fn past<F: Frame, P: FramePool<F>>(
             },
             now,
         ),
-        PastKind::Endings => past_page(
-            &history.endings,
-            query,
-            |ending| (ending.tuple, ending.policy, ending.rule, ending.at, ended(ending)),
-            now,
-        ),
+        PastKind::Failures => past_page(&history.failures, query, tell_ending, now),
+        PastKind::Endings => past_page(&history.endings, query, tell_ending, now),
     }
+}
+
+fn tell_ending(ending: &Ending) -> (Tuple, u32, Option<u16>, Instant, Fate) {
+    (ending.tuple, ending.policy, ending.rule, ending.at, ended(ending))
 }
 
 fn past_page<T>(

@@ -2,8 +2,8 @@
 //!
 //! Runs on: worker. Allocates: at creation. Blocks: never.
 //!
-//! Refusals and endings are kept apart, so that a flood of the ones does not wash the others away; and a client that tries
-//! the same again and again fills one place.
+//! Refusals, failures and ordinary endings are kept apart, so that many of the one kind do not wash the others away; and a
+//! client that tries the same again and again fills one place.
 
 use core::net::SocketAddrV4;
 
@@ -17,13 +17,14 @@ use crate::nat::tuple::Tuple;
 
 /// Refusals that are remembered: 64 bytes each.
 const REFUSALS: usize = 4_096;
-/// Endings that are remembered: some 120 bytes each, and what a filter said.
+/// Failures that are remembered, and as many ordinary endings: some 120 bytes each, and what a filter said.
 const ENDINGS: usize = 8_192;
 
 /// A worker's memory of the past.
 #[derive(Debug)]
 pub struct History {
     pub refusals: Past<Refusal>,
+    pub failures: Past<Ending>,
     pub endings: Past<Ending>,
 }
 
@@ -62,7 +63,7 @@ pub struct Ending {
 
 impl Default for History {
     fn default() -> Self {
-        Self { refusals: Past::new(REFUSALS), endings: Past::new(ENDINGS) }
+        Self { refusals: Past::new(REFUSALS), failures: Past::new(ENDINGS), endings: Past::new(ENDINGS) }
     }
 }
 
@@ -86,7 +87,8 @@ impl History {
         at: Instant,
     ) {
         let ([tuple, outside], binding) = (closed.keys, &closed.binding);
-        self.endings.push(Ending {
+        let past = if reason.is_ordinary() { &mut self.endings } else { &mut self.failures };
+        past.push(Ending {
             tuple,
             public: outside.dst(),
             policy: binding.policy,

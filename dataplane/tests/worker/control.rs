@@ -90,7 +90,7 @@ fn refused_and_ended_flows_are_remembered_with_who_decided_and_why() {
     }
 
     let history = gateway.worker.history();
-    let ending = history.endings.get(0).expect("remembered");
+    let ending = history.failures.get(0).expect("remembered");
     assert_eq!((ending.tuple.src().port(), ending.tuple.dst().port(), ending.packets), (4000, 53, [1, 0]));
     assert_eq!(
         (ending.reason, ending.at.since(ending.opened)),
@@ -100,7 +100,7 @@ fn refused_and_ended_flows_are_remembered_with_who_decided_and_why() {
     assert_eq!((ending.policy, ending.rule, verdict), (1, None, Some("names: no")));
     let refusal = history.refusals.get(0).expect("remembered");
     assert_eq!((refusal.tuple.src().port(), refusal.reason, refusal.times), (4001, DropReason::Draining, 3));
-    assert_eq!((history.endings.count(), history.refusals.count()), (1, 1));
+    assert_eq!([history.refusals.count(), history.failures.count(), history.endings.count()], [1, 1, 0]);
 }
 
 #[test]
