@@ -5,7 +5,6 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -17,13 +16,16 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tracing_subscriber::EnvFilter;
 
-use crate::control::answer::{Explanation, Flows, Reloaded, Stats};
+use crate::control::answer::{Explanation, Reloaded, Stats};
 use crate::control::client::{Client, ClientError};
-use crate::control::explain::{AddressError, explain, parse_address};
+use crate::control::explain::{AddressError, explain, parse_client, parse_server};
 use crate::control::report::{Report, ReportError};
 use crate::launch::{self, LaunchError};
 use crate::port::capsule::RuntimeError;
 use crate::port::plan::PlanError;
+use flows::FlowsArgs;
+
+mod flows;
 
 /// PNAT, a network gateway: packets are translated by NAT workers, streams pass through filters on proxy cores.
 #[derive(Debug, Parser)]
@@ -51,26 +53,14 @@ enum Command {
         #[command(flatten)]
         ask: Ask,
     },
-    /// List live flows.
-    Flows {
-        /// Flows of this client only.
-        #[arg(long, value_name = "ADDRESS")]
-        client: Option<IpAddr>,
-        /// Flows of this protocol only.
-        #[arg(long)]
-        proto: Option<Proto>,
-        /// Show at most this many.
-        #[arg(long, value_name = "N", default_value_t = 100)]
-        limit: usize,
-        #[command(flatten)]
-        ask: Ask,
-    },
-    /// Say which rule decides on a flow, and why the earlier ones do not.
+    /// List live flows, chosen and ordered by what is told of them.
+    Flows(Box<FlowsArgs>),
+    /// Say which rule decides on a flow, why the earlier ones do not, and what became of such flows lately.
     Explain {
         proto: Proto,
-        /// The client, as in 10.0.0.5:4000; without a port for ICMP.
+        /// The client, as in 10.0.0.5:4000, or without a port: all its flows to the server.
         src: String,
-        /// The server, as in 93.184.216.34:80.
+        /// The server, as in 93.184.216.34:80; without a port for ICMP.
         dst: String,
         #[command(flatten)]
         ask: Ask,
@@ -180,12 +170,7 @@ impl Cli {
             Command::Run => run(config),
             Command::Check { cpus } => check(config, cpus.unwrap_or_else(cpus_of_this_machine), out),
             Command::Stats { ask } => ask.get::<Stats>(config, "/stats", out),
-            Command::Flows { client, proto, limit, ask } => {
-                let client = client.map_or_else(String::new, |client| format!("&client={client}"));
-                let proto =
-                    proto.map_or_else(String::new, |proto| format!("&proto={}", Protocol::from(proto)));
-                ask.get::<Flows>(config, &format!("/flows?limit={limit}{client}{proto}"), out)
-            }
+            Command::Flows(args) => args.run(config, out),
             Command::Explain { proto, src, dst, ask } => {
                 explained(config, proto.into(), &src, &dst, &ask, out)
             }
@@ -259,7 +244,11 @@ fn check(file: &Path, cpus: usize, out: &mut impl Write) -> Result<(), CliError>
         policy.rules.len(),
         policy.filters.len()
     )?;
-    writeln!(out, "control: {}", config.control.socket.display())?;
+    let metrics = config
+        .control
+        .metrics
+        .map_or_else(String::new, |address| format!(", metrics at http://{address}/metrics"));
+    writeln!(out, "control: {}{metrics}", config.control.socket.display())?;
     Ok(())
 }
 
@@ -300,7 +289,7 @@ fn explained(
     ask: &Ask,
     out: &mut impl Write,
 ) -> Result<(), CliError> {
-    let (client, server) = (parse_address(protocol, src)?, parse_address(protocol, dst)?);
+    let (client, server) = (parse_client(protocol, src)?, parse_server(protocol, dst)?);
     let explanation = match ask.client(config)?.get(&format!("/explain?proto={protocol}&src={src}&dst={dst}"))
     {
         Err(ClientError::NoGateway { .. }) if ask.socket.is_none() => {

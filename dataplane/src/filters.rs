@@ -7,7 +7,7 @@ use crossbeam_channel::Sender;
 use pnat_proxy::filter::log_writer::{self, LogSender, Record};
 use pnat_proxy::filter::{Chains, Services};
 use pnat_shared::config::Policy;
-use pnat_shared::stats::{Counter, Counters};
+use pnat_shared::stats::{Counter, Counters, Metric};
 use pnat_shared::time::Duration;
 
 /// A policy's chains, as proxy cores are handed them.
@@ -80,7 +80,7 @@ impl LogThread {
 struct Unwritten(Arc<Counter>);
 
 impl Counters for Unwritten {
-    fn counters(&self, each: &mut dyn FnMut(&'static str, u64)) {
-        each("unwritten_records", self.0.value());
+    fn counters(&self, each: &mut dyn FnMut(Metric, u64)) {
+        each(Metric::count("unwritten_records", "Log records that could not be written."), self.0.value());
     }
 }

@@ -73,6 +73,21 @@ fn a_configuration_error_ends_every_command_with_2_and_a_message_on_standard_err
 }
 
 #[test]
+fn a_wrong_address_for_metrics_is_named_with_its_key_before_anything_is_touched() {
+    for wrong in ["9100", "localhost:9100", "127.0.0.1", "127.0.0.1:0"] {
+        let output = pnat("metrics", &format!("{GOOD}metrics = \"{wrong}\"\n"), &["run"]);
+        let told = format!(
+            "lab.toml:26: control.metrics: \"{wrong}\" is not allowed; allowed: an IP address of this machine and a \
+             port, as in \"127.0.0.1:9100\"\n"
+        );
+        assert_eq!((text(&output.stderr), output.status.code()), (told, Some(2)));
+    }
+    let good = pnat("metrics", &format!("{GOOD}metrics = \"127.0.0.1:9100\"\n"), &["check"]);
+    let told = "control: no-gateway.sock, metrics at http://127.0.0.1:9100/metrics\n";
+    assert!(text(&good.stdout).ends_with(told), "{}", text(&good.stdout));
+}
+
+#[test]
 fn a_plan_that_the_machine_cannot_carry_out_is_a_configuration_error() {
     let config = format!("{GOOD}[memory]\nframes = 1024\n");
     let output = pnat("few", &config, &["run"]);
@@ -86,7 +101,7 @@ fn explain_answers_from_the_file_where_no_gateway_runs() {
     let output = pnat("explain", GOOD, &["explain", "tcp", "10.77.1.5:4000", "192.0.2.1:80"]);
     let expected = "\
 tcp 10.77.1.5:4000 -> 192.0.2.1:80
-  rule 0  web  matches
+  rule 0  web  line 19  matches
 decision: proxy, filters slow (by the file; no gateway runs)
 ";
     assert_eq!(text(&output.stdout), expected, "{}", text(&output.stderr));
@@ -102,7 +117,7 @@ fn asking_a_gateway_that_does_not_run_fails_with_1_and_says_where_it_asked() {
 
 #[test]
 fn a_wrong_address_is_told_with_what_is_allowed() {
-    let output = pnat("address", GOOD, &["explain", "udp", "10.77.1.5", "192.0.2.1:53"]);
-    let told = "\"10.77.1.5\" is not an address; allowed: an IP address and a port, as in 10.0.0.5:4000\n";
+    let output = pnat("address", GOOD, &["explain", "udp", "10.77.1.5", "192.0.2.1"]);
+    let told = "\"192.0.2.1\" is not an address; allowed: an IP address and a port, as in 192.0.2.1:80\n";
     assert_eq!((text(&output.stderr).as_str(), output.status.code()), (told, Some(2)));
 }

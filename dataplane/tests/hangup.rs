@@ -8,13 +8,13 @@ use crossbeam_channel::bounded;
 use pnat_dataplane::control::{self, Core, CoreMessage, Gateway, Role};
 use pnat_dataplane::filters::Filters;
 use pnat_shared::config::Config;
-use pnat_shared::stats::Counters;
+use pnat_shared::stats::{Counters, Metric};
 
 #[derive(Debug)]
 struct NoCounters;
 
 impl Counters for NoCounters {
-    fn counters(&self, _each: &mut dyn FnMut(&'static str, u64)) {}
+    fn counters(&self, _each: &mut dyn FnMut(Metric, u64)) {}
 }
 
 #[test]
@@ -38,7 +38,6 @@ fn sighup_hands_the_cores_a_new_policy() {
         started: SystemTime::UNIX_EPOCH,
         cores: vec![Core { role: Role::Worker, index: 0, cpu: 0, messages, counters: Arc::new(NoCounters) }],
         gauges: Vec::new(),
-        ready: Arc::default(),
         filters: Filters::start(65_535).unwrap().0,
     })
     .expect("control starts");

@@ -16,7 +16,7 @@ use pnat_proxy::filter::{Chains, Services};
 use pnat_proxy::reactor::{self, Reactor};
 use pnat_shared::capture::TapPoint;
 use pnat_shared::config::{self, Policy};
-use pnat_shared::flow::{Offloads, ProxyId, WorkerId};
+use pnat_shared::flow::{Offloads, WorkerId};
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::time::Instant;
 use pnat_shared::wire::arp;
@@ -142,7 +142,7 @@ impl Gateway {
         let worker = worker(policy, flows, now);
         Self {
             worker: WorkerLoop::new(worker, clock, queues, worker_ends, worker_messages),
-            proxy: ProxyLoop::new(ProxyId(0), reactor, Pool, clock, proxy_ends, proxy_messages),
+            proxy: ProxyLoop::new(reactor, Pool, clock, proxy_ends, proxy_messages),
             _control: [to_worker, to_proxy],
         }
     }

@@ -53,6 +53,16 @@ pub enum Side {
     Second,
 }
 
+impl Side {
+    /// The host that this socket talks to: `client` or `server`.
+    pub const fn host(self) -> &'static str {
+        match self {
+            Self::First => "client",
+            Self::Second => "server",
+        }
+    }
+}
+
 impl Not for Side {
     type Output = Self;
 
@@ -172,6 +182,15 @@ pub struct NewFlow {
     pub opened: Instant,
     /// `None` where the flow's first packet is for the pair to answer.
     pub accepted: Option<Accepted>,
+}
+
+/// What a pair knows of its end beside the reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LastWords {
+    /// Which filter ended the flow and why, where one did: `filter: sentence`.
+    pub verdict: Option<String>,
+    /// What the client calls the server, where a filter has found out.
+    pub name: Option<String>,
 }
 
 /// A TCP handshake that a worker went through with the client and kept nothing of (SYN cookies, RFC 4987 section 3.6): the

@@ -13,7 +13,7 @@
 
 use core::net::{Ipv4Addr, SocketAddrV4};
 
-use crate::flow::{Handle, NewFlow, Side, WorkerId};
+use crate::flow::{Handle, LastWords, NewFlow, Side, WorkerId};
 use crate::time::Instant;
 use crate::verdict::CloseReason;
 
@@ -72,7 +72,7 @@ pub enum FromProxy<F> {
     /// A packet from a socket of the proxy to a masked address.
     Packet { frame: F, at: Instant },
     /// The pair has ended and will send nothing more: the binding may go, by its protocol's rules.
-    Closed { handle: Handle, reason: CloseReason },
+    Closed { handle: Handle, reason: CloseReason, last_words: Option<Box<LastWords>> },
     /// A client's SYN, masked as it came, for which a pair has made way that is over: it is to open its flow anew. The pair's
     /// [`FromProxy::Closed`] follows.
     Again { handle: Handle, frame: F },
@@ -90,6 +90,12 @@ mod tests {
             let masked = mask(handle);
             prop_assert_eq!(unmask(*masked.ip(), masked.port()), Some(handle));
         }
+    }
+
+    /// Every packet is such a message.
+    #[test]
+    fn what_is_told_of_a_flows_end_makes_no_message_larger() {
+        assert_eq!(size_of::<FromProxy<Box<u8>>>(), 24);
     }
 
     #[test]

@@ -30,10 +30,41 @@ impl Counter {
     }
 }
 
+/// A number that is told to operators: what it is called, how it behaves, what it means.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// Stable, in `snake_case`; the same for all owners of a kind.
+    pub name: &'static str,
+    pub behavior: Behavior,
+    /// For people, with the unit where it counts no plain things.
+    pub meaning: &'static str,
+}
+
+/// How a number moves.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Behavior {
+    /// Only up, since the start.
+    Counts,
+    /// Up and down.
+    Varies,
+}
+
+impl Metric {
+    /// A number that only goes up.
+    pub const fn count(name: &'static str, meaning: &'static str) -> Self {
+        Self { name, behavior: Behavior::Counts, meaning }
+    }
+
+    /// A number that goes up and down.
+    pub const fn level(name: &'static str, meaning: &'static str) -> Self {
+        Self { name, behavior: Behavior::Varies, meaning }
+    }
+}
+
 /// Counters that belong together (a core's, a port's, a ring's), as control reads them while their owner writes.
 pub trait Counters: core::fmt::Debug + Send + Sync {
-    /// Calls `each` with every counter's name and value. Names are stable, in `snake_case`, and say their unit.
-    fn counters(&self, each: &mut dyn FnMut(&'static str, u64));
+    /// Calls `each` with every number and its value.
+    fn counters(&self, each: &mut dyn FnMut(Metric, u64));
 
     /// Packets dropped, where the owner drops packets.
     fn drops(&self) -> Option<&Drops> {

@@ -2,6 +2,8 @@
 //!
 //! Adding a reason here adds its counter, its name in logs and its help text.
 
+use crate::flow::Side;
+
 macro_rules! reasons {
     ($(#[$meta:meta])* $name:ident { $($symbol:ident $key:literal $sentence:literal,)+ }) => {
         $(#[$meta])*
@@ -117,5 +119,40 @@ reasons! {
         Operator "operator" "an operator ended the flow",
         Shutdown "shutdown" "the gateway was stopped",
         Internal "internal" "a fault of the gateway itself",
+    }
+}
+
+impl CloseReason {
+    /// Whether nothing went wrong: it ended in order, by its silence, or by the client's own word, as browsers like to.
+    pub const fn is_ordinary(self) -> bool {
+        matches!(self, Self::Finished | Self::Idle | Self::FirstReset)
+    }
+
+    /// The leg to which it happened: that of the client ([`Side::First`]) or of the server. `None`: the gateway itself ended
+    /// the flow, or both hosts did in order.
+    pub const fn leg(self) -> Option<Side> {
+        match self {
+            Self::FirstReset | Self::HalfOpen | Self::FirstTimeout | Self::FirstDead | Self::FirstStalled => {
+                Some(Side::First)
+            }
+            Self::SecondReset
+            | Self::Refused
+            | Self::Unreachable
+            | Self::ConnectTimeout
+            | Self::SecondTimeout
+            | Self::SecondDead
+            | Self::SecondStalled => Some(Side::Second),
+            Self::Finished
+            | Self::Idle
+            | Self::Blocked
+            | Self::FilterError
+            | Self::Denied
+            | Self::Malformed
+            | Self::Resources
+            | Self::Reload
+            | Self::Operator
+            | Self::Shutdown
+            | Self::Internal => None,
+        }
     }
 }

@@ -278,6 +278,13 @@ int pnat_thread_set_affinity(rte_cpuset_t *cpus)
 	return 0;
 }
 
+bool pnat_port_is_up(uint16_t port)
+{
+	struct rte_eth_link link = {0};
+
+	return rte_eth_link_get_nowait(port, &link) == 0 && link.link_status == RTE_ETH_LINK_UP;
+}
+
 void pnat_port_counters(uint16_t port, struct pnat_port_counters *sum)
 {
 	memset(sum, 0, sizeof(*sum));

@@ -76,4 +76,7 @@ void pnat_port_offloads(uint16_t port, struct pnat_port_offloads *found);
 int pnat_thread_set_affinity(rte_cpuset_t *cpus);
 void pnat_port_counters(uint16_t port, struct pnat_port_counters *sum);
 
+/* Whether a started port's link is up, without waiting for one that negotiates. */
+bool pnat_port_is_up(uint16_t port);
+
 #endif

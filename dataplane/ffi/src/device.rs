@@ -121,6 +121,12 @@ impl PortId {
         (while_running(ask)? == 0).then_some(mtu)
     }
 
+    /// Whether the port's link is up: never before the port starts, nor after DPDK has ended.
+    pub fn is_up(self) -> bool {
+        // SAFETY: any number may be asked for, and DPDK is up.
+        while_running(|| unsafe { bindings::pnat_port_is_up(self.0) }) == Some(true)
+    }
+
     /// What has passed through the port, by our own count and by the device's. The device's are zero once DPDK has ended.
     pub fn counters(self) -> PortCounters {
         let mut ours = bindings::pnat_port_counters::default();
@@ -183,6 +189,7 @@ mod tests {
         assert_eq!(port_by_device("net_null0"), None);
         assert_eq!(PortId(0).mac(), None);
         assert_eq!(PortId(u16::MAX).counters(), PortCounters::default());
+        assert!(!PortId(0).is_up());
         assert!(pools().is_empty());
     }
 }

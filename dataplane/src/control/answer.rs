@@ -97,9 +97,22 @@ pub struct Flow {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Pair {
     pub state: String,
+    /// TCP states of the client's socket and of the server's.
+    pub legs: Option<[String; 2]>,
+    /// What the client calls the server, where a filter has found out.
+    pub name: Option<String>,
+    /// Bytes that wait inside the pair.
+    pub held: u64,
     pub idle_ms: u64,
     pub first: Traffic,
     pub second: Traffic,
+}
+
+impl Flow {
+    /// The flow's state as its pair tells it, or else its worker.
+    pub fn told_state(&self) -> &str {
+        self.pair.as_ref().map_or(&self.state, |pair| &pair.state)
+    }
 }
 
 /// `GET /explain`: what the policy decides for a flow's first packet.
@@ -116,14 +129,49 @@ pub struct Explanation {
     pub rule: Option<usize>,
     pub action: String,
     pub filters: Vec<String>,
-    /// The flow, if it lives.
-    pub flow: Option<Flow>,
+    /// Those of its flows that live; several where the question leaves the client's port open.
+    pub flows: Vec<Flow>,
+    /// The latest ones of its flows that have ended, or were refused.
+    pub past: Vec<Past>,
+}
+
+/// A flow that is no more, or never was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Past {
+    /// Since it ended, or was tried last.
+    pub ago_ms: u64,
+    pub client: SocketAddr,
+    pub server: SocketAddr,
+    /// `refused`: it was never opened; `ended`.
+    pub outcome: String,
+    pub reason: String,
+    pub sentence: String,
+    /// Where it happened: on the leg to the `client` or to the `server`.
+    pub leg: Option<String>,
+    /// Attempts in a row.
+    pub times: u32,
+    /// Name of the rule that decided; `None`: `default_action` did.
+    pub rule: Option<String>,
+    /// Where the rule begins in the configuration file of its generation.
+    pub line: Option<usize>,
+    pub generation: u32,
+    /// Which filter ended it and why: `filter: sentence`.
+    pub verdict: Option<String>,
+    /// What the client called the server, where a filter has found out.
+    pub name: Option<String>,
+    pub public: Option<SocketAddr>,
+    pub proxy: Option<u8>,
+    pub lived_ms: Option<u64>,
+    pub first: Traffic,
+    pub second: Traffic,
 }
 
 /// One rule's answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     pub rule: String,
+    /// Where it begins in the configuration file.
+    pub line: usize,
     /// The key that does not match; `None`: all match.
     pub mismatch: Option<String>,
 }
@@ -136,10 +184,19 @@ pub struct Reloaded {
     pub filters: usize,
 }
 
-/// `GET /ready`
+/// `GET /health`
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// Always: who reads it has been answered.
+    pub alive: bool,
+}
+
+/// `GET /ready`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ready {
     pub ready: bool,
+    /// Why not.
+    pub reasons: Vec<String>,
 }
 
 /// Any request that failed.

@@ -2,57 +2,96 @@
 //!
 //! | Request | Answer |
 //! |---|---|
-//! | `GET /ready` | 200 when traffic is carried, 503 before |
+//! | `GET /health` | 200: control answers |
+//! | `GET /ready` | 200 while traffic is carried, else 503 with the reasons |
+//! | `GET /metrics` | every number, in Prometheus' text format |
+//! | `GET /openapi.json` | what is answered, as OpenAPI 3.1 |
 //! | `GET /stats` | counters, summed up and one by one |
-//! | `GET /flows?limit=&client=&proto=` | live flows |
-//! | `GET /explain?proto=&src=&dst=` | what the policy decides, and the flow if it lives |
+//! | `GET /flows?` and what [`FlowsQuestion`] holds | live flows |
+//! | `GET /explain?proto=&src=&dst=` | what the policy decides, and what became of such flows |
 //! | `GET /report` | latency percentiles with their histograms |
 //! | `POST /reload` | the new generation |
 //! | `POST /capture?at=&count=&seconds=&snaplen=` | a pcap file, as long as the capture runs |
 //!
 //! A request that fails gets a [`Failure`] with status 400 (wrong question), 409 (not now), 422 (wrong configuration) or
 //! 503 (a core does not answer).
+//!
+//! The first three are served by TCP too, where the configuration asks for that (`control.metrics`).
 
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use pnat_shared::flow::Protocol;
 use pnat_shared::report::{Endpoint, FlowQuery};
 use serde::Deserialize;
 
 use super::CoreError;
-use super::answer::{Explanation, Failure, Flows, Ready, Reloaded, Stats};
+use super::answer::{Explanation, Failure, Flows, Health, Ready, Reloaded, Stats};
 use super::capture::{self, CaptureError};
-use super::explain::{explain, parse_address};
-use super::flows;
+use super::explain::{AddressError, explain, parse_client, parse_server};
+use super::flows::{self, FlowsError};
+use super::metrics;
+use super::past;
+use super::question::FlowsQuestion;
+use super::ready;
 use super::reload::{self, ReloadError};
 use super::report::{self, Report};
 use super::server::Server;
 use super::stats;
 
-/// Flows told where the request names no limit.
-const FLOWS: usize = 100;
-/// Flows told at most.
-const MOST_FLOWS: usize = 100_000;
+/// Live flows that an explanation tells at most, and flows of the past of each kind.
+const EXPLAINED: usize = 8;
 
+/// The same for programs: questions, answers and what they mean, as OpenAPI.
+const DESCRIPTION: &str = include_str!("openapi.json");
+
+type Routes = Vec<(&'static str, MethodRouter<Arc<Server>>)>;
+
+/// Everything, for the owner of the socket.
 pub(super) fn router(server: Arc<Server>) -> Router {
-    Router::new()
-        .route("/ready", get(ready))
-        .route("/stats", get(stats))
-        .route("/flows", get(flows))
-        .route("/explain", get(explained))
-        .route("/report", get(report))
-        .route("/reload", post(reload))
-        .route("/capture", post(capture))
+    serve(watching().into_iter().chain(owning()), server)
+}
+
+/// What names no client and changes nothing, for whoever watches the gateway.
+pub(super) fn watching_router(server: Arc<Server>) -> Router {
+    serve(watching(), server)
+}
+
+fn serve(
+    routes: impl IntoIterator<Item = (&'static str, MethodRouter<Arc<Server>>)>,
+    server: Arc<Server>,
+) -> Router {
+    routes
+        .into_iter()
+        .fold(Router::new(), |router, (path, answer)| router.route(path, answer))
         .fallback(async || failure(StatusCode::NOT_FOUND, "no such request".to_owned()))
         .with_state(server)
+}
+
+pub(super) fn watching() -> Routes {
+    vec![
+        ("/health", get(async || Json(Health { alive: true }))),
+        ("/ready", get(ready)),
+        ("/metrics", get(metrics)),
+    ]
+}
+
+pub(super) fn owning() -> Routes {
+    vec![
+        ("/openapi.json", get(async || ([(header::CONTENT_TYPE, "application/json")], DESCRIPTION))),
+        ("/stats", get(stats)),
+        ("/flows", get(flows)),
+        ("/explain", get(explained)),
+        ("/report", get(report)),
+        ("/reload", post(reload)),
+        ("/capture", post(capture)),
+    ]
 }
 
 type Answer<T> = Result<Json<T>, Refusal>;
@@ -84,6 +123,16 @@ impl From<CoreError> for Refusal {
     }
 }
 
+impl From<FlowsError> for Refusal {
+    fn from(error: FlowsError) -> Self {
+        let status = match &error {
+            FlowsError::TwoPorts(..) => StatusCode::BAD_REQUEST,
+            FlowsError::Core(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self(status, error.to_string())
+    }
+}
+
 impl From<ReloadError> for Refusal {
     fn from(error: ReloadError) -> Self {
         let status = match &error {
@@ -107,27 +156,24 @@ impl From<CaptureError> for Refusal {
 }
 
 async fn ready(State(server): State<Arc<Server>>) -> (StatusCode, Json<Ready>) {
-    let ready = server.gateway.ready.load(Ordering::Relaxed);
-    (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(Ready { ready }))
+    let ready = ready::look(&server).await;
+    (if ready.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(ready))
+}
+
+async fn metrics(State(server): State<Arc<Server>>) -> Response {
+    match metrics::gather(&server).await {
+        Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Err(error) => failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    }
 }
 
 async fn stats(State(server): State<Arc<Server>>) -> Json<Stats> {
     Json(stats::read(&server))
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FlowsQuestion {
-    limit: Option<usize>,
-    client: Option<IpAddr>,
-    proto: Option<Protocol>,
-}
-
 async fn flows(State(server): State<Arc<Server>>, asked: Asked<FlowsQuestion>) -> Answer<Flows> {
-    let Query(FlowsQuestion { limit, client, proto }) = asked?;
-    let client = client.map(|address| Endpoint { address, port: None });
-    let query = FlowQuery { protocol: proto, client, ..FlowQuery::default() };
-    Ok(Json(flows::collect(&server, &query, limit.unwrap_or(FLOWS).min(MOST_FLOWS)).await?))
+    let Query(question) = asked?;
+    Ok(Json(flows::collect(&server, &question).await?))
 }
 
 #[derive(Debug, Deserialize)]
@@ -140,23 +186,29 @@ struct ExplainQuestion {
 
 async fn explained(State(server): State<Arc<Server>>, asked: Asked<ExplainQuestion>) -> Answer<Explanation> {
     let Query(ExplainQuestion { proto, src, dst }) = asked?;
-    let address = |written: &str| {
-        parse_address(proto, written).map_err(|e| Refusal(StatusCode::BAD_REQUEST, e.to_string()))
-    };
-    let (src, dst) = (address(&src)?, address(&dst)?);
+    let wrong = |error: AddressError| Refusal(StatusCode::BAD_REQUEST, error.to_string());
+    let src = parse_client(proto, &src).map_err(wrong)?;
+    let dst = parse_server(proto, &dst).map_err(wrong)?;
     let live = server.live.borrow().clone();
     let mut explanation = explain(&live.config.policy, proto, src, dst);
     explanation.generation = Some(live.generation);
-    // What an echo's identifier is to a table is not said here: any echo between the two hosts will do.
-    let port = |address: SocketAddr| (proto != Protocol::Icmp).then_some(address.port());
-    let endpoint = |address: SocketAddr| Some(Endpoint { address: address.ip(), port: port(address) });
-    let query = FlowQuery {
-        protocol: Some(proto),
-        client: endpoint(src),
-        server: endpoint(dst),
-        ..FlowQuery::default()
+    // A port of 0 is one that nobody named. What an echo's identifier is to a table is not said here: any echo between the
+    // two hosts will do.
+    let endpoint = |address: SocketAddr| Endpoint {
+        net: Some(address.ip().into()),
+        port: Some(address.port()).filter(|port| *port != 0),
     };
-    explanation.flow = flows::collect(&server, &query, 1).await?.flows.pop();
+    let (client, named) = (endpoint(src), endpoint(dst));
+    let question = FlowsQuestion {
+        proto: Some(proto),
+        client: Some(client),
+        server: Some(named),
+        limit: Some(EXPLAINED),
+        ..FlowsQuestion::default()
+    };
+    explanation.flows = flows::collect(&server, &question).await?.flows;
+    let flows = FlowQuery { protocol: Some(proto), client, server: named, ..FlowQuery::default() };
+    explanation.past = past::collect(&server, &flows, EXPLAINED).await?;
     Ok(Json(explanation))
 }
 

@@ -9,6 +9,7 @@ use hyper::client::conn::http1;
 use hyper::header::HOST;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::net::UnixStream;
@@ -29,6 +30,8 @@ pub enum ClientError {
     Broken(#[from] hyper::Error),
     #[error("the gateway's answer is unreadable, it may be of another version: {0}")]
     Unreadable(#[from] serde_json::Error),
+    #[error("the question cannot be put: {0}")]
+    Question(#[from] serde_urlencoded::ser::Error),
     #[error("{0}")]
     Request(#[from] hyper::http::Error),
     #[error("{0}")]
@@ -51,6 +54,15 @@ impl Client {
     /// Asks, and reads the whole answer.
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.runtime.block_on(self.answer(Method::GET, path))
+    }
+
+    /// As [`Client::get`], with a question in the query string.
+    pub fn get_by<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        question: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        self.get(&format!("{path}?{}", serde_urlencoded::to_string(question)?))
     }
 
     pub fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {

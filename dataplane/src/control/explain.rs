@@ -17,6 +17,7 @@ pub fn explain(policy: &Policy, protocol: Protocol, src: SocketAddr, dst: Socket
     let looked_at = rule.map_or(policy.rules.len(), |rule| rule + 1);
     let steps = policy.rules[..looked_at].iter().map(|rule| Step {
         rule: rule.name.clone(),
+        line: rule.line,
         mismatch: mismatch(&rule.matching, protocol, src, dst).map(str::to_owned),
     });
     let decided = rule.map(|rule| &policy.rules[rule]);
@@ -30,7 +31,8 @@ pub fn explain(policy: &Policy, protocol: Protocol, src: SocketAddr, dst: Socket
         rule,
         action: action(decision, protocol).to_owned(),
         filters: filters.iter().map(|filter| policy.filters[*filter].name.clone()).collect(),
-        flow: None,
+        flows: Vec::new(),
+        past: Vec::new(),
     }
 }
 
@@ -72,14 +74,26 @@ pub struct AddressError {
     allowed: &'static str,
 }
 
-/// Reads `10.0.0.5:4000`, or for ICMP `10.0.0.5`.
-pub fn parse_address(protocol: Protocol, written: &str) -> Result<SocketAddr, AddressError> {
+/// Reads a client as in `10.0.0.5:4000`, or without a port, which then is 0: clients choose theirs as they like.
+pub fn parse_client(protocol: Protocol, written: &str) -> Result<SocketAddr, AddressError> {
+    let any_port = || written.parse().map(|address| SocketAddr::new(address, 0)).ok();
+    let parsed = match protocol {
+        Protocol::Icmp => any_port(),
+        Protocol::Tcp | Protocol::Udp => written.parse().ok().or_else(any_port),
+    };
+    let allowed = "an IP address, with a port or not, as in 10.0.0.5 or 10.0.0.5:4000";
+    parsed.ok_or_else(|| AddressError { written: written.to_owned(), allowed })
+}
+
+/// Reads a server as in `192.0.2.1:80`, or for ICMP `192.0.2.1`.
+pub fn parse_server(protocol: Protocol, written: &str) -> Result<SocketAddr, AddressError> {
     let (parsed, allowed) = match protocol {
-        Protocol::Icmp => {
-            (written.parse().map(|address| SocketAddr::new(address, 0)).ok(), "an IP address, as in 10.0.0.5")
-        }
+        Protocol::Icmp => (
+            written.parse().map(|address| SocketAddr::new(address, 0)).ok(),
+            "an IP address, as in 192.0.2.1",
+        ),
         Protocol::Tcp | Protocol::Udp => {
-            (written.parse().ok(), "an IP address and a port, as in 10.0.0.5:4000")
+            (written.parse().ok(), "an IP address and a port, as in 192.0.2.1:80")
         }
     };
     parsed.ok_or_else(|| AddressError { written: written.to_owned(), allowed })
@@ -103,6 +117,7 @@ mod tests {
             action: Action::Proxy,
             accept: Accept::Early,
             congestion: [None; 2],
+            line: 1,
             filters: Vec::new(),
         };
         let policy = Policy { rules: vec![rule], default_action: Action::Nat, filters: Vec::new() };

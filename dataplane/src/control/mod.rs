@@ -14,13 +14,13 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
 use crossbeam_channel::{Sender, TrySendError};
 use pnat_shared::capture::Tap;
 use pnat_shared::config::{Config, Policy};
-use pnat_shared::report::{FlowPage, FlowQuery};
+use pnat_shared::flow::Handle;
+use pnat_shared::report::{FlowPage, FlowQuery, PairRow, PastPage, PastQuery};
 use pnat_shared::stats::{Counters, Latency};
 use pnat_shared::time::Duration;
 
@@ -32,13 +32,19 @@ pub mod answer;
 mod api;
 mod capture;
 pub mod client;
+pub mod columns;
 pub mod explain;
 mod flows;
+mod metrics;
+mod past;
+pub mod question;
+mod ready;
 mod reload;
 pub mod report;
 mod server;
 mod stats;
 mod text;
+mod watch;
 #[cfg(test)]
 mod tests;
 
@@ -66,10 +72,16 @@ pub enum CoreMessage {
         chains: Compiled,
         reply: Reply<Result<(), String>>,
     },
+    /// The newest policy generation that the core holds: it answers, so its loop turns.
+    Policies(Reply<u32>),
     /// A copy of the core's histograms.
     Latency(Reply<Box<Latency>>),
-    /// Live flows: bindings of a worker, pairs of a proxy core.
+    /// A worker's live flows; a proxy core tells none.
     Flows { query: FlowQuery, reply: Reply<FlowPage> },
+    /// What a worker remembers of flows that are no more, or never were; a proxy core remembers none.
+    Past { query: PastQuery, reply: Reply<PastPage> },
+    /// What a proxy core knows of these flows; those it does not know are left out, and a worker knows none.
+    Pairs { handles: Vec<Handle>, reply: Reply<Vec<PairRow>> },
     /// Starts (or with `None` ends) copying packets.
     Capture(Option<Tap>),
     /// Opens no new flow, and ends those that still live after this time.
@@ -128,8 +140,6 @@ pub struct Gateway {
     pub gauges: Vec<Gauge>,
     /// Makes a policy's chains, and opens log files anew.
     pub filters: Filters,
-    /// Whether traffic is carried.
-    pub ready: Arc<AtomicBool>,
 }
 
 /// The generation of the policy that cores start with.
@@ -142,8 +152,8 @@ pub enum CoreError {
     Busy(String),
     #[error("{0} has stopped")]
     Stopped(String),
-    #[error("{0} did not answer within {patience}", patience = humantime::format_duration(PATIENCE))]
-    Silent(String),
+    #[error("{0} did not answer within {patience}", patience = humantime::format_duration(*.1))]
+    Silent(String, Duration),
     #[error("{0}: {1}")]
     Refused(String, String),
 }
@@ -179,10 +189,14 @@ struct Asked<T> {
 impl<T> Asked<T> {
     /// The answer, or what went wrong, within [`PATIENCE`].
     async fn answer(self) -> Result<T, CoreError> {
-        match tokio::time::timeout(PATIENCE, self.answer?).await {
+        self.answer_within(PATIENCE).await
+    }
+
+    async fn answer_within(self, patience: Duration) -> Result<T, CoreError> {
+        match tokio::time::timeout(patience, self.answer?).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(_)) => Err(CoreError::Stopped(self.core)),
-            Err(_) => Err(CoreError::Silent(self.core)),
+            Err(_) => Err(CoreError::Silent(self.core, patience)),
         }
     }
 }

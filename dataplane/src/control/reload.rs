@@ -114,7 +114,8 @@ fn restart_keys(old: &Config, new: &Config) -> Vec<&'static str> {
         ("nat.flows_per_client", old.nat.flows_per_client != new.nat.flows_per_client),
         ("nat.timeouts", old.nat.timeouts != new.nat.timeouts),
         ("proxy", old.proxy != new.proxy),
-        ("control.socket", old.control != new.control),
+        ("control.socket", old.control.socket != new.control.socket),
+        ("control.metrics", old.control.metrics != new.control.metrics),
         ("log", old.log != new.log),
     ];
     keys.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()

@@ -1,22 +1,26 @@
 //! The control thread: its socket, its signals, and what it knows.
 
+use core::net::SocketAddr;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use pnat_shared::config::{Config, Policy};
+use pnat_shared::config::{Config, Policy, Rule};
 use pnat_shared::stats::Counter;
+use pnat_shared::time::Duration;
 use thiserror::Error;
 use tokio::runtime::{Builder, Handle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Mutex, oneshot, watch};
+use tokio::sync::watch::Sender;
+use tokio::sync::{Mutex, oneshot};
 use tracing::{error, info, warn};
 
 use super::report::{self, Report};
-use super::{CoreMessage, FIRST_GENERATION, Gateway, api, reload};
+use super::{CoreMessage, FIRST_GENERATION, Gateway, api, reload, watch};
 
 /// Policies whose rules are still known by name, for flows that an earlier policy decided on.
 const REMEMBERED: usize = 16;
@@ -30,6 +34,8 @@ pub enum ControlError {
     InUse(PathBuf),
     #[error("control.socket {}: this file exists and is no socket", .0.display())]
     NotASocket(PathBuf),
+    #[error("control.metrics {address}: {source}")]
+    Metrics { address: SocketAddr, source: io::Error },
     #[error("the control thread does not start: {0}")]
     Thread(io::Error),
 }
@@ -38,14 +44,22 @@ pub enum ControlError {
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) gateway: Gateway,
-    pub(super) live: watch::Sender<Arc<Live>>,
+    pub(super) live: Sender<Arc<Live>>,
     /// Held while a reload runs; the generation that was last given out, whether it was accepted or not.
     pub(super) reloading: Mutex<u32>,
     /// Held while a capture runs.
     pub(super) capturing: Arc<Mutex<()>>,
     pub(super) captured: Counter,
     pub(super) lost: Counter,
+    stopping: AtomicBool,
     pub(super) began: tokio::time::Instant,
+}
+
+impl Server {
+    /// Whether the gateway takes no new flows any more.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
 }
 
 /// The configuration that is in force.
@@ -66,13 +80,17 @@ impl Live {
         Self { generation, config, earlier }
     }
 
-    /// The name of a rule that decided on a flow.
-    pub(super) fn rule_name(&self, generation: u32, rule: u16) -> String {
+    /// A rule that decided on a flow, as far as its policy is remembered.
+    pub(super) fn rule(&self, generation: u32, rule: u16) -> Option<&Rule> {
         let earlier =
             self.earlier.iter().find(|(earlier, _)| *earlier == generation).map(|(_, policy)| policy);
         let policy = if generation == self.generation { Some(&self.config.policy) } else { earlier };
-        policy
-            .and_then(|policy| policy.rules.get(usize::from(rule)))
+        policy?.rules.get(usize::from(rule))
+    }
+
+    /// The name of a rule that decided on a flow.
+    pub(super) fn rule_name(&self, generation: u32, rule: u16) -> String {
+        self.rule(generation, rule)
             .map_or_else(|| format!("rule {rule} of generation {generation}"), |rule| rule.name.clone())
     }
 }
@@ -90,6 +108,7 @@ pub struct Control {
 /// Opens the socket and starts the control thread, which also reloads on SIGHUP.
 pub fn start(gateway: Gateway) -> Result<Control, ControlError> {
     let socket = gateway.config.control.socket.clone();
+    let watchers = gateway.config.control.metrics.map(watch::listen).transpose()?;
     let listener = listen(&socket)?;
     let runtime = Builder::new_current_thread().enable_all().build().map_err(ControlError::Thread)?;
     let handle = runtime.handle().clone();
@@ -101,11 +120,12 @@ pub fn start(gateway: Gateway) -> Result<Control, ControlError> {
     };
     let server = Arc::new(Server {
         gateway,
-        live: watch::Sender::new(Arc::new(live)),
+        live: Sender::new(Arc::new(live)),
         reloading: Mutex::new(FIRST_GENERATION),
         capturing: Arc::new(Mutex::new(())),
         captured: Counter::default(),
         lost: Counter::default(),
+        stopping: AtomicBool::new(false),
         began,
     });
     let (stop, stopped) = oneshot::channel();
@@ -114,6 +134,7 @@ pub fn start(gateway: Gateway) -> Result<Control, ControlError> {
         runtime.block_on(async {
             tokio::select! {
                 () = serve(listener, serving.clone()) => {}
+                () = watch::serve(watchers, serving.clone()) => {}
                 () = reload_on_hangup(hangups, serving) => {}
                 _ = stopped => {}
             }
@@ -134,10 +155,12 @@ impl Control {
         self.runtime.spawn(async move { reload_and_log(&server).await });
     }
 
-    /// Tells every core the same: how launch drains and stops them.
-    pub fn tell_all(&self, message: impl Fn() -> CoreMessage) {
+    /// Tells all cores to open no new flow, and to end those that still live after `limit`; from now on the gateway is not
+    /// ready.
+    pub fn drain(&self, limit: Duration) {
+        self.server.stopping.store(true, Ordering::Relaxed);
         for core in &self.server.gateway.cores {
-            if let Err(error) = core.tell(message()) {
+            if let Err(error) = core.tell(CoreMessage::Drain(limit)) {
                 warn!(%error, "a core was not told");
             }
         }

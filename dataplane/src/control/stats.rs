@@ -55,8 +55,8 @@ fn total(reason: &str, sentence: &str, count: u64) -> Reason {
 
 fn group(kind: &str, name: String, cpu: Option<usize>, owner: &dyn Counters) -> Group {
     let mut counters = BTreeMap::new();
-    owner.counters(&mut |name, value| {
-        counters.insert(name.to_owned(), value);
+    owner.counters(&mut |metric, value| {
+        counters.insert(metric.name.to_owned(), value);
     });
     let occurred = |(key, count): (&str, u64)| (count > 0).then(|| (key.to_owned(), count));
     let drops = owner.drops().map(|drops| {

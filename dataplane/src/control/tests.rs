@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 
 use clap::Parser as _;
@@ -14,15 +13,18 @@ use crossbeam_channel::{Receiver, bounded, unbounded};
 use hyper::StatusCode;
 use pnat_shared::capture::TapPoint;
 use pnat_shared::flow::{Handle, Protocol, ProxyId, WorkerId};
-use pnat_shared::report::{FlowRow, Traffic};
-use pnat_shared::stats::{Closes, Counter, Drops, Stage};
+use pnat_shared::report::{Fate, FlowRow, PairRow, PastKind, PastRow, Traffic};
+use pnat_shared::stats::{Closes, Counter, Drops, Metric, Stage};
 use pnat_shared::time::Instant;
 use pnat_shared::verdict::{CloseReason, DropReason};
 
-use super::answer::{Explanation, Flows, Ready, Reloaded, Stats};
+use super::answer::{Explanation, Flows, Reloaded, Stats};
 use super::client::{Client, ClientError};
 use super::report::Report;
 use super::*;
+
+mod description;
+mod watching;
 
 const CONFIG: &str = r#"[[port]]
 name = "inside"
@@ -65,8 +67,8 @@ struct FakeCounters {
 }
 
 impl Counters for FakeCounters {
-    fn counters(&self, each: &mut dyn FnMut(&'static str, u64)) {
-        each("rx_packets", self.packets.value());
+    fn counters(&self, each: &mut dyn FnMut(Metric, u64)) {
+        each(Metric::count("rx_packets", "Frames received."), self.packets.value());
     }
 
     fn drops(&self) -> Option<&Drops> {
@@ -78,15 +80,26 @@ impl Counters for FakeCounters {
     }
 }
 
+#[derive(Debug)]
+struct FakePort(Arc<Counter>);
+
+impl Counters for FakePort {
+    fn counters(&self, each: &mut dyn FnMut(Metric, u64)) {
+        each(Metric::level("link_up", "1 while the port's link is up."), self.0.value());
+    }
+}
+
 /// A gateway of fake cores behind a real control thread. Cores end when their channels do.
 struct Rig {
     dir: tempdir::Dir,
+    control_keys: String,
     control: Option<Control>,
     cores: Vec<Core>,
     threads: Vec<JoinHandle<()>>,
     told: Receiver<Told>,
     counters: Vec<Arc<FakeCounters>>,
-    ready: Arc<AtomicBool>,
+    /// Of the port.
+    link_up: Arc<Counter>,
 }
 
 mod tempdir {
@@ -121,6 +134,11 @@ impl Rig {
 
     /// A rig one of whose cores refuses every new policy.
     fn with(test: &str, refuses: Option<(Role, usize)>) -> Self {
+        Self::configured(test, "", refuses)
+    }
+
+    /// The same, with these keys in `[control]` too.
+    fn configured(test: &str, control: &str, refuses: Option<(Role, usize)>) -> Self {
         let dir = tempdir::Dir::new(test);
         let (sender, told) = unbounded();
         let (mut cores, mut threads, mut counters) = (Vec::new(), Vec::new(), Vec::new());
@@ -133,8 +151,20 @@ impl Rig {
             cores.push(core);
             counters.push(counted);
         }
-        let mut rig =
-            Self { dir, control: None, cores: cores.clone(), threads, told, counters, ready: Arc::default() };
+        let link_up = Arc::new(Counter::default());
+        link_up.set(1);
+        let port =
+            Gauge { kind: "port", name: "inside".to_owned(), counters: Arc::new(FakePort(link_up.clone())) };
+        let mut rig = Self {
+            dir,
+            control_keys: control.to_owned(),
+            control: None,
+            cores: cores.clone(),
+            threads,
+            told,
+            counters,
+            link_up,
+        };
         rig.write_config(CONFIG);
         let config = Config::load(&rig.config_file(), 2).expect("a good configuration");
         let ring = FakeCounters::default();
@@ -145,8 +175,10 @@ impl Rig {
             cpus: 2,
             started: SystemTime::UNIX_EPOCH,
             cores,
-            gauges: vec![Gauge { kind: "ring", name: "to_proxy 0-1".to_owned(), counters: Arc::new(ring) }],
-            ready: rig.ready.clone(),
+            gauges: vec![
+                Gauge { kind: "ring", name: "to_proxy 0-1".to_owned(), counters: Arc::new(ring) },
+                port,
+            ],
             filters: filters(),
         };
         rig.control = Some(start(gateway).expect("control starts"));
@@ -162,7 +194,7 @@ impl Rig {
     }
 
     fn write_config(&self, text: &str) {
-        let control = format!("[control]\nsocket = \"{}\"\n", self.socket().display());
+        let control = format!("[control]\nsocket = \"{}\"\n{}", self.socket().display(), self.control_keys);
         fs::write(self.config_file(), format!("{text}{control}")).expect("written");
     }
 
@@ -189,12 +221,17 @@ fn fake_core(
     inbox: &Receiver<CoreMessage>,
     told: &Sender<Told>,
 ) {
+    let mut newest = FIRST_GENERATION;
     for message in inbox {
         match message {
+            CoreMessage::Policies(reply) => {
+                let _ = reply.send(newest);
+            }
             CoreMessage::Policy { generation, oldest, policy, reply, .. } => {
                 let rules = policy.rules.len();
                 let _ = told.send(Told::Policy { core: name.to_owned(), generation, oldest, rules });
                 let refused = refuses && generation > FIRST_GENERATION;
+                newest = if refused { newest } else { generation };
                 let _ = reply.send(if refused { Err("no room for filters".to_owned()) } else { Ok(()) });
             }
             CoreMessage::Latency(reply) => {
@@ -203,7 +240,14 @@ fn fake_core(
                 let _ = reply.send(latency);
             }
             CoreMessage::Flows { query, reply } => {
-                let _ = reply.send(one_slot(role, index, &query));
+                let _ = reply.send(one_slot(index, &query));
+            }
+            CoreMessage::Past { query, reply } => {
+                let _ = reply.send(one_past(index, &query));
+            }
+            CoreMessage::Pairs { handles, reply } => {
+                let _ =
+                    reply.send(handles.into_iter().filter_map(|handle| pair(role, index, handle)).collect());
             }
             CoreMessage::Capture(tap) => {
                 let _ = told.send(Told::Tap { core: name.to_owned(), set: tap.is_some() });
@@ -218,33 +262,76 @@ fn fake_core(
     }
 }
 
-/// Three slots, told one at a time. Proxy core 1 has the pair of every worker's slot 1.
-fn one_slot(role: Role, index: usize, query: &FlowQuery) -> FlowPage {
+/// Three slots of a worker, told one at a time; the higher, the older and the more was carried. That of slot 1 is proxied.
+fn one_slot(index: usize, query: &FlowQuery) -> FlowPage {
     let slot = query.from;
-    let client = SocketAddr::from(([10, 77, 1, 5], 4000 + slot as u16));
-    let server = SocketAddr::from(([192, 0, 2, 9], 80));
     let row = FlowRow {
-        handle: Handle {
-            worker: WorkerId(if role == Role::Worker { index as u8 } else { 0 }),
-            slot,
-            generation: 7,
-        },
+        handle: Handle { worker: WorkerId(index as u8), slot, generation: 7 },
         protocol: Protocol::Tcp,
-        client,
-        server,
+        client: SocketAddr::from(([10, 77, 1, 5], 4000 + slot as u16)),
+        server: SocketAddr::from(([192, 0, 2, 9], 80)),
         public: SocketAddr::from(([198, 18, 0, 1], 2000 + slot as u16)),
         policy: FIRST_GENERATION,
         rule: (slot == 1).then_some(0),
         proxy: (slot == 1).then_some(ProxyId(1)),
-        state: if role == Role::Worker { "established" } else { "half closed" },
-        age: Duration::from_secs(3),
+        state: "established",
+        age: Duration::from_secs(3 + u64::from(slot)),
         idle: Duration::from_millis(20),
         first: Traffic { packets: 1, bytes: 100 },
-        second: Traffic { packets: 2, bytes: 3_000 },
+        second: Traffic { packets: 2, bytes: 3_000 + 100 * u64::from(slot) },
     };
-    let exists = role == Role::Worker || slot == 1;
-    let rows = if exists && query.admits(row.protocol, client, server) { vec![row] } else { Vec::new() };
+    let rows = if query.admits_row(&row) { vec![row] } else { Vec::new() };
     FlowPage { rows, next: (slot < 2).then_some(slot + 1) }
+}
+
+/// Worker 0 remembers two refusals and one ending, told one at a time.
+fn one_past(index: usize, query: &PastQuery) -> PastPage {
+    let count = match query.kind {
+        _ if index > 0 => 0,
+        PastKind::Refusals => 2,
+        PastKind::Failures => 1,
+        PastKind::Endings => 0,
+    };
+    let Some(number) = query.before.unwrap_or(count).checked_sub(1) else { return PastPage::default() };
+    let fate = match query.kind {
+        PastKind::Refusals => Fate::Refused { reason: DropReason::PortsExhausted, times: 3 },
+        PastKind::Failures | PastKind::Endings => Fate::Ended {
+            reason: CloseReason::Blocked,
+            public: SocketAddr::from(([198, 18, 0, 1], 2000)),
+            proxy: Some(ProxyId(1)),
+            lived: Duration::from_millis(1_500),
+            first: Traffic { packets: 3, bytes: 300 },
+            second: Traffic { packets: 2, bytes: 200 },
+            verdict: Some("sites: host www.example".to_owned()),
+            name: Some("www.example".to_owned()),
+        },
+    };
+    let row = PastRow {
+        protocol: Protocol::Tcp,
+        client: SocketAddr::from(([10, 77, 1, 5], 5000 + number as u16)),
+        server: SocketAddr::from(([192, 0, 2, 9], 80)),
+        policy: FIRST_GENERATION,
+        rule: (query.kind == PastKind::Failures).then_some(0),
+        ago: Duration::from_secs(10 - number * 5),
+        fate,
+    };
+    let is_asked = query.flows.admits(row.protocol, row.client, row.server);
+    PastPage { rows: if is_asked { vec![row] } else { Vec::new() }, next: (number > 0).then_some(number) }
+}
+
+/// Proxy core 1 has the pair of worker 0's slot 1.
+fn pair(role: Role, index: usize, handle: Handle) -> Option<PairRow> {
+    let is_there = (role, index) == (Role::Proxy, 1) && handle.worker == WorkerId(0) && handle.slot == 1;
+    is_there.then(|| PairRow {
+        handle,
+        state: "connecting",
+        legs: Some(["syn_held", "syn_sent"]),
+        name: Some("www.example".to_owned()),
+        held: 5,
+        idle: Duration::from_millis(20),
+        first: Traffic { packets: 1, bytes: 10 },
+        second: Traffic::default(),
+    })
 }
 
 #[track_caller]
@@ -270,7 +357,7 @@ fn stats_sum_up_cores_and_show_each() {
     assert_eq!(count(&stats.drops, "martian"), Some(8));
     assert_eq!(count(&stats.drops, "land"), Some(0), "reasons that did not occur are told too");
     assert_eq!(count(&stats.closes, "finished"), Some(1));
-    assert_eq!(stats.groups.len(), 5);
+    assert_eq!(stats.groups.len(), 6);
     assert_eq!((stats.groups[4].kind.as_str(), stats.groups[4].counters["rx_packets"]), ("ring", 7));
     let text = stats.to_string();
     assert!(text.contains("worker 1 (CPU 1)\n  rx_packets  10\n"), "{text}");
@@ -284,7 +371,7 @@ fn flows_are_collected_page_by_page_and_joined_with_their_pairs() {
     assert_eq!((flows.flows.len(), flows.more), (6, false));
     let proxied = &flows.flows[1];
     assert_eq!((proxied.rule.as_deref(), proxied.proxy), (Some("web"), Some(1)));
-    assert_eq!(proxied.pair.as_ref().map(|pair| pair.state.as_str()), Some("half closed"));
+    assert_eq!(proxied.pair.as_ref().map(|pair| pair.state.as_str()), Some("connecting"));
     assert!(flows.flows[0].pair.is_none());
     assert!(flows.flows[4].pair.is_none(), "the same slot of another worker is another flow");
 
@@ -297,23 +384,74 @@ fn flows_are_collected_page_by_page_and_joined_with_their_pairs() {
 }
 
 #[test]
+fn flows_are_chosen_by_whatever_is_told_of_them() {
+    let rig = Rig::new("chosen");
+    let slots = |question: &str| {
+        let flows: Flows = rig.client().get(&format!("/flows?{question}")).expect(question);
+        flows.flows.iter().map(|flow| (flow.worker, flow.slot)).collect::<Vec<_>>()
+    };
+    let rows: [(&str, &[(u8, u32)]); 12] = [
+        ("client=10.77.1.5:4002", &[(0, 2), (1, 2)]),
+        ("client=10.77.0.0/16&limit=1", &[(0, 0)]),
+        ("client=10.78.0.0/16", &[]),
+        ("server=192.0.2.9&port=80&client=10.77.1.5:4000", &[(0, 0), (1, 0)]),
+        ("port=443", &[]),
+        ("rule=web", &[(0, 1), (1, 1)]),
+        ("rule=(default)&client=10.77.1.5:4000", &[(0, 0), (1, 0)]),
+        ("state=connecting", &[(0, 1)]),
+        ("state=established&rule=web", &[(1, 1)]),
+        ("min_age_ms=5000", &[(0, 2), (1, 2)]),
+        ("max_bytes=3100", &[(0, 0), (1, 0)]),
+        ("sort=bytes&limit=3", &[(0, 2), (1, 2), (0, 1)]),
+    ];
+    for (question, expected) in rows {
+        assert_eq!(slots(question), expected, "{question}");
+    }
+    let (status, error) = refused(rig.client().get::<Flows>("/flows?server=192.0.2.9:80&port=443"));
+    assert_eq!((status, error.as_str()), (StatusCode::BAD_REQUEST, "server names port 80, and port is 443"));
+    let sorted: Flows = rig.client().get("/flows?sort=age&limit=1").expect("flows");
+    assert!(sorted.more, "those that did not fit are not forgotten");
+}
+
+#[test]
 fn explain_names_the_rule_and_the_live_flow() {
     let rig = Rig::new("explain");
     let ask = |path| rig.client().get::<Explanation>(path).expect("explained");
     let web = ask("/explain?proto=tcp&src=10.77.1.5:4001&dst=192.0.2.9:80");
     assert_eq!((web.rule, web.action.as_str(), web.generation), (Some(0), "proxy", Some(1)));
-    assert_eq!(web.flow.as_ref().map(|flow| flow.slot), Some(1));
+    assert_eq!(web.flows.iter().map(|flow| flow.slot).collect::<Vec<_>>(), [1, 1], "of either worker");
     let dns = ask("/explain?proto=udp&src=10.77.1.5:4001&dst=192.0.2.9:53");
     assert_eq!((dns.rule, dns.steps[0].mismatch.as_deref()), (None, Some("proto")));
-    assert_eq!(dns.flow, None);
+    assert!(dns.flows.is_empty());
     let ping = ask("/explain?proto=icmp&src=10.77.1.5&dst=192.0.2.9");
     let expected = "icmp 10.77.1.5 -> 192.0.2.9
-  rule 0  web  no: proto
+  rule 0  web  line 14  no: proto
   no rule matches: default_action decides
 decision: nat (policy generation 1)
 no such flow lives
+none is remembered
 ";
     assert_eq!(ping.to_string(), expected);
+}
+
+#[test]
+fn explain_tells_the_past_of_a_client_whose_port_nobody_knows() {
+    let rig = Rig::new("past");
+    let ask = |path| rig.client().get::<Explanation>(path).expect("explained");
+    let told = ask("/explain?proto=tcp&src=10.77.1.5&dst=192.0.2.9:80").to_string();
+    let (_, told) = told.split_once("past, the latest first:\n").expect("a past");
+    let expected = "  5.00 s ago  10.77.1.5:5001  refused 3 times in a row: ports_exhausted, no public port is free for a new flow
+    default_action (policy generation 1)
+  10.0 s ago  10.77.1.5:5000  refused 3 times in a row: ports_exhausted, no public port is free for a new flow
+    default_action (policy generation 1)
+  10.0 s ago  10.77.1.5:5000  ended after 1.50 s: blocked, a filter blocked the flow
+    rule web, line 14 (policy generation 1); filter sites: host www.example; site www.example; by proxy 1 as \
+198.18.0.1:2000, 300 bytes sent, 200 received
+";
+    assert_eq!(told, expected);
+    let one = ask("/explain?proto=tcp&src=10.77.1.5:5001&dst=192.0.2.9:80");
+    assert_eq!((one.flows.len(), one.past.len()), (0, 1));
+    assert!(ask("/explain?proto=udp&src=10.77.1.5&dst=192.0.2.9:80").past.is_empty());
 }
 
 #[test]
@@ -323,8 +461,8 @@ fn a_wrong_question_is_answered_with_what_is_allowed() {
         ("/flows?clinet=10.0.0.1", "unknown field `clinet`"),
         ("/flows?proto=sctp", "unknown variant `sctp`"),
         (
-            "/explain?proto=tcp&src=10.0.0.1&dst=10.0.0.2:80",
-            "\"10.0.0.1\" is not an address; allowed: an IP address and a port",
+            "/explain?proto=tcp&src=10.0.0.1&dst=10.0.0.2",
+            "\"10.0.0.2\" is not an address; allowed: an IP address and a port",
         ),
     ];
     for (path, reason) in rows {
@@ -338,21 +476,6 @@ fn a_wrong_question_is_answered_with_what_is_allowed() {
         assert_eq!(status, StatusCode::BAD_REQUEST);
         assert!(error.contains(reason), "{points}: {error}");
     }
-}
-
-#[test]
-fn readiness_is_the_status_that_a_plain_http_client_sees() {
-    let rig = Rig::new("ready");
-    for (ready, status) in [(false, "HTTP/1.1 503"), (true, "HTTP/1.1 200")] {
-        rig.ready.store(ready, Ordering::Relaxed);
-        let mut stream = UnixStream::connect(rig.socket()).expect("connected");
-        stream.write_all(b"GET /ready HTTP/1.1\r\nHost: pnat\r\nConnection: close\r\n\r\n").expect("sent");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("answered");
-        assert!(answer.starts_with(status), "{answer}");
-    }
-    let answer: Ready = rig.client().get("/ready").expect("ready");
-    assert!(answer.ready);
 }
 
 #[test]
@@ -380,9 +503,9 @@ fn a_core_that_has_stopped_is_named_and_the_others_still_reported() {
 }
 
 #[test]
-fn launch_can_tell_all_cores_to_stop() {
+fn launch_can_have_all_cores_stop() {
     let mut rig = Rig::new("stop");
-    rig.control.as_ref().expect("runs").tell_all(|| CoreMessage::Drain(Duration::ZERO));
+    rig.control.as_ref().expect("runs").drain(Duration::ZERO);
     for thread in rig.threads.drain(..) {
         thread.join().expect("stops");
     }
@@ -519,6 +642,12 @@ fn every_command_of_the_cli_is_answered_by_a_running_gateway() {
         ("stats".to_owned(), "worker 0 (CPU 0)"),
         ("stats --json".to_owned(), "\"generation\": 1"),
         ("flows --client 10.77.1.5 --proto tcp --limit 1".to_owned(), "1 flows, and more (--limit)"),
+        ("flows --sort bytes --json".to_owned(), "\"flows\": ["),
+        (
+            "flows --state connecting --rule web --min-age 2s --max-age 1h --min-bytes 1KB --columns client,legs,name"
+                .to_owned(),
+            "client          legs               name\n10.77.1.5:4001  syn_held/syn_sent  www.example\n1 flows\n",
+        ),
         ("explain tcp 10.77.1.5:4001 192.0.2.9:80".to_owned(), "decision: proxy (policy generation 1)"),
         (format!("report --out {dir}/out"), "nat.hgrm"),
         (format!("capture --write {dir}/inside.pcap --at inside --count 3"), "3 packets in "),
@@ -558,7 +687,6 @@ fn a_socket_left_behind_is_replaced_but_nothing_else_is() {
             started: SystemTime::UNIX_EPOCH,
             cores: Vec::new(),
             gauges: Vec::new(),
-            ready: Arc::default(),
             filters: filters(),
         }
     };

@@ -1,10 +1,10 @@
 //! Answers as text for people: aligned tables, times in fitting units.
 
 use core::fmt::Write as _;
+use core::net::SocketAddr;
 
-use pnat_shared::flow::Protocol;
-
-use super::answer::{Explanation, Flow, Flows, Reason, Reloaded, Stats};
+use super::answer::{Explanation, Flows, Past, Reason, Reloaded, Stats};
+use super::columns::{self, FlowColumn};
 
 /// How a column is set.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub(super) fn nanos(nanos: u64) -> String {
     format!("{value:.decimals$} {unit}")
 }
 
-fn millis(millis: u64) -> String {
+pub(super) fn millis(millis: u64) -> String {
     nanos(millis.saturating_mul(1_000_000)).replace("0 ns", "0 s")
 }
 
@@ -86,49 +86,19 @@ fn reasons(reasons: &[Reason]) -> String {
 
 impl core::fmt::Display for Flows {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let head = [
-            "proto", "client", "server", "public", "rule", "state", "age", "idle", "sent", "received",
-            "cores",
-        ];
-        let rows = self.flows.iter().map(flow_row);
-        let right = [7, 8, 9];
-        let columns: Vec<Column> =
-            (0..head.len()).map(|c| if right.contains(&c) { Column::Right } else { Column::Left }).collect();
-        f.write_str(&table(&columns, std::iter::once(head.map(str::to_owned).to_vec()).chain(rows)))?;
-        writeln!(f, "{} flows{}", self.flows.len(), if self.more { ", and more (--limit)" } else { "" })
+        f.write_str(&self.table(&FlowColumn::USUAL))
     }
-}
-
-fn flow_row(flow: &Flow) -> Vec<String> {
-    let state = flow.pair.as_ref().map_or(&flow.state, |pair| &pair.state);
-    let proxy = flow.proxy.map_or_else(String::new, |proxy| format!(", proxy {proxy}"));
-    vec![
-        flow.protocol.to_string(),
-        flow.client.to_string(),
-        flow.server.to_string(),
-        flow.public.to_string(),
-        flow.rule.clone().unwrap_or_else(|| "(default)".to_owned()),
-        state.clone(),
-        millis(flow.age_ms),
-        millis(flow.idle_ms),
-        flow.first.bytes.to_string(),
-        flow.second.bytes.to_string(),
-        format!("worker {}{proxy}", flow.worker),
-    ]
 }
 
 impl core::fmt::Display for Explanation {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self.protocol {
-            Protocol::Icmp => writeln!(f, "icmp {} -> {}", self.src.ip(), self.dst.ip())?,
-            protocol => writeln!(f, "{protocol} {} -> {}", self.src, self.dst)?,
-        }
+        writeln!(f, "{} {} -> {}", self.protocol, address(self.src), address(self.dst))?;
         let steps = self.steps.iter().enumerate().map(|(index, step)| {
             let answer =
                 step.mismatch.as_ref().map_or_else(|| "matches".to_owned(), |key| format!("no: {key}"));
-            vec![format!("  rule {index}"), step.rule.clone(), answer]
+            vec![format!("  rule {index}"), step.rule.clone(), format!("line {}", step.line), answer]
         });
-        f.write_str(&table(&[Column::Left; 3], steps))?;
+        f.write_str(&table(&[Column::Left; 4], steps))?;
         if self.rule.is_none() {
             writeln!(f, "  no rule matches: default_action decides")?;
         }
@@ -136,15 +106,70 @@ impl core::fmt::Display for Explanation {
         if !self.filters.is_empty() {
             write!(decision, ", filters {}", self.filters.join(", "))?;
         }
-        match self.generation {
-            Some(generation) => writeln!(f, "{decision} (policy generation {generation})")?,
-            None => writeln!(f, "{decision} (by the file; no gateway runs)")?,
+        let Some(generation) = self.generation else {
+            return writeln!(f, "{decision} (by the file; no gateway runs)");
+        };
+        writeln!(f, "{decision} (policy generation {generation})")?;
+        if self.flows.is_empty() {
+            writeln!(f, "no such flow lives")?;
+        } else {
+            write!(
+                f,
+                "live, see also pnat flows:\n{}",
+                indented(&columns::table_of(&self.flows, &FlowColumn::EXPLAINED))
+            )?;
         }
-        match &self.flow {
-            Some(flow) => write!(f, "live flow:\n{}", table(&[Column::Left; 11], [flow_row(flow)])),
-            None if self.generation.is_some() => writeln!(f, "no such flow lives"),
-            None => Ok(()),
+        if self.past.is_empty() {
+            return writeln!(f, "none is remembered");
         }
+        writeln!(f, "past, the latest first:")?;
+        self.past.iter().try_for_each(|past| past.fmt(f))
+    }
+}
+
+/// An address as a question names it: port 0 stands for none.
+fn address(address: SocketAddr) -> String {
+    if address.port() == 0 { address.ip().to_string() } else { address.to_string() }
+}
+
+fn indented(lines: &str) -> String {
+    lines.lines().fold(String::new(), |told, line| told + "  " + line + "\n")
+}
+
+impl core::fmt::Display for Past {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "  {} ago  {}  {}", millis(self.ago_ms), self.client, self.outcome)?;
+        if self.times > 1 {
+            write!(f, " {} times in a row", self.times)?;
+        }
+        if let Some(lived) = self.lived_ms {
+            write!(f, " after {}", millis(lived))?;
+        }
+        write!(f, ": {}, {}\n    ", self.reason, self.sentence)?;
+        match (&self.rule, self.line) {
+            (Some(rule), Some(line)) => write!(f, "rule {rule}, line {line}")?,
+            (Some(rule), None) => write!(f, "{rule}")?,
+            (None, _) => f.write_str("default_action")?,
+        }
+        write!(f, " (policy generation {})", self.generation)?;
+        if let Some(verdict) = &self.verdict {
+            write!(f, "; filter {verdict}")?;
+        }
+        if let Some(name) = &self.name {
+            write!(f, "; site {name}")?;
+        }
+        if let Some(leg) = &self.leg {
+            write!(f, "; on the {leg}'s leg")?;
+        }
+        if let Some(public) = self.public {
+            let way = self.proxy.map_or_else(|| "translated".to_owned(), |proxy| format!("by proxy {proxy}"));
+            write!(
+                f,
+                "; {way} as {public}, {} bytes sent, {} received",
+                self.first.bytes, self.second.bytes
+            )?;
+        }
+        writeln!(f)
     }
 }
 

@@ -1,34 +1,58 @@
 //! Counters of cores and devices under the names that control shows.
 
-use pnat_shared::stats::{Closes, Counter, Counters, Drops};
+use pnat_shared::stats::{Closes, Counter, Counters, Drops, Metric};
 use pnat_shared::verdict::DropReason;
 
 use crate::port::{PortInfo, capsule};
 use crate::worker::WorkerStats;
 
 impl Counters for WorkerStats {
-    fn counters(&self, each: &mut dyn FnMut(&'static str, u64)) {
+    fn counters(&self, each: &mut dyn FnMut(Metric, u64)) {
         let sum = |of: fn(&crate::worker::PortStats) -> &Counter| {
             self.ports.iter().map(|port| of(port).value()).sum()
         };
-        each("rx_packets", sum(|port| &port.rx_packets));
-        each("rx_bytes", sum(|port| &port.rx_bytes));
-        each("tx_packets", sum(|port| &port.tx_packets));
-        each("tx_bytes", sum(|port| &port.tx_bytes));
-        each("flows_opened", self.opened.value());
-        each("flows_active", self.active.value());
-        each("half_open", self.half_open.value());
-        each("cookies_sent", self.cookies_sent.value());
-        each("cookies_accepted", self.cookies_accepted.value());
-        each("cookies_refused", self.cookies_refused.value());
-        each("hits", self.hits.value());
-        each("misses", self.misses.value());
-        each("handed_out", self.handed_out.value());
-        each("handed_in", self.handed_in.value());
-        each("to_proxy", self.to_proxy.value());
-        each("from_proxy", self.from_proxy.value());
-        each("generated", self.generated.value());
-        each("absorbed", self.absorbed.value());
+        each(Metric::count("rx_packets", "Frames received from ports."), sum(|port| &port.rx_packets));
+        each(
+            Metric::count("rx_bytes", "Bytes of frames received from ports, from the Ethernet header on."),
+            sum(|port| &port.rx_bytes),
+        );
+        each(Metric::count("tx_packets", "Frames handed to ports."), sum(|port| &port.tx_packets));
+        each(
+            Metric::count("tx_bytes", "Bytes of frames handed to ports, from the Ethernet header on."),
+            sum(|port| &port.tx_bytes),
+        );
+        each(Metric::count("flows_opened", "Flows opened."), self.opened.value());
+        each(Metric::level("flows_active", "Flows that are open."), self.active.value());
+        each(
+            Metric::level("half_open", "Proxied TCP flows whose client has not proven its address yet."),
+            self.half_open.value(),
+        );
+        each(Metric::count("cookies_sent", "SYNs answered by a cookie."), self.cookies_sent.value());
+        each(
+            Metric::count("cookies_accepted", "Flows opened by a returned cookie."),
+            self.cookies_accepted.value(),
+        );
+        each(
+            Metric::count(
+                "cookies_refused",
+                "Packets that returned no cookie, or a wrong one, when one was expected.",
+            ),
+            self.cookies_refused.value(),
+        );
+        each(Metric::count("hits", "Packets of known flows."), self.hits.value());
+        each(Metric::count("misses", "Packets of no known flow."), self.misses.value());
+        each(Metric::count("handed_out", "Frames handed to other workers."), self.handed_out.value());
+        each(Metric::count("handed_in", "Frames taken from other workers."), self.handed_in.value());
+        each(Metric::count("to_proxy", "Packets handed to proxy cores."), self.to_proxy.value());
+        each(Metric::count("from_proxy", "Packets taken from proxy cores."), self.from_proxy.value());
+        each(
+            Metric::count("generated", "Frames of the gateway's own: resets, ICMP errors, ARP."),
+            self.generated.value(),
+        );
+        each(
+            Metric::count("absorbed", "Frames that ended at the gateway: ARP answers."),
+            self.absorbed.value(),
+        );
     }
 
     fn drops(&self) -> Option<&Drops> {
@@ -55,19 +79,48 @@ impl PortGauge {
 }
 
 impl Counters for PortGauge {
-    fn counters(&self, each: &mut dyn FnMut(&'static str, u64)) {
+    fn counters(&self, each: &mut dyn FnMut(Metric, u64)) {
         let Some(counted) = capsule::counters(&self.port) else { return };
-        each("rx_packets", counted.rx_pkts);
-        each("tx_packets", counted.tx_pkts);
-        each("tx_dropped", counted.tx_dropped);
-        each("rx_multi_segment", counted.rx_multi_segment);
-        each("rx_missed", counted.rx_missed);
-        each("rx_errors", counted.rx_errors);
-        each("rx_no_frame", counted.rx_no_buffer);
-        each("tx_errors", counted.tx_errors);
-        each("rx_checksum_offload", u64::from(self.port.verifies));
-        each("tx_checksum_offload", u64::from(self.port.offloads.checksum));
-        each("tx_segments_offload", u64::from(self.port.offloads.segments > 1));
+        let is_up = capsule::is_up(&self.port) == Some(true);
+        each(Metric::level("link_up", "1 while the port's link is up."), u64::from(is_up));
+        each(Metric::count("rx_packets", "Frames received by the device and handed on."), counted.rx_pkts);
+        each(Metric::count("tx_packets", "Frames that the device took to send."), counted.tx_pkts);
+        each(
+            Metric::count("tx_dropped", "Frames dropped because the device did not take them."),
+            counted.tx_dropped,
+        );
+        each(
+            Metric::count(
+                "rx_multi_segment",
+                "Frames dropped at receive because they came in more than one buffer.",
+            ),
+            counted.rx_multi_segment,
+        );
+        each(
+            Metric::count(
+                "rx_missed",
+                "Frames that the device dropped because they were not fetched in time.",
+            ),
+            counted.rx_missed,
+        );
+        each(Metric::count("rx_errors", "Frames that the device received damaged."), counted.rx_errors);
+        each(
+            Metric::count("rx_no_frame", "Times that the device found no free frame to receive into."),
+            counted.rx_no_buffer,
+        );
+        each(Metric::count("tx_errors", "Frames that the device failed to send."), counted.tx_errors);
+        each(
+            Metric::level("rx_checksum_offload", "1 where the device verifies checksums."),
+            u64::from(self.port.verifies),
+        );
+        each(
+            Metric::level("tx_checksum_offload", "1 where the device completes checksums."),
+            u64::from(self.port.offloads.checksum),
+        );
+        each(
+            Metric::level("tx_segments_offload", "1 where the device cuts large segments."),
+            u64::from(self.port.offloads.segments > 1),
+        );
     }
 
     fn drops(&self) -> Option<&Drops> {
@@ -83,10 +136,16 @@ impl Counters for PortGauge {
 pub(super) struct PoolGauge;
 
 impl Counters for PoolGauge {
-    fn counters(&self, each: &mut dyn FnMut(&'static str, u64)) {
+    fn counters(&self, each: &mut dyn FnMut(Metric, u64)) {
         let pools = capsule::pools();
-        each("frames", pools.iter().map(|pool| u64::from(pool.capacity)).sum());
-        each("frames_available", pools.iter().map(|pool| u64::from(pool.available)).sum());
+        each(
+            Metric::level("frames", "Frames that the pools have."),
+            pools.iter().map(|pool| u64::from(pool.capacity)).sum(),
+        );
+        each(
+            Metric::level("frames_available", "Frames that are free."),
+            pools.iter().map(|pool| u64::from(pool.available)).sum(),
+        );
     }
 }
 
@@ -95,7 +154,10 @@ impl Counters for PoolGauge {
 pub(super) struct LostRecords(pub(super) std::sync::Arc<Counter>);
 
 impl Counters for LostRecords {
-    fn counters(&self, each: &mut dyn FnMut(&'static str, u64)) {
-        each("lost_records", self.0.value());
+    fn counters(&self, each: &mut dyn FnMut(Metric, u64)) {
+        each(
+            Metric::count("lost_records", "Log records that found no room on the way to the log writer."),
+            self.0.value(),
+        );
     }
 }

@@ -11,7 +11,7 @@ use pnat_proxy::reactor::ReactorStats;
 use pnat_shared::time::Duration;
 use tracing::{info, warn};
 
-use crate::control::{Control, CoreMessage};
+use crate::control::Control;
 use crate::port::capsule::Stopper;
 
 /// How long TCP flows may go on after the first signal to stop.
@@ -27,19 +27,15 @@ pub(super) fn drain(control: Control, pairs: &[Arc<ReactorStats>], hurry: &Atomi
     let tcp = || pairs.iter().map(|stats| stats.open_tcp.value()).sum::<u64>();
     let all = || tcp() + pairs.iter().map(|stats| stats.open_udp.value()).sum::<u64>();
     info!(tcp = tcp(), "stopping: no new flows; those that are open may end");
-    tell(&control, PATIENCE);
+    control.drain(PATIENCE);
     wait(PATIENCE, || tcp() == 0 || hurry.load(Ordering::Relaxed));
-    tell(&control, Duration::ZERO);
+    control.drain(Duration::ZERO);
     wait(LAST_WORDS, || all() == 0);
     if let Err(error) = write!(io::stdout(), "{}", control.report()) {
         warn!(%error, "the final report could not be printed");
     }
     drop(control);
     stopper.stop();
-}
-
-fn tell(control: &Control, limit: Duration) {
-    control.tell_all(|| CoreMessage::Drain(limit));
 }
 
 #[expect(clippy::disallowed_methods, reason = "a thread that has nothing to do but wait")]

@@ -1,79 +1,158 @@
 //! Live flows as rows: a worker's bindings and a reactor's pairs in control's words.
 
+use core::net::SocketAddr;
+
 use pnat_proxy::reactor::Reactor;
 use pnat_proxy::tcp::State;
-use pnat_shared::flow::{Protocol, ProxyId};
+use pnat_shared::flow::{Handle, Protocol};
 use pnat_shared::frame::{Frame, FramePool};
-use pnat_shared::report::{FlowPage, FlowQuery, FlowRow, Traffic};
+use pnat_shared::report::{
+    Fate, FlowPage, FlowQuery, FlowRow, PairRow, PastKind, PastPage, PastQuery, PastRow, Traffic,
+};
 use pnat_shared::time::Instant;
 
 use crate::nat::binding::Path;
-use crate::worker::Worker;
+use crate::nat::tuple::Tuple;
+use crate::worker::{BindingView, Ending, Past, Worker};
 
-/// The bindings in the slots that `query` names.
+/// The bindings in the slots that `query` names, or the only one that it can mean.
 pub(super) fn bindings<F: Frame, P: FramePool<F>>(
     worker: &Worker<F, P>,
     query: &FlowQuery,
     now: Instant,
 ) -> FlowPage {
-    page(query, worker.slots(), |slot| {
+    // An echo's identifier stands where others have ports, in one place only.
+    if let Some((protocol, SocketAddr::V4(client), SocketAddr::V4(server))) = query.one()
+        && protocol != Protocol::Icmp
+    {
+        let found = worker.find(protocol, client, server).map(|view| row(&view, now));
+        return FlowPage {
+            rows: found.filter(|row| query.admits_row(row)).into_iter().collect(),
+            next: None,
+        };
+    }
+    let end = worker.slots();
+    let until = query.from.saturating_add(query.visit).min(end);
+    let rows = (query.from..until).filter_map(|slot| {
         let view = worker.binding(slot)?;
-        let binding = view.binding;
-        let traffic =
-            |stream: usize| Traffic { packets: binding.packets[stream], bytes: binding.bytes[stream] };
-        Some(FlowRow {
-            handle: view.handle,
-            protocol: view.protocol,
-            client: view.client.into(),
-            server: view.server.into(),
-            public: view.public.into(),
-            policy: binding.policy,
-            rule: binding.rule,
-            proxy: match binding.path {
-                Path::Proxy(core) => Some(core),
-                Path::Nat => None,
-            },
-            state: match (view.protocol, binding.tracks[0]) {
-                (Protocol::Tcp, track) if track.is_established() => "established",
-                (Protocol::Tcp, track) if track.is_closing() => "closing",
-                (Protocol::Tcp, _) => "opening",
-                (Protocol::Udp | Protocol::Icmp, _) => "open",
-            },
-            age: now.since(binding.opened),
-            idle: now.since(binding.last_seen),
-            first: traffic(0),
-            second: traffic(1),
-        })
-    })
+        // Most are refused by what never changes, which costs least to look at.
+        let row =
+            query.admits(view.protocol, view.client.into(), view.server.into()).then(|| row(&view, now))?;
+        query.admits_row(&row).then_some(row)
+    });
+    FlowPage { rows: rows.collect(), next: (until < end).then_some(until) }
 }
 
-/// The pairs under the keys that `query` names.
-pub(super) fn pairs<F: Frame>(
-    reactor: &Reactor<F>,
-    me: ProxyId,
-    query: &FlowQuery,
+fn row(view: &BindingView<'_>, now: Instant) -> FlowRow {
+    let binding = view.binding;
+    let traffic = |stream: usize| Traffic { packets: binding.packets[stream], bytes: binding.bytes[stream] };
+    FlowRow {
+        handle: view.handle,
+        protocol: view.protocol,
+        client: view.client.into(),
+        server: view.server.into(),
+        public: view.public.into(),
+        policy: binding.policy,
+        rule: binding.rule,
+        proxy: match binding.path {
+            Path::Proxy(core) => Some(core),
+            Path::Nat => None,
+        },
+        state: match (view.protocol, binding.tracks[0]) {
+            (Protocol::Tcp, track) if track.is_established() => "established",
+            (Protocol::Tcp, track) if track.is_closing() => "closing",
+            (Protocol::Tcp, _) => "opening",
+            (Protocol::Udp | Protocol::Icmp, _) => "open",
+        },
+        age: now.since(binding.opened),
+        idle: now.since(binding.last_seen),
+        first: traffic(0),
+        second: traffic(1),
+    }
+}
+
+/// What a worker remembers of the flows that `query` names.
+pub(super) fn past<F: Frame, P: FramePool<F>>(
+    worker: &Worker<F, P>,
+    query: &PastQuery,
     now: Instant,
-) -> FlowPage {
-    page(query, reactor.keys(), |key| {
-        let view = reactor.pair(key, now)?;
+) -> PastPage {
+    let history = worker.history();
+    match query.kind {
+        PastKind::Refusals => past_page(
+            &history.refusals,
+            query,
+            |refusal| {
+                let fate = Fate::Refused { reason: refusal.reason, times: refusal.times };
+                (refusal.tuple, refusal.policy, refusal.rule, refusal.at, fate)
+            },
+            now,
+        ),
+        PastKind::Failures => past_page(&history.failures, query, tell_ending, now),
+        PastKind::Endings => past_page(&history.endings, query, tell_ending, now),
+    }
+}
+
+fn tell_ending(ending: &Ending) -> (Tuple, u32, Option<u16>, Instant, Fate) {
+    (ending.tuple, ending.policy, ending.rule, ending.at, ended(ending))
+}
+
+fn past_page<T>(
+    past: &Past<T>,
+    query: &PastQuery,
+    tell: impl Fn(&T) -> (Tuple, u32, Option<u16>, Instant, Fate),
+    now: Instant,
+) -> PastPage {
+    let top = query.before.unwrap_or(u64::MAX).min(past.count());
+    let bottom = top.saturating_sub(u64::from(query.visit));
+    let entries = (bottom..top).rev().map_while(|number| past.get(number));
+    let rows = entries.filter_map(|entry| {
+        let (tuple, policy, rule, at, fate) = tell(entry);
+        let (protocol, client, server) = (tuple.protocol(), tuple.src().into(), tuple.dst().into());
+        let row = PastRow { protocol, client, server, policy, rule, ago: now.since(at), fate };
+        query.flows.admits(protocol, client, server).then_some(row)
+    });
+    PastPage {
+        rows: rows.collect(),
+        next: bottom.checked_sub(1).and_then(|last| past.get(last)).map(|_| bottom),
+    }
+}
+
+fn ended(ending: &Ending) -> Fate {
+    let traffic = |stream: usize| Traffic { packets: ending.packets[stream], bytes: ending.bytes[stream] };
+    let words = ending.last_words.as_deref();
+    Fate::Ended {
+        reason: ending.reason,
+        public: ending.public.into(),
+        proxy: match ending.path {
+            Path::Proxy(core) => Some(core),
+            Path::Nat => None,
+        },
+        lived: ending.at.since(ending.opened),
+        first: traffic(0),
+        second: traffic(1),
+        verdict: words.and_then(|words| words.verdict.clone()),
+        name: words.and_then(|words| words.name.clone()),
+    }
+}
+
+/// What the pairs of these flows have come to.
+pub(super) fn pairs<F: Frame>(reactor: &Reactor<F>, handles: &[Handle], now: Instant) -> Vec<PairRow> {
+    let views = handles.iter().filter_map(|handle| reactor.pair_of(*handle, now));
+    let rows = views.map(|view| {
         let traffic = |stream: usize| Traffic { packets: view.packets[stream], bytes: view.bytes[stream] };
-        Some(FlowRow {
+        PairRow {
             handle: view.handle,
-            protocol: view.flow.protocol,
-            client: view.flow.client.into(),
-            server: view.flow.server.into(),
-            public: view.flow.public.into(),
-            policy: view.policy,
-            // Its worker tells the rule.
-            rule: None,
-            proxy: Some(me),
             state: view.states.map_or("open", state),
-            age: view.age,
+            legs: view.states.map(|legs| legs.map(leg)),
+            name: view.flow.name.clone(),
+            held: view.held as u64,
             idle: view.idle,
             first: traffic(0),
             second: traffic(1),
-        })
-    })
+        }
+    });
+    rows.collect()
 }
 
 /// One word for both sockets of a pair.
@@ -87,16 +166,52 @@ const fn state([first, second]: [State; 2]) -> &'static str {
     }
 }
 
-/// Rows of the slots from `query.from` on, below `end`.
-fn page(query: &FlowQuery, end: u32, row: impl Fn(u32) -> Option<FlowRow>) -> FlowPage {
-    let until = query.from.saturating_add(query.visit).min(end);
-    let mut rows = Vec::new();
-    for slot in query.from..until {
-        if rows.len() >= query.limit {
-            return FlowPage { rows, next: Some(slot) };
-        }
-        let wanted = row(slot).filter(|row| query.admits(row.protocol, row.client, row.server));
-        rows.extend(wanted);
+/// A socket's state in RFC 9293's words, and one of our own for late accept.
+const fn leg(state: State) -> &'static str {
+    match state {
+        State::SynHeld => "syn_held",
+        State::SynSent => "syn_sent",
+        State::SynReceived => "syn_received",
+        State::Established => "established",
+        State::FinWait1 => "fin_wait_1",
+        State::FinWait2 => "fin_wait_2",
+        State::CloseWait => "close_wait",
+        State::Closing => "closing",
+        State::LastAck => "last_ack",
+        State::TimeWait => "time_wait",
+        State::Closed => "closed",
     }
-    FlowPage { rows, next: (until < end).then_some(until) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pnat_shared::verdict::DropReason;
+
+    #[test]
+    fn the_past_is_told_backwards_page_by_page_until_nothing_is_remembered() {
+        let address = |port| std::net::SocketAddrV4::new([10, 0, 0, 5].into(), port);
+        let mut past = Past::new(100);
+        for port in 1..=250 {
+            past.push(port);
+        }
+        let kind = PastKind::Refusals;
+        let fate = Fate::Refused { reason: DropReason::Denied, times: 1 };
+        let tell = |port: &u16| {
+            (Tuple::new(Protocol::Tcp, address(*port), address(80)), 1, None, Instant::ZERO, fate.clone())
+        };
+        let (mut told, mut before, mut pages) = (Vec::new(), None, 0);
+        loop {
+            let query = PastQuery { kind, flows: FlowQuery::default(), before, visit: 32 };
+            let page = past_page(&past, &query, tell, Instant::ZERO);
+            assert!(page.rows.len() <= 32);
+            told.extend(page.rows.iter().map(|row| row.client.port()));
+            pages += 1;
+            match page.next {
+                Some(next) => before = Some(next),
+                None => break,
+            }
+        }
+        assert_eq!((told, pages), ((151..=250).rev().collect(), 4));
+    }
 }

@@ -32,7 +32,7 @@ use crossbeam_channel::{Receiver, bounded};
 use pnat_proxy::reactor::{Reactor, ReactorStats};
 use pnat_shared::capture::TapPoint;
 use pnat_shared::config::{Config, Ecn, Hugepages, Idle, Offloads};
-use pnat_shared::flow::{ProxyId, WorkerId};
+use pnat_shared::flow::WorkerId;
 use pnat_shared::stats::Counter;
 use pnat_shared::time::Duration;
 use pnat_shared::wire::ethernet::Mac;
@@ -83,7 +83,6 @@ pub fn run(config: Config, path: &Path, cpus: usize) -> Result<(), LaunchError> 
         info!("{port}");
     }
 
-    let ready = Arc::new(AtomicBool::new(false));
     let mut cores = Vec::new();
     let mut gauges = vec![
         Gauge { kind: "pool", name: "frames".to_owned(), counters: Arc::new(PoolGauge) },
@@ -122,8 +121,7 @@ pub fn run(config: Config, path: &Path, cpus: usize) -> Result<(), LaunchError> 
         let mut reactor = Reactor::new(&config.proxy, rings.to_proxy.len(), services, stats, clock.now());
         reactor.keep_frames(frame_budget(&config));
         reactor.set_policy(snapshot(FIRST_GENERATION, &config.policy, chains.clone()), FIRST_GENERATION);
-        seats.entry(cpu).or_default().proxy =
-            Some(ProxyPlan { me: ProxyId(index as u8), reactor, rings, inbox });
+        seats.entry(cpu).or_default().proxy = Some(ProxyPlan { reactor, rings, inbox });
     }
     drop(chains);
 
@@ -137,8 +135,8 @@ pub fn run(config: Config, path: &Path, cpus: usize) -> Result<(), LaunchError> 
         .map(|port| (port.name.clone(), if port.outside { TapPoint::Outside } else { TapPoint::Inside }))
         .collect();
     for (cpu, seat) in seats {
-        let (names, ready) = (port_names.clone(), ready.clone());
-        runtime.run_on_core(cpu, idle, move |ports| seat.take(ports, &names, clock, &ready))?;
+        let names = port_names.clone();
+        runtime.run_on_core(cpu, idle, move |ports| seat.take(ports, &names, clock))?;
     }
 
     let control = control::start(Gateway {
@@ -148,7 +146,6 @@ pub fn run(config: Config, path: &Path, cpus: usize) -> Result<(), LaunchError> 
         started: clock.started(),
         cores,
         gauges,
-        ready,
         filters,
     })?;
     stop_on_signal(&mut runtime, control, pairs);
@@ -271,7 +268,6 @@ struct WorkerPlan {
 }
 
 struct ProxyPlan {
-    me: ProxyId,
     reactor: Reactor<MbufFrame>,
     rings: ProxyEnds<MbufFrame>,
     inbox: Receiver<CoreMessage>,
@@ -284,7 +280,6 @@ impl Seat {
         ports: CorePorts,
         names: &[(String, TapPoint)],
         clock: Clock,
-        ready: &Arc<AtomicBool>,
     ) -> impl FnMut() -> bool + use<> {
         let CorePorts { mut queues, pool } = ports;
         let mut worker = self.worker.map(|plan| {
@@ -303,8 +298,7 @@ impl Seat {
             worker
         });
         let mut proxy =
-            self.proxy.map(|plan| ProxyLoop::new(plan.me, plan.reactor, pool, clock, plan.rings, plan.inbox));
-        ready.store(true, Ordering::Release);
+            self.proxy.map(|plan| ProxyLoop::new(plan.reactor, pool, clock, plan.rings, plan.inbox));
         move || {
             let worked = worker.as_mut().is_some_and(WorkerLoop::turn);
             proxy.as_mut().is_some_and(ProxyLoop::turn) || worked

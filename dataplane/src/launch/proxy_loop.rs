@@ -5,9 +5,10 @@
 use crossbeam_channel::Receiver;
 use pnat_proxy::reactor::{Outputs, Reactor, Snapshot};
 use pnat_shared::config::Policy;
-use pnat_shared::flow::{ProxyId, WorkerId};
+use pnat_shared::flow::WorkerId;
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::loopback::ToProxy;
+use pnat_shared::report::{FlowPage, PastPage};
 use pnat_shared::ring::Producer;
 use pnat_shared::time::Instant;
 use pnat_shared::verdict::DropReason;
@@ -22,7 +23,6 @@ use crate::port::BURST;
 /// A reactor with its rings and control channel.
 #[derive(Debug)]
 pub struct ProxyLoop<F: Frame, P> {
-    me: ProxyId,
     reactor: Reactor<F>,
     pool: P,
     clock: Clock,
@@ -37,7 +37,6 @@ pub struct ProxyLoop<F: Frame, P> {
 impl<F: Frame, P: FramePool<F>> ProxyLoop<F, P> {
     /// Puts a reactor between its rings.
     pub fn new(
-        me: ProxyId,
         reactor: Reactor<F>,
         pool: P,
         clock: Clock,
@@ -46,17 +45,7 @@ impl<F: Frame, P: FramePool<F>> ProxyLoop<F, P> {
     ) -> Self {
         let out = Outputs::new(rings.from_proxy.len());
         let most_waiting = rings.from_proxy.iter().map(Producer::room).max().unwrap_or(0);
-        Self {
-            me,
-            reactor,
-            pool,
-            clock,
-            rings,
-            messages,
-            out,
-            most_waiting,
-            burst: Vec::with_capacity(BURST),
-        }
+        Self { reactor, pool, clock, rings, messages, out, most_waiting, burst: Vec::with_capacity(BURST) }
     }
 
     /// Takes at most two port bursts from each worker. Answers whether there was anything to do.
@@ -104,11 +93,20 @@ impl<F: Frame, P: FramePool<F>> ProxyLoop<F, P> {
                 self.reactor.set_policy(snapshot(generation, &policy, chains), oldest);
                 let _ = reply.send(Ok(()));
             }
+            CoreMessage::Policies(reply) => {
+                let _ = reply.send(self.reactor.newest_policy());
+            }
             CoreMessage::Latency(reply) => {
                 let _ = reply.send(Box::new(self.reactor.latency().clone()));
             }
-            CoreMessage::Flows { query, reply } => {
-                let _ = reply.send(listing::pairs(&self.reactor, self.me, &query, self.clock.now()));
+            CoreMessage::Pairs { handles, reply } => {
+                let _ = reply.send(listing::pairs(&self.reactor, &handles, self.clock.now()));
+            }
+            CoreMessage::Flows { reply, .. } => {
+                let _ = reply.send(FlowPage::default());
+            }
+            CoreMessage::Past { reply, .. } => {
+                let _ = reply.send(PastPage::default());
             }
             // Workers see both ends of the loopback.
             CoreMessage::Capture(_) => {}

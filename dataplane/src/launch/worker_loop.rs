@@ -189,11 +189,20 @@ impl<F: Frame, P: FramePool<F>, Q: PortQueue<F>> WorkerLoop<F, P, Q> {
                 self.worker.set_policy(Snapshot { generation, policy });
                 let _ = reply.send(Ok(()));
             }
+            CoreMessage::Policies(reply) => {
+                let _ = reply.send(self.worker.policy().generation);
+            }
             CoreMessage::Latency(reply) => {
                 let _ = reply.send(Box::new(self.worker.latency_mut().clone()));
             }
             CoreMessage::Flows { query, reply } => {
                 let _ = reply.send(listing::bindings(&self.worker, &query, self.clock.now()));
+            }
+            CoreMessage::Past { query, reply } => {
+                let _ = reply.send(listing::past(&self.worker, &query, self.clock.now()));
+            }
+            CoreMessage::Pairs { reply, .. } => {
+                let _ = reply.send(Vec::new());
             }
             CoreMessage::Capture(tap) => self.tap = tap,
             CoreMessage::Drain(_) => self.worker.drain(),

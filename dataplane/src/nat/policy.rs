@@ -67,6 +67,7 @@ mod tests {
             accept: Accept::Late,
             filters: Vec::new(),
             congestion: [None; 2],
+            line: 1,
         }
     }
 

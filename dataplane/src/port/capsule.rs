@@ -267,6 +267,11 @@ pub fn counters(port: &PortInfo) -> Option<PortCounters> {
     device::port_by_device(&port.device).map(device::PortId::counters)
 }
 
+/// Whether a port's link is up; `None` when DPDK is not up.
+pub fn is_up(port: &PortInfo) -> Option<bool> {
+    device::port_by_device(&port.device).map(device::PortId::is_up)
+}
+
 type Body = Rc<RefCell<Option<Box<dyn FnMut() -> bool>>>>;
 
 thread_local! {

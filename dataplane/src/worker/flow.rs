@@ -13,7 +13,7 @@ use pnat_shared::wire::tcp::Flags;
 
 use super::parse::{self, Packet};
 use super::reply::Answer;
-use super::{Outputs, Worker};
+use super::{Outputs, Refusal, Worker};
 use crate::loopback::mask::masked;
 use crate::nat::Opening;
 use crate::nat::binding::{Binding, Path};
@@ -125,6 +125,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
                     Denial::Icmp => Answer::PROHIBITED,
                     Denial::Silent => Answer::Silence,
                 };
+                self.note_refused(packet, rule, DropReason::Denied, now);
                 return self.refuse_packet(frame, port, DropReason::Denied, answer, now, out);
             }
         };
@@ -140,10 +141,12 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         let or_reset = |answer| if accepted.is_some() { Answer::Reset } else { answer };
         if self.is_draining {
             let answer = or_reset(Answer::PROHIBITED);
+            self.note_refused(packet, rule, DropReason::Draining, now);
             return self.refuse_packet(frame, port, DropReason::Draining, answer, now, out);
         }
         let Some(egress) = self.routes.outward(*inside.dst().ip()) else {
             let answer = or_reset(Answer::HOST_UNREACHABLE);
+            self.note_refused(packet, rule, DropReason::NoRoute, now);
             return self.refuse_packet(frame, port, DropReason::NoRoute, answer, now, out);
         };
         if self.accepts_early(packet, path, accept) {
@@ -168,7 +171,10 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
                 }
             }
             // RFC 5508 REQ-8, RFC 6888 REQ-11: dropped, and the client is told.
-            Err(reason) => self.refuse_packet(frame, port, reason, or_reset(Answer::PROHIBITED), now, out),
+            Err(reason) => {
+                self.note_refused(packet, rule, reason, now);
+                self.refuse_packet(frame, port, reason, or_reset(Answer::PROHIBITED), now, out);
+            }
         }
     }
 
@@ -224,7 +230,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         if let Some(closed) = self.nat.close(slot, now) {
             let reason = closed.binding.tracks[0].reason();
             self.tell_proxy(&closed, reason, out);
-            self.count_closed(reason);
+            self.note_closed(&closed, reason, None, now);
         }
         self.on_miss(frame, port, packet, now, out);
         if let Some(mapping) = mapping {
@@ -345,6 +351,12 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
     pub(super) fn too_big_for(&self, port: u8, bytes: usize) -> Option<u16> {
         let mtu = self.routes.port(port)?.mtu;
         (bytes > usize::from(mtu)).then_some(mtu)
+    }
+
+    /// Remembers that a client's flow was not opened.
+    fn note_refused(&mut self, packet: &Packet, rule: Option<u16>, reason: DropReason, now: Instant) {
+        let policy = self.policy.generation;
+        self.history.refused(Refusal { tuple: packet.tuple, policy, rule, reason, at: now, times: 1 });
     }
 
     fn count_opened(&self) {

@@ -21,7 +21,7 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 
 use pnat_shared::config;
-use pnat_shared::flow::{Handle, Protocol, WorkerId};
+use pnat_shared::flow::{Handle, LastWords, Protocol, Stream, WorkerId};
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::loopback::{FromProxy, ToProxy};
 use pnat_shared::stats::Latency;
@@ -46,8 +46,10 @@ mod pair;
 mod link;
 mod parse;
 mod reply;
+mod history;
 mod stats;
 
+pub use history::{Ending, History, Past, Refusal};
 pub use stats::{PortStats, WorkerStats};
 
 /// ICMP errors, and resets, that a worker makes per second: enough for people and path discovery, too few to be a weapon.
@@ -130,6 +132,7 @@ pub struct Worker<F, P> {
     pool: P,
     stats: Arc<WorkerStats>,
     latency: Latency,
+    history: History,
     errors: Bucket,
     resets: Bucket,
     early: Early,
@@ -157,6 +160,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
             pool,
             stats,
             latency: Latency::default(),
+            history: History::default(),
             errors: Bucket::new(ERRORS_PER_SECOND, now),
             resets: Bucket::new(RESETS_PER_SECOND, now),
             early: Early::new(cookies),
@@ -214,10 +218,11 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
                 }
                 FromProxy::Again { handle, frame } => self.take_back(handle, frame, now, out),
                 // The worker may have ended the flow by itself in the meantime.
-                FromProxy::Closed { handle, reason } => {
-                    if let Some(slot) = self.nat.slot(handle) {
-                        self.nat.close(slot, now);
-                        self.count_closed(reason);
+                FromProxy::Closed { handle, reason, last_words } => {
+                    if let Some(slot) = self.nat.slot(handle)
+                        && let Some(closed) = self.nat.close(slot, now)
+                    {
+                        self.note_closed(&closed, reason, last_words, now);
                     }
                 }
             }
@@ -231,7 +236,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         self.nat.expire(now, |flow, reason| closed.push((flow, reason)));
         for (flow, reason) in closed.drain(..) {
             self.tell_proxy(&flow, reason, out);
-            self.count_closed(reason);
+            self.note_closed(&flow, reason, None, now);
         }
         self.closed = closed;
         let mut failed = core::mem::take(&mut self.failed);
@@ -264,6 +269,11 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         self.policy = policy;
     }
 
+    /// The policy that decides on new flows.
+    pub const fn policy(&self) -> &Snapshot {
+        &self.policy
+    }
+
     /// From now on no flow is opened; those that are open stay.
     pub fn drain(&mut self) {
         self.is_draining = true;
@@ -272,9 +282,9 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
     /// Ends a flow whose first packet did not fit into the ring to its proxy core.
     pub fn refuse(&mut self, handle: Handle, now: Instant) {
         if let Some(slot) = self.nat.slot(handle)
-            && self.nat.close(slot, now).is_some()
+            && let Some(closed) = self.nat.close(slot, now)
         {
-            self.count_closed(CloseReason::Resources);
+            self.note_closed(&closed, CloseReason::Resources, None, now);
         }
     }
 
@@ -283,7 +293,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         let Some(slot) = self.nat.slot(handle) else { return false };
         let Some(closed) = self.nat.close(slot, now) else { return false };
         self.tell_proxy(&closed, reason, out);
-        self.count_closed(reason);
+        self.note_closed(&closed, reason, None, now);
         true
     }
 
@@ -296,6 +306,17 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
     pub fn binding(&self, slot: u32) -> Option<BindingView<'_>> {
         let (keys, binding) = self.nat.flows().entry(slot)?;
         Some(self.view(slot, keys, binding))
+    }
+
+    /// The flow between these two, the server as the client named it.
+    pub fn find(
+        &self,
+        protocol: Protocol,
+        client: SocketAddrV4,
+        server: SocketAddrV4,
+    ) -> Option<BindingView<'_>> {
+        let (flows, tuple) = (self.nat.flows(), Tuple::new(protocol, client, server));
+        self.binding(flows.find(Stream::First, flows.hash(&tuple), &tuple)?)
     }
 
     /// The flows that are open.
@@ -312,6 +333,11 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
             public: keys[1].dst(),
             binding,
         }
+    }
+
+    /// What is remembered of flows that are no more, or never were.
+    pub const fn history(&self) -> &History {
+        &self.history
     }
 
     pub fn stats(&self) -> &Arc<WorkerStats> {
@@ -399,8 +425,15 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         }
     }
 
-    fn count_closed(&self, reason: CloseReason) {
+    fn note_closed(
+        &mut self,
+        closed: &Closed,
+        reason: CloseReason,
+        last_words: Option<Box<LastWords>>,
+        now: Instant,
+    ) {
         self.stats.closes.add(reason, 1);
+        self.history.ended(closed, reason, last_words, now);
         self.tell_flows();
     }
 

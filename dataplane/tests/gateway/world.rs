@@ -88,6 +88,7 @@ impl World {
             action: run.action,
             accept: run.accept,
             congestion: [None; 2],
+            line: 1,
             filters: Vec::new(),
         };
         let policy = Policy { rules: vec![rule], default_action: Action::Nat, filters: Vec::new() };

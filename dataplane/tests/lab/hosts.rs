@@ -29,6 +29,8 @@ pub(crate) struct Host(&'static str);
 
 pub(crate) const CLIENT: Host = Host("client");
 pub(crate) const SERVER: Host = Host("server");
+/// Where the gateway's operator sits.
+pub(crate) const GATEWAY: Host = Host("gateway");
 
 impl Host {
     /// A host that a test adds to the lab; `scripts/lab down` knows `near` and `far`.

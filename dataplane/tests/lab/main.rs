@@ -20,6 +20,7 @@ mod flood;
 mod flow_log;
 mod interop;
 mod offloads;
+mod observation;
 mod operation;
 mod ports;
 mod ways;

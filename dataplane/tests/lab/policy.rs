@@ -5,6 +5,9 @@ use std::path::Path;
 /// Where the log filter writes, relative to the lab's state directory.
 pub(crate) const FLOW_LOG: &str = "flows.jsonl";
 
+/// Where the gateway serves its metrics, in its own namespace.
+pub(crate) const METRICS: &str = "127.0.0.1:9100";
+
 const LOG: &str = r#"
     [[filter]]
     name = "log"
@@ -83,6 +86,9 @@ pub(crate) struct Arrangement {
     pub(crate) ecn: &'static str,
     /// Whether the inside and the outside port work on checksums.
     pub(crate) offloads: [&'static str; 2],
+    /// More keys of `[nat]` and of `[proxy]`.
+    pub(crate) nat: &'static str,
+    pub(crate) proxy: &'static str,
 }
 
 impl Default for Arrangement {
@@ -97,6 +103,8 @@ impl Default for Arrangement {
             mtu: 1500,
             ecn: "mirror",
             offloads: ["auto"; 2],
+            nat: "",
+            proxy: "",
         }
     }
 }
@@ -104,7 +112,7 @@ impl Default for Arrangement {
 /// A whole configuration: the gateway between the lab's two wires, with this policy. Idle UDP flows end soon, so that
 /// the flow log shows them.
 pub(crate) fn gateway(state: &Path, arrangement: Arrangement, policy: &str) -> String {
-    let Arrangement { driver, workers, proxies, hugepages, frames, mtu, ecn, .. } = arrangement;
+    let Arrangement { driver, workers, proxies, hugepages, frames, mtu, ecn, nat, proxy, .. } = arrangement;
     let interface = if driver == "net_tap" { "tap" } else { "veth" };
     let [offloads_inside, offloads_outside] = arrangement.offloads;
     let socket = state.join("control.sock");
@@ -138,13 +146,16 @@ pub(crate) fn gateway(state: &Path, arrangement: Arrangement, policy: &str) -> S
 
         [nat]
         public = ["198.18.0.1"]
+        {nat}
 
         [proxy]
         udp_timeout = "2s"
         ecn = "{ecn}"
+        {proxy}
 
         [control]
         socket = "{}"
+        metrics = "{METRICS}"
 
         [log]
         format = "text"

@@ -152,7 +152,7 @@ impl<'a> Case<'a> {
                     let masked: std::net::SocketAddrV4 = masked.parse().unwrap();
                     let handle = unmask(*masked.ip(), masked.port()).unwrap();
                     let reason = *CloseReason::ALL.iter().find(|r| r.key() == reason).unwrap();
-                    gateway.receive_from_proxy(FromProxy::Closed { handle, reason })
+                    gateway.receive_from_proxy(FromProxy::Closed { handle, reason, last_words: None })
                 }
                 _ => gateway.packet_from_proxy(&text::build_ip(packet)),
             });
@@ -269,6 +269,7 @@ fn set_up(lines: &[&str]) -> (World, Vec<std::net::Ipv4Addr>, bool) {
                 action: parse_action(action),
                 accept: Accept::Late,
                 congestion: [None; 2],
+                line: 1,
                 filters: Vec::new(),
             }),
             ["ports", range] => {
@@ -285,6 +286,7 @@ fn set_up(lines: &[&str]) -> (World, Vec<std::net::Ipv4Addr>, bool) {
                 action: Action::Proxy,
                 accept: Accept::Early,
                 congestion: [None; 2],
+                line: 1,
                 filters: Vec::new(),
             }),
             ["pool", n] => world.pool = n.parse().unwrap(),

@@ -1,10 +1,13 @@
 //! What control and the driver ask of a worker.
 
+use std::net::SocketAddrV4;
 use std::sync::Arc;
 
 use pnat_dataplane::nat::policy::Snapshot;
 use pnat_dataplane::worker::Outputs;
 use pnat_shared::config::{Action, Denial, Policy};
+use pnat_shared::flow::LastWords;
+use pnat_shared::loopback::FromProxy;
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::verdict::{CloseReason, DropReason};
 
@@ -61,12 +64,43 @@ fn a_flow_listed_can_be_ended_and_its_pair_is_told() {
     let view = gateway.worker.bindings().next().unwrap();
     assert_eq!((view.client.port(), view.server.port(), view.binding.packets), (4000, 53, [1, 0]));
     assert_eq!(gateway.worker.slots(), 1);
+    let found = gateway.worker.find(view.protocol, view.client, view.server).map(|found| found.handle);
+    assert_eq!(found, Some(view.handle));
+    let other = SocketAddrV4::new(*view.client.ip(), 4001);
+    assert!(gateway.worker.find(view.protocol, other, view.server).is_none());
     let handle = view.handle;
     let mut out = Outputs::new(2, 1, 1);
     assert!(gateway.worker.end(handle, CloseReason::Operator, gateway.now, &mut out));
     assert_eq!(out.to_proxy[0].len(), 1);
     assert!(!gateway.worker.end(handle, CloseReason::Operator, gateway.now, &mut out));
     assert_eq!(gateway.worker.stats().closes.value(CloseReason::Operator), 1);
+}
+
+#[test]
+fn refused_and_ended_flows_are_remembered_with_who_decided_and_why() {
+    let mut gateway = Gateway::new(&world(Action::Proxy));
+    gateway.receive(INSIDE, &datagram(4000));
+    let handle = gateway.worker.bindings().next().unwrap().handle;
+    gateway.pass(Duration::from_secs(2));
+    let last_words = Some(Box::new(LastWords { verdict: Some("names: no".to_owned()), name: None }));
+    gateway.receive_from_proxy(FromProxy::Closed { handle, reason: CloseReason::Blocked, last_words });
+    gateway.worker.drain();
+    for _ in 0..3 {
+        gateway.receive(INSIDE, &datagram(4001));
+    }
+
+    let history = gateway.worker.history();
+    let ending = history.failures.get(0).expect("remembered");
+    assert_eq!((ending.tuple.src().port(), ending.tuple.dst().port(), ending.packets), (4000, 53, [1, 0]));
+    assert_eq!(
+        (ending.reason, ending.at.since(ending.opened)),
+        (CloseReason::Blocked, Duration::from_secs(2))
+    );
+    let verdict = ending.last_words.as_ref().and_then(|words| words.verdict.as_deref());
+    assert_eq!((ending.policy, ending.rule, verdict), (1, None, Some("names: no")));
+    let refusal = history.refusals.get(0).expect("remembered");
+    assert_eq!((refusal.tuple.src().port(), refusal.reason, refusal.times), (4001, DropReason::Draining, 3));
+    assert_eq!([history.refusals.count(), history.failures.count(), history.endings.count()], [1, 1, 0]);
 }
 
 #[test]

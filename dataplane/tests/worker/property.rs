@@ -150,7 +150,11 @@ impl Run {
             }
             Event::Closed { flow } => {
                 let handle = self.handle(flow);
-                self.gateway.receive_from_proxy(FromProxy::Closed { handle, reason: CloseReason::Finished })
+                self.gateway.receive_from_proxy(FromProxy::Closed {
+                    handle,
+                    reason: CloseReason::Finished,
+                    last_words: None,
+                })
             }
             Event::Acknowledge { nth, off, len } => {
                 if self.greetings.is_empty() {

@@ -165,7 +165,7 @@ impl World {
                     let flow = self.flows.iter_mut().find(|flow| Some(flow.handle) == to);
                     flow.expect("a packet for one of the flows").take_out(frame);
                 }
-                FromProxy::Closed { handle, reason } => {
+                FromProxy::Closed { handle, reason, .. } => {
                     let flow = self.flows.iter_mut().find(|flow| flow.handle == handle);
                     flow.expect("the end of one of the flows").close(reason);
                 }

@@ -1,6 +1,6 @@
 //! A packet's way through the reactor, and a pair's visit.
 
-use pnat_shared::flow::Handle;
+use pnat_shared::flow::{Handle, LastWords};
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::stats::Stage;
 use pnat_shared::time::{Duration, Instant};
@@ -210,7 +210,10 @@ impl<F: Frame> Reactor<F> {
             verdict = flow.verdict.as_deref(), "flow closed"
         );
         self.stats.closes.add(reason, 1);
-        out.closed(slot.handle, reason);
+        let has_words = flow.verdict.is_some() || flow.name.is_some();
+        let last_words =
+            has_words.then(|| Box::new(LastWords { verdict: flow.verdict.clone(), name: flow.name.clone() }));
+        out.closed(slot.handle, reason, last_words);
         self.bench.memory.close(slot.account);
         if reason == CloseReason::Internal {
             let _ = contain(|| drop(slot.conversation));

@@ -39,6 +39,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use pnat_shared::config::{Proxy, Transport};
+use pnat_shared::flow::Handle;
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::loopback::ToProxy;
 use pnat_shared::stats::Latency;
@@ -140,6 +141,11 @@ impl<F: Frame> Reactor<F> {
     /// are open keep theirs.
     pub fn set_policy(&mut self, snapshot: Snapshot, oldest: u32) {
         self.policies.set(snapshot, oldest);
+    }
+
+    /// The newest generation of policy that it holds; 0 where it has none.
+    pub fn newest_policy(&self) -> u32 {
+        self.policies.newest()
     }
 
     /// Takes in a burst (which may be empty) and does what it asks for, and what bounded visits before left to do. `now` is
@@ -261,13 +267,8 @@ impl<F: Frame> Reactor<F> {
         self.slots.iter().map(move |slot| slot.view(now))
     }
 
-    /// Keys of pairs are below this.
-    pub fn keys(&self) -> u32 {
-        self.slots.bound()
-    }
-
-    /// The pair under a key, if there is one.
-    pub fn pair(&self, key: u32, now: Instant) -> Option<PairView<'_>> {
-        self.slots.get(key).map(|slot| slot.view(now))
+    /// The pair of a flow, if it is alive.
+    pub fn pair_of(&self, handle: Handle, now: Instant) -> Option<PairView<'_>> {
+        self.slots.get(self.find(handle)?).map(|slot| slot.view(now))
     }
 }

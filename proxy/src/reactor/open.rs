@@ -49,7 +49,7 @@ impl<F: Frame> Reactor<F> {
             Err((dropped, closed)) => {
                 self.stats.drops.add(dropped, 1);
                 self.stats.closes.add(closed, 1);
-                return round.out.closed(new.handle, closed);
+                return round.out.closed(new.handle, closed, None);
             }
         };
         // Of a SYN all is known by now.

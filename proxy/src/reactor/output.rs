@@ -1,6 +1,6 @@
 //! What a reactor hands to the workers, and how long it had what caused it.
 
-use pnat_shared::flow::{Handle, WorkerId};
+use pnat_shared::flow::{Handle, LastWords, WorkerId};
 use pnat_shared::loopback::FromProxy;
 use pnat_shared::time::Instant;
 use pnat_shared::verdict::CloseReason;
@@ -69,9 +69,9 @@ impl<F> Outputs<F> {
         }
     }
 
-    pub(super) fn closed(&mut self, handle: Handle, reason: CloseReason) {
+    pub(super) fn closed(&mut self, handle: Handle, reason: CloseReason, last_words: Option<Box<LastWords>>) {
         if let Some(waiting) = self.workers.get_mut(usize::from(handle.worker.0)) {
-            waiting.push(FromProxy::Closed { handle, reason });
+            waiting.push(FromProxy::Closed { handle, reason, last_words });
         }
     }
 }

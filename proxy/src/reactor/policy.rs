@@ -71,6 +71,10 @@ impl Policies {
         self.snapshots.iter().find(|(known, _)| known.generation == generation).map(|(known, _)| known)
     }
 
+    pub(super) fn newest(&self) -> u32 {
+        self.snapshots.iter().map(|(known, _)| known.generation).max().unwrap_or(0)
+    }
+
     /// A pair of this generation has opened.
     pub(super) fn retain(&mut self, generation: u32) {
         if let Some((_, users)) = self.users(generation) {

@@ -1,7 +1,7 @@
 //! What a reactor counts. It writes, anybody may read.
 
 use pnat_shared::flow::Protocol;
-use pnat_shared::stats::{Closes, Counter, Counters, Drops};
+use pnat_shared::stats::{Closes, Counter, Counters, Drops, Metric};
 
 /// Counters and gauges of one proxy core.
 #[derive(Debug, Default)]
@@ -49,19 +49,28 @@ impl ReactorStats {
 }
 
 impl Counters for ReactorStats {
-    fn counters(&self, each: &mut dyn FnMut(&'static str, u64)) {
-        each("pairs_tcp", self.open_tcp.value());
-        each("pairs_udp", self.open_udp.value());
-        each("pairs_tcp_opened", self.opened_tcp.value());
-        each("pairs_udp_opened", self.opened_udp.value());
-        each("kept", self.kept.value());
-        each("first_bytes", self.bytes[0].value());
-        each("second_bytes", self.bytes[1].value());
-        each("first_packets", self.packets[0].value());
-        each("second_packets", self.packets[1].value());
-        each("icmp_soft", self.icmp_soft.value());
-        each("unknown_policy", self.unknown_policy.value());
-        each("panics", self.panics.value());
+    fn counters(&self, each: &mut dyn FnMut(Metric, u64)) {
+        each(Metric::level("pairs_tcp", "TCP pairs alive."), self.open_tcp.value());
+        each(Metric::level("pairs_udp", "UDP pairs alive."), self.open_udp.value());
+        each(Metric::count("pairs_tcp_opened", "TCP pairs opened."), self.opened_tcp.value());
+        each(Metric::count("pairs_udp_opened", "UDP pairs opened."), self.opened_udp.value());
+        each(
+            Metric::level("kept", "Pieces of payload that pairs keep: out of order, or not acknowledged."),
+            self.kept.value(),
+        );
+        each(Metric::count("first_bytes", "Payload bytes received from clients."), self.bytes[0].value());
+        each(Metric::count("second_bytes", "Payload bytes received from servers."), self.bytes[1].value());
+        each(Metric::count("first_packets", "Packets received from clients."), self.packets[0].value());
+        each(Metric::count("second_packets", "Packets received from servers."), self.packets[1].value());
+        each(Metric::count("icmp_soft", "ICMP errors that changed nothing."), self.icmp_soft.value());
+        each(
+            Metric::count("unknown_policy", "Flows refused because their policy is not known, or no longer."),
+            self.unknown_policy.value(),
+        );
+        each(
+            Metric::count("panics", "Pairs that panicked; each is a fault of the gateway."),
+            self.panics.value(),
+        );
     }
 
     fn drops(&self) -> Option<&Drops> {

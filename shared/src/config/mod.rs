@@ -22,6 +22,7 @@ mod error;
 mod tests;
 
 pub use error::{ConfigError, Fault, Problem};
+pub use value::parse_bytes;
 
 /// A whole configuration, ready to run.
 #[derive(Clone, Debug, PartialEq)]
@@ -231,6 +232,8 @@ pub struct Policy {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
     pub name: String,
+    /// Where it begins in the configuration file, counted from 1.
+    pub line: usize,
     pub matching: Match,
     pub action: Action,
     /// Only of interest to TCP by [`Action::Proxy`].
@@ -370,6 +373,8 @@ pub enum LimitBy {
 pub struct Control {
     /// Unix socket of the control API.
     pub socket: PathBuf,
+    /// Where metrics, health and readiness are served by TCP; `None`: nowhere.
+    pub metrics: Option<SocketAddr>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

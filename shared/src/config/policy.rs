@@ -57,7 +57,7 @@ pub(super) fn resolve(
         findings.fault(too_many, "rule", fault);
     }
     let names: Vec<&str> = filters.iter().map(|filter| filter.get_ref().name.get_ref().as_str()).collect();
-    let rules = rules.iter().map(|raw| rule(raw.get_ref(), &names, findings)).collect();
+    let rules = rules.iter().map(|raw| rule(raw, &names, findings)).collect();
     let default =
         findings.choice_or(raw.default_action.as_ref(), "policy.default_action", &ACTIONS, Action::Proxy);
     let default_action = denial(default, raw.deny_with.as_ref(), "policy.deny_with", findings);
@@ -65,7 +65,8 @@ pub(super) fn resolve(
     Policy { rules, default_action, filters }
 }
 
-fn rule(raw: &RawRule, filters: &[&str], findings: &mut Findings<'_>) -> Rule {
+fn rule(place: &Spanned<RawRule>, filters: &[&str], findings: &mut Findings<'_>) -> Rule {
+    let (raw, line) = (place.get_ref(), findings.line(place));
     let name = raw.name.get_ref().clone();
     let key = |key: &str| format!("rule \"{name}\": {key}");
     findings.name(&raw.name, "rule.name");
@@ -117,7 +118,7 @@ fn rule(raw: &RawRule, filters: &[&str], findings: &mut Findings<'_>) -> Rule {
                 findings.choice(written, &key(name), &CONGESTION_CONTROLS)
             },
         );
-    Rule { name, matching, action, accept, filters: chain, congestion }
+    Rule { name, line, matching, action, accept, filters: chain, congestion }
 }
 
 /// Fills in how a denied client is told.

@@ -164,6 +164,7 @@ pub(super) struct RawFilter {
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct RawControl {
     pub socket: Option<Spanned<String>>,
+    pub metrics: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

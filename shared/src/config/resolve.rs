@@ -2,7 +2,7 @@
 //!
 //! Paths are taken relative to the directory that the process runs in, like those on a command line.
 
-use core::net::Ipv4Addr;
+use core::net::{Ipv4Addr, SocketAddr};
 use core::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -381,7 +381,13 @@ fn control(raw: &RawControl, findings: &mut Findings<'_>) -> Control {
             (1..=SOCKET_PATH).contains(&path.len()).then(|| PathBuf::from(path))
         })
     });
-    Control { socket: socket.unwrap_or_else(|| PathBuf::from("/run/pnat/control.sock")) }
+    let metrics = raw.metrics.as_ref().and_then(|written| {
+        let allowed = "an IP address of this machine and a port, as in \"127.0.0.1:9100\"";
+        findings.parsed(written, "control.metrics", allowed, |text| {
+            text.parse().ok().filter(|address: &SocketAddr| address.port() != 0)
+        })
+    });
+    Control { socket: socket.unwrap_or_else(|| PathBuf::from("/run/pnat/control.sock")), metrics }
 }
 
 fn log(raw: &RawLog, findings: &mut Findings<'_>) -> Log {

@@ -40,7 +40,12 @@ impl<'a> Findings<'a> {
 
     /// Notes a fault of the value at `place`.
     pub(super) fn fault<T>(&mut self, place: &Spanned<T>, key: &str, fault: Fault) {
-        self.push(Some(line_of(self.text, place.span().start)), key, fault);
+        self.push(Some(self.line(place)), key, fault);
+    }
+
+    /// The line of the value at `place`, counted from 1.
+    pub(super) fn line<T>(&self, place: &Spanned<T>) -> usize {
+        line_of(self.text, place.span().start)
     }
 
     /// Notes that something is absent.
@@ -308,7 +313,7 @@ fn parse_port_range(scalar: &Scalar) -> Option<RangeInclusive<u16>> {
 }
 
 /// `"1500"`, `"64KiB"`, `"1 MB"`: decimal and binary multiples, without regard to case.
-fn parse_bytes(text: &str) -> Option<u64> {
+pub fn parse_bytes(text: &str) -> Option<u64> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);

@@ -11,6 +11,7 @@ pub fn one_rule(name: &str, filters: Vec<Filter>) -> Policy {
         accept: Accept::Late,
         filters: (0..filters.len()).collect(),
         congestion: [None; 2],
+        line: 1,
     };
     Policy { rules: vec![rule], default_action: Action::Proxy, filters }
 }

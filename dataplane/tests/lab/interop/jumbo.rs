@@ -19,6 +19,8 @@ const WIDE: Arrangement = Arrangement {
     mtu: 9000,
     ecn: "mirror",
     offloads: ["auto"; 2],
+    nat: "",
+    proxy: "",
 };
 
 #[test]
