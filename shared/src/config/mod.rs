@@ -22,6 +22,8 @@ mod error;
 mod tests;
 
 pub use error::{ConfigError, Fault, Problem};
+pub use raw::{Scalar, Scalars};
+pub use value::Findings;
 
 /// A whole configuration, ready to run.
 #[derive(Clone, Debug, PartialEq)]
