@@ -81,7 +81,7 @@ impl<F: Frame> Association<F> {
         self.quotes[side as usize] = Quote::of(frame.data());
         let Some(chain) = &mut self.chain else { return Err(DropReason::Filtered) };
         self.tally.received(stream, payload.len());
-        visit.stats.bytes[stream as usize].add(payload.len() as u64);
+        visit.bench.stats.bytes[stream as usize].add(payload.len() as u64);
         let datagram = Chunk::from_frame(frame, payload.start, payload.end);
         chain.push(&mut visit.datagram_turn(&mut self.flow), stream, datagram);
         self.pass(visit);
@@ -148,18 +148,18 @@ impl<F: Frame> Association<F> {
 
     /// Sends what the chain let out, and does what it said.
     fn pass<P: FramePool<F>>(&mut self, visit: &mut Visit<'_, F, P>) {
-        let Datagrams { filtered, overflowed, closed, .. } = visit.datagrams;
-        visit.stats.drops.add(DropReason::Filtered, std::mem::take(filtered));
-        visit.stats.drops.add(DropReason::NoBuffer, std::mem::take(overflowed));
+        let Datagrams { filtered, overflowed, closed, .. } = &mut visit.bench.datagrams;
+        visit.bench.stats.drops.add(DropReason::Filtered, std::mem::take(filtered));
+        visit.bench.stats.drops.add(DropReason::NoBuffer, std::mem::take(overflowed));
         let closed = closed.take();
         for stream in [Stream::First, Stream::Second] {
-            let mut datagrams = std::mem::take(visit.datagrams.stream(stream));
+            let mut datagrams = std::mem::take(visit.bench.datagrams.stream(stream));
             for datagram in datagrams.drain(..) {
                 if let Err(reason) = self.forward(stream, datagram, visit) {
-                    visit.stats.drops.add(reason, 1);
+                    visit.bench.stats.drops.add(reason, 1);
                 }
             }
-            *visit.datagrams.stream(stream) = datagrams;
+            *visit.bench.datagrams.stream(stream) = datagrams;
         }
         if let Some(reason) = closed {
             self.complain(Side::First, icmp::UNREACHABLE, icmp::CODE_PROHIBITED, 0, visit);
@@ -193,7 +193,7 @@ impl<F: Frame> Association<F> {
             Ok((frame, payload)) => write(visit.pool, from, to, &frame.data()[payload])?,
             Err(chunk) => write(visit.pool, from, to, chunk.bytes())?,
         };
-        visit.frames.push(frame);
+        visit.bench.frames.push(frame);
         self.tally.sent(stream, len, visit.now.since(self.flow.opened));
         Ok(())
     }
@@ -210,7 +210,7 @@ impl<F: Frame> Association<F> {
         let Some(quote) = &self.quotes[side as usize] else { return false };
         let error = quote.complain(visit.pool, side, self.masked, kind, code, mtu);
         let made = error.is_some();
-        visit.frames.extend(error);
+        visit.bench.frames.extend(error);
         made
     }
 
@@ -219,7 +219,7 @@ impl<F: Frame> Association<F> {
         let reason = *self.closed.get_or_insert(reason);
         if let Some(mut chain) = self.chain.take() {
             let summary = self.tally.summary(reason, visit.now);
-            chain.close(&self.flow, &summary, visit.services);
+            chain.close(&self.flow, &summary, &mut visit.bench.services);
         }
     }
 }

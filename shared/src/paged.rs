@@ -39,16 +39,20 @@ impl<T> Paged<T> {
     }
 
     /// The entry at `index`; entries of a page that is new are what `fill` makes.
+    #[inline]
     pub fn reach(&mut self, index: usize, fill: impl FnMut() -> T) -> &mut T {
-        let page = index / Self::PER_PAGE;
+        if self.get(index).is_none() {
+            self.add_page(index / Self::PER_PAGE, fill);
+        }
+        &mut self[index]
+    }
+
+    #[cold]
+    fn add_page(&mut self, page: usize, fill: impl FnMut() -> T) {
         if page >= self.pages.len() {
             self.pages.resize_with(page + 1, Box::default);
         }
-        let page = &mut self.pages[page];
-        if page.is_empty() {
-            *page = core::iter::repeat_with(fill).take(Self::PER_PAGE).collect();
-        }
-        &mut page[index % Self::PER_PAGE]
+        self.pages[page] = core::iter::repeat_with(fill).take(Self::PER_PAGE).collect();
     }
 }
 

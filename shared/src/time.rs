@@ -44,7 +44,12 @@ impl Instant {
 
     /// How long ago `earlier` was; zero if it lies in the future.
     pub const fn since(self, earlier: Self) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+        Duration::from_nanos(self.nanos_since(earlier))
+    }
+
+    /// As [`Instant::since`], in nanoseconds.
+    pub const fn nanos_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
     }
 
     /// The point in time that lies so many nanoseconds behind this one; at the latest [`Instant::FAR`]. Cheaper than adding

@@ -99,16 +99,23 @@ impl Wheel {
         let due = due.clamp(self.current + 1, self.current + SPAN);
         let node = self.nodes.reach(slot as usize, || IDLE);
         node.tick = due as u32;
-        let bucket = node.bucket;
-        if bucket == NONE || self.reaches(bucket) > due {
-            self.unlink(slot);
-            self.link(slot);
+        let node = *node;
+        if node.bucket == NONE {
+            self.link(slot, node.tick);
+        } else if self.reaches(node.bucket) > due {
+            self.unlink(node);
+            self.link(slot, node.tick);
         }
     }
 
     /// Clears the timer of `slot`, if it has one.
     pub fn cancel(&mut self, slot: u32) {
-        self.unlink(slot);
+        if let Some(node) = self.nodes.get_mut(slot as usize)
+            && node.bucket != NONE
+        {
+            let node = core::mem::replace(node, IDLE);
+            self.unlink(node);
+        }
     }
 
     /// Whether `slot` has a timer.
@@ -129,11 +136,13 @@ impl Wheel {
         while left > 0 {
             if let Some(level) = self.reached() {
                 let slot = self.levels[level].heads[self.digit(level)];
-                self.unlink(slot);
-                if level == 0 && self.nodes[slot as usize].tick == self.current as u32 {
+                let node = self.nodes[slot as usize];
+                self.unlink(node);
+                if level == 0 && node.tick == self.current as u32 {
+                    self.nodes[slot as usize] = IDLE;
                     fired.push(slot);
                 } else {
-                    self.link(slot);
+                    self.link(slot, node.tick);
                 }
                 left -= 1;
                 continue;
@@ -188,9 +197,9 @@ impl Wheel {
         (here + ahead) << shift
     }
 
-    /// Puts `slot` into the bucket that its tick asks for.
-    fn link(&mut self, slot: u32) {
-        let due = self.nodes[slot as usize].tick;
+    /// Puts `slot`, which is in no list, into the bucket that the tick `due` asks for.
+    #[inline]
+    fn link(&mut self, slot: u32, due: u32) {
         // The highest digit in which due and current differ names the level; a timer due now goes to the lowest.
         let level = (due ^ self.current as u32).checked_ilog2().map_or(0, |bit| bit / BITS);
         let digit = (due >> (BITS * level)) as usize % BUCKETS;
@@ -200,18 +209,14 @@ impl Wheel {
         if head != NONE {
             self.nodes[head as usize].prev = slot;
         }
-        let node = &mut self.nodes[slot as usize];
-        (node.prev, node.next, node.bucket) = (NONE, head, level * BUCKETS as u32 + digit as u32);
+        let bucket = level * BUCKETS as u32 + digit as u32;
+        self.nodes[slot as usize] = Node { prev: NONE, next: head, bucket, tick: due };
         self.armed += 1;
     }
 
-    fn unlink(&mut self, slot: u32) {
-        let Some(node) = self.nodes.get_mut(slot as usize) else { return };
-        if node.bucket == NONE {
-            return;
-        }
-        let Node { prev, next, bucket, tick } = *node;
-        *node = Node { tick, ..IDLE };
+    /// Takes a timer that is armed out of its list. What its node says is old then: it is linked again, or idle.
+    #[inline]
+    fn unlink(&mut self, Node { prev, next, bucket, .. }: Node) {
         if prev == NONE {
             let (place, digit) = (&mut self.levels[bucket as usize / BUCKETS], bucket as usize % BUCKETS);
             place.heads[digit] = next;

@@ -23,7 +23,7 @@ use pnat_shared::frame::Frame;
 use pnat_shared::time::Instant;
 use pnat_shared::verdict::CloseReason;
 
-use super::stage::{Half, Shown, Stage, Step};
+use super::stage::{Shown, Stage, Stages, Step};
 use super::{Call, Flow, Services, StreamFilter, Summary, Turn, name_verdict};
 use crate::chunk::Chunk;
 
@@ -38,11 +38,19 @@ pub struct Output<F> {
     pub ended: [bool; 2],
     /// A filter ended the flow.
     pub outcome: Option<Outcome>,
+    /// What the filter that is being called writes to.
+    written: Vec<u8>,
 }
 
 impl<F> Default for Output<F> {
     fn default() -> Self {
-        Self { to_server: Vec::new(), to_client: Vec::new(), ended: [false; 2], outcome: None }
+        Self {
+            to_server: Vec::new(),
+            to_client: Vec::new(),
+            ended: [false; 2],
+            outcome: None,
+            written: Vec::new(),
+        }
     }
 }
 
@@ -76,7 +84,7 @@ pub enum Outcome {
 
 /// One instance of each filter of a rule.
 pub struct StreamChain {
-    stages: Vec<Stage>,
+    stages: Stages,
     /// Stages that still watch, per stream.
     watching: [u16; 2],
     /// Most bytes that the whole chain may hold per stream while no filter is to be woken.
@@ -86,8 +94,17 @@ pub struct StreamChain {
     /// No filter holds anything or is to be woken. False wherever in doubt.
     quiet: bool,
     state: State,
-    /// What a filter writes to.
-    output: Vec<u8>,
+}
+
+/// Why a chunk does not simply go on ([`StreamChain::look`]).
+#[derive(Copy, Clone, Debug)]
+pub(crate) enum Stop {
+    /// The stream has ended: what still comes is dropped.
+    Ended,
+    /// Bytes of its stream wait in the turn's output to go first.
+    Behind,
+    /// The filter of this stage has something else in mind.
+    At(usize, Shown),
 }
 
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -115,15 +132,13 @@ impl StreamChain {
     /// A chain of named filters. `window` is the largest receive window of the pair's sockets, in bytes: a chain that held
     /// all of it, and waited for more, would wait for ever, so that flow is ended with `filter_error`.
     pub fn new(filters: impl IntoIterator<Item = (Arc<str>, Box<dyn StreamFilter>)>, window: u32) -> Self {
-        let stages: Vec<_> = filters.into_iter().map(|(name, filter)| Stage::new(name, filter)).collect();
         let mut chain = Self {
-            stages,
+            stages: filters.into_iter().map(|(name, filter)| Stage::new(name, filter)).collect(),
             watching: [0; 2],
             limit: window - window / 4,
             finished: [false; 2],
             quiet: true,
             state: State::Open,
-            output: Vec::new(),
         };
         chain.count_watching();
         chain
@@ -131,44 +146,51 @@ impl StreamChain {
 
     /// Takes in the next bytes of a stream; what is let out is appended to `turn.out`.
     pub fn push<F: Frame>(&mut self, turn: &mut Turn<'_, Output<F>>, stream: Stream, chunk: Chunk<F>) {
-        if let Some(chunk) = self.filter(turn, stream, chunk) {
-            turn.out.stream(stream).push(chunk);
+        if chunk.is_empty() {
+            return;
+        }
+        match self.look(turn, stream, &chunk) {
+            None => turn.out.stream(stream).push(chunk),
+            Some(stop) => self.stop(turn, stream, chunk, stop),
         }
     }
 
-    /// As [`StreamChain::push`], but answers the chunk where it is let out as it came and nothing of its stream waits in
-    /// `turn.out`, as nearly always: so it can go on without a detour.
+    /// Looks at the next bytes of a stream, at least one. As a rule nothing comes of it: the chunk goes on at once and as it
+    /// came. Otherwise the answer is for [`StreamChain::stop`], which is to follow.
     #[inline]
-    pub(crate) fn filter<F: Frame>(
+    pub(crate) fn look<F: Frame>(
+        &mut self,
+        turn: &mut Turn<'_, Output<F>>,
+        stream: Stream,
+        chunk: &Chunk<F>,
+    ) -> Option<Stop> {
+        if self.state != State::Open || self.finished[stream as usize] {
+            return Some(Stop::Ended);
+        }
+        if self.watching[stream as usize] > 0
+            && let Some(stop) = self.ask_watchers(turn, stream, chunk)
+        {
+            return Some(stop);
+        }
+        (!turn.out.stream(stream).is_empty()).then_some(Stop::Behind)
+    }
+
+    /// Takes in a chunk that does not simply go on; what is let out of it is appended to `turn.out`.
+    pub(crate) fn stop<F: Frame>(
         &mut self,
         turn: &mut Turn<'_, Output<F>>,
         stream: Stream,
         chunk: Chunk<F>,
-    ) -> Option<Chunk<F>> {
-        if self.state != State::Open || self.finished[stream as usize] || chunk.is_empty() {
-            return None;
-        }
-        let is_watched = self.watching[stream as usize] > 0;
-        let mut at = if is_watched { self.watcher(stream, self.entrance(stream)) } else { None };
-        while let Some(stage) = at {
-            let shown = self.ask(turn, stream, stage, Some(&chunk));
-            if !shown.passes(&chunk) {
+        stop: Stop,
+    ) {
+        match stop {
+            Stop::Ended => {}
+            Stop::Behind => turn.out.stream(stream).push(chunk),
+            Stop::At(stage, shown) => {
                 self.carry_out(turn, stream, stage, shown, Some(chunk));
                 self.settle(turn, stream);
-                return None;
             }
-            at = self.watcher(stream, self.after(stream, stage));
         }
-        if self.stages.len() > 1 {
-            // One filter may have given up a wake-up that another one's held bytes had to wait for.
-            self.settle(turn, stream);
-        }
-        let waiting = turn.out.stream(stream);
-        if waiting.is_empty() {
-            return Some(chunk);
-        }
-        waiting.push(chunk);
-        None
     }
 
     /// The stream has ended. Its end comes out ([`Output::ended`]) once everything held has.
@@ -185,7 +207,7 @@ impl StreamChain {
         for stream in [Stream::First, Stream::Second] {
             let mut next = self.entrance(stream);
             while let Some(at) = next {
-                if self.stages[at].half(stream).wake <= turn.now {
+                if self.stages[at].wake(stream) <= turn.now {
                     self.show(turn, stream, at, None);
                 }
                 next = self.after(stream, at);
@@ -199,17 +221,14 @@ impl StreamChain {
         if self.quiet {
             return Instant::FAR;
         }
-        let wakes = self.stages.iter().flat_map(|stage| stage.halves.iter()).map(|half| half.wake);
+        let wakes = self.stages.iter().map(|stage| stage.wake(Stream::First).min(stage.wake(Stream::Second)));
         wakes.min().unwrap_or(Instant::FAR)
     }
 
     /// Reads something of every cache line that a chunk will need; what, means nothing.
     #[inline]
     pub(crate) fn warm(&self) -> u64 {
-        let stages = self.stages.iter().fold(0, |sum, stage| {
-            let [first, second] = &stage.halves;
-            sum ^ first.held.len() ^ second.held.len() ^ stage.name.len()
-        });
+        let stages = self.stages.iter().fold(0, |sum, stage| sum ^ stage.name.len());
         (stages ^ self.limit as usize) as u64
     }
 
@@ -219,7 +238,7 @@ impl StreamChain {
         if self.quiet {
             return 0;
         }
-        self.stages.iter().map(|stage| stage.half(stream).held.len()).sum()
+        self.stages.iter().map(|stage| stage.held(stream)).sum()
     }
 
     /// Whether all filters have released this stream and nothing of it is held: bytes go straight through.
@@ -234,7 +253,7 @@ impl StreamChain {
 
     /// The flow has ended: tells every filter.
     pub fn close(&mut self, flow: &Flow, summary: &Summary, services: &mut Services) {
-        for stage in &mut self.stages {
+        for stage in self.stages.iter_mut() {
             stage.filter.close(flow, summary, services);
         }
     }
@@ -258,7 +277,7 @@ impl StreamChain {
     /// The first stage from `at` on that watches the stream.
     fn watcher(&self, stream: Stream, mut at: Option<usize>) -> Option<usize> {
         while let Some(stage) = at {
-            if self.stages[stage].half(stream).watching {
+            if self.stages[stage].watches(stream) {
                 break;
             }
             at = self.after(stream, stage);
@@ -268,7 +287,7 @@ impl StreamChain {
 
     fn count_watching(&mut self) {
         self.watching = [Stream::First, Stream::Second]
-            .map(|stream| self.stages.iter().filter(|stage| stage.half(stream).watching).count() as u16);
+            .map(|stream| self.stages.iter().filter(|stage| stage.watches(stream)).count() as u16);
     }
 
     /// Hands bytes to the stage `at`, or to the first one behind it that watches, or out.
@@ -296,11 +315,40 @@ impl StreamChain {
         }
         match self.watcher(stream, at) {
             Some(at) => {
-                self.stages[at].half_mut(stream).ending = true;
+                self.stages[at].end(stream);
                 self.show(turn, stream, at, None);
             }
             None => turn.out.ended[stream as usize] = true,
         }
+    }
+
+    /// Shows a chunk to each filter that watches its stream, until one does not let it pass. Apart from what calls it, which is
+    /// a loop with much to remember already.
+    #[inline(never)]
+    fn ask_watchers<F: Frame>(
+        &mut self,
+        turn: &mut Turn<'_, Output<F>>,
+        stream: Stream,
+        chunk: &Chunk<F>,
+    ) -> Option<Stop> {
+        let count = self.stages.len();
+        for step in 0..count {
+            let at = match stream {
+                Stream::First => step,
+                Stream::Second => count - 1 - step,
+            };
+            if self.stages[at].watches(stream) {
+                let shown = self.ask(turn, stream, at, Some(chunk));
+                if !shown.passes(chunk) {
+                    return Some(Stop::At(at, shown));
+                }
+            }
+        }
+        if !self.quiet {
+            // One filter may have given up a wake-up that another one's held bytes had to wait for.
+            self.settle(turn, stream);
+        }
+        None
     }
 
     /// Calls the filter of stage `at` and does what it says.
@@ -324,13 +372,13 @@ impl StreamChain {
         at: usize,
         chunk: Option<&Chunk<F>>,
     ) -> Shown {
-        self.output.clear();
+        turn.out.written.clear();
         let mut wake = None;
         let mut call = Call {
             now: turn.now,
             flow: &mut *turn.flow,
             services: &mut *turn.services,
-            output: &mut self.output,
+            output: &mut turn.out.written,
             wake: &mut wake,
         };
         let shown = self.stages[at].show(&mut call, stream, chunk);
@@ -348,7 +396,7 @@ impl StreamChain {
         chunk: Option<Chunk<F>>,
     ) {
         let may_end = self.state == State::Open;
-        let step = self.stages[at].carry_out(turn.flow, &mut self.output, stream, shown, chunk, may_end);
+        let step = self.stages[at].carry_out(turn.flow, &mut turn.out.written, stream, shown, chunk, may_end);
         self.quiet = self.stages.iter().all(Stage::is_quiet);
         match step {
             Step::Go { passed, released, ended } => {
@@ -372,8 +420,9 @@ impl StreamChain {
         name_verdict(turn.flow, &self.stages[at].name);
         turn.out.outcome = Some(Outcome::Reset(reason));
         self.state = State::Over;
-        for stage in &mut self.stages {
-            stage.halves.iter_mut().for_each(Half::stop);
+        for stage in self.stages.iter_mut() {
+            stage.stop(Stream::First);
+            stage.stop(Stream::Second);
         }
         self.count_watching();
     }
@@ -394,17 +443,17 @@ impl StreamChain {
         self.state = State::Answering(back);
         self.finished[back as usize] = true;
         for (place, stage) in self.stages.iter_mut().enumerate() {
-            stage.half_mut(stream).stop();
+            stage.stop(stream);
             let between = match back {
                 Stream::First => place > at,
                 Stream::Second => place < at,
             };
             if !between {
-                stage.half_mut(back).stop();
+                stage.stop(back);
             }
         }
         self.count_watching();
-        let answer = Chunk::from_vec(std::mem::take(&mut self.output));
+        let answer = Chunk::from_vec(std::mem::take(&mut turn.out.written));
         let next = self.after(back, at);
         if !answer.is_empty() {
             self.feed(turn, back, next, answer);
@@ -418,11 +467,11 @@ impl StreamChain {
             return;
         }
         if self.held(stream) <= self.limit as usize
-            || self.stages.iter().any(|stage| stage.half(stream).wake != Instant::FAR)
+            || self.stages.iter().any(|stage| stage.wake(stream) != Instant::FAR)
         {
             return;
         }
-        let largest = (0..self.stages.len()).max_by_key(|&at| self.stages[at].half(stream).held.len());
+        let largest = (0..self.stages.len()).max_by_key(|&at| self.stages[at].held(stream));
         turn.flow.verdict = Some("holds the whole receive window".to_owned());
         self.reset(turn, largest.unwrap_or(0), CloseReason::FilterError);
     }

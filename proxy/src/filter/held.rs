@@ -47,11 +47,6 @@ impl Held {
             self.start = start as u32;
         }
     }
-
-    /// Forgets all and gives the memory back.
-    pub(super) fn clear(&mut self) {
-        *self = Self::new();
-    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 //!
 //! Runs on: proxy cores. Allocates: for held and edited bytes. Blocks: never.
 
+use std::ops::{Deref, DerefMut};
+use std::slice;
 use std::sync::Arc;
 
 use pnat_shared::flow::Stream;
@@ -16,35 +18,29 @@ use crate::chunk::Chunk;
 /// A wake-up comes no sooner than this after the call that asked for it.
 pub(super) const SOONEST_WAKE: Duration = Duration::from_micros(50);
 
-/// One filter of a chain.
+/// One filter of a chain. Small, because a segment needs it: what a filter waits with, and for, lies apart.
 pub(super) struct Stage {
     pub(super) name: Arc<str>,
     pub(super) filter: Box<dyn StreamFilter>,
-    pub(super) halves: [Half; 2],
+    /// Per stream: whether the filter still sees it. I.e. false when released, or when the stream's end has gone on.
+    watching: [bool; 2],
+    /// Per stream: its end has come in, so nothing follows what is held.
+    ending: [bool; 2],
+    /// `None` until the filter first holds something or asks to be woken, which most never do.
+    waiting: Option<Box<[Waiting; 2]>>,
 }
 
 /// What a stage keeps for one stream.
 #[derive(Debug)]
-pub(super) struct Half {
-    /// Whether the filter still sees the stream. I.e. false when released, or when the stream's end has gone on.
-    pub(super) watching: bool,
-    /// The stream's end has come in: nothing follows what is held.
-    pub(super) ending: bool,
-    pub(super) held: Held,
+struct Waiting {
+    held: Held,
     /// When the filter is to be called again; [`Instant::FAR`] for never.
-    pub(super) wake: Instant,
+    wake: Instant,
 }
 
-impl Half {
-    const fn new(watching: bool) -> Self {
-        Self { watching, ending: false, held: Held::new(), wake: Instant::FAR }
-    }
-
-    /// Forgets what is held: the filter sees no more of the stream.
-    pub(super) fn stop(&mut self) {
-        self.watching = false;
-        self.wake = Instant::FAR;
-        self.held.clear();
+impl Waiting {
+    const fn new() -> Self {
+        Self { held: Held::new(), wake: Instant::FAR }
     }
 }
 
@@ -64,7 +60,7 @@ pub(super) enum Step<F> {
 
 /// A filter's verdict, and on what.
 #[derive(Copy, Clone, Debug)]
-pub(super) struct Shown {
+pub(crate) struct Shown {
     /// Bytes that earlier verdicts had left.
     held: usize,
     /// The stream has ended.
@@ -82,21 +78,42 @@ impl Shown {
 
 impl Stage {
     pub(super) fn new(name: Arc<str>, filter: Box<dyn StreamFilter>) -> Self {
-        let halves = [Stream::First, Stream::Second].map(|stream| Half::new(filter.wants(stream)));
-        Self { name, filter, halves }
+        let watching = [Stream::First, Stream::Second].map(|stream| filter.wants(stream));
+        Self { name, filter, watching, ending: [false; 2], waiting: None }
+    }
+
+    /// Whether the filter still sees a stream.
+    pub(super) const fn watches(&self, stream: Stream) -> bool {
+        self.watching[stream as usize]
+    }
+
+    /// Bytes of a stream that are held.
+    pub(super) fn held(&self, stream: Stream) -> usize {
+        self.waiting.as_ref().map_or(0, |waiting| waiting[stream as usize].held.len())
+    }
+
+    /// When the filter is to be called again for a stream; [`Instant::FAR`] for never.
+    pub(super) fn wake(&self, stream: Stream) -> Instant {
+        self.waiting.as_ref().map_or(Instant::FAR, |waiting| waiting[stream as usize].wake)
     }
 
     /// Whether it holds nothing and is not to be woken.
     pub(super) fn is_quiet(&self) -> bool {
-        self.halves.iter().all(|half| half.held.is_empty() && half.wake == Instant::FAR)
+        let is_quiet = |waiting: &Waiting| waiting.held.is_empty() && waiting.wake == Instant::FAR;
+        self.waiting.as_ref().is_none_or(|waiting| waiting.iter().all(is_quiet))
     }
 
-    pub(super) const fn half(&self, stream: Stream) -> &Half {
-        &self.halves[stream as usize]
+    /// The stream's end has come in.
+    pub(super) const fn end(&mut self, stream: Stream) {
+        self.ending[stream as usize] = true;
     }
 
-    pub(super) const fn half_mut(&mut self, stream: Stream) -> &mut Half {
-        &mut self.halves[stream as usize]
+    /// Forgets what is held: the filter sees no more of the stream.
+    pub(super) fn stop(&mut self, stream: Stream) {
+        self.watching[stream as usize] = false;
+        if let Some(waiting) = &mut self.waiting {
+            waiting[stream as usize] = Waiting::new();
+        }
     }
 
     /// Shows what is held and `chunk` to the filter.
@@ -107,19 +124,48 @@ impl Stage {
         stream: Stream,
         chunk: Option<&Chunk<F>>,
     ) -> Shown {
-        let half = &mut self.halves[stream as usize];
-        let held = half.held.len();
-        let verdict = match chunk {
-            Some(chunk) if held == 0 => self.filter.data(call, stream, chunk.bytes(), 0, half.ending),
-            _ => {
-                if let Some(chunk) = chunk {
-                    half.held.append(chunk.bytes());
-                }
-                self.filter.data(call, stream, half.held.bytes(), held, half.ending)
+        let ending = self.ending[stream as usize];
+        if let Some(chunk) = chunk
+            && self.waiting.is_none()
+        {
+            let verdict = self.filter.data(call, stream, chunk.bytes(), 0, ending);
+            if call.wake.is_some() {
+                self.set_wake(call, stream);
+            }
+            return Shown { held: 0, ending, verdict };
+        }
+        self.show_behind(call, stream, chunk)
+    }
+
+    /// The same where something was held before, or may have been.
+    #[inline(never)]
+    fn show_behind<F: Frame>(
+        &mut self,
+        call: &mut Call<'_>,
+        stream: Stream,
+        chunk: Option<&Chunk<F>>,
+    ) -> Shown {
+        let (ending, held) = (self.ending[stream as usize], self.held(stream));
+        let bytes = match (chunk, &mut self.waiting) {
+            (Some(chunk), _) if held == 0 => chunk.bytes(),
+            (_, None) => &[],
+            (chunk, Some(waiting)) => {
+                let all = &mut waiting[stream as usize].held;
+                all.append(chunk.map_or(&[], Chunk::bytes));
+                all.bytes()
             }
         };
-        half.wake = call.wake.map_or(Instant::FAR, |wake| wake.max(call.now + SOONEST_WAKE));
-        Shown { held, ending: half.ending, verdict }
+        let verdict = self.filter.data(call, stream, bytes, held, ending);
+        self.set_wake(call, stream);
+        Shown { held, ending, verdict }
+    }
+
+    /// Takes note of when the filter, which was just called, asks to be called again.
+    fn set_wake(&mut self, call: &Call<'_>, stream: Stream) {
+        let wake = call.wake.map_or(Instant::FAR, |wake| wake.max(call.now + SOONEST_WAKE));
+        if wake != self.wake(stream) {
+            self.waiting(stream).wake = wake;
+        }
     }
 
     /// Carries out the verdict on what was `shown`, `chunk` behind what was held. `output` is what the filter wrote. Where
@@ -133,8 +179,7 @@ impl Stage {
         chunk: Option<Chunk<F>>,
         may_end: bool,
     ) -> Step<F> {
-        let Shown { held, verdict, .. } = shown;
-        let half = &mut self.halves[stream as usize];
+        let Shown { held, ending, verdict } = shown;
         let total = held + chunk.as_ref().map_or(0, Chunk::len);
         // `edited` bytes are replaced, those from there to `let_out` go on unchanged, those behind are held.
         let (edited, let_out) = match verdict {
@@ -145,49 +190,94 @@ impl Stage {
             Verdict::Answer(reason) if may_end => return Step::Answer(reason),
             Verdict::Reset(_) | Verdict::Answer(_) => (0, total),
         };
-        let let_out = if half.ending && half.wake == Instant::FAR { total } else { let_out };
+        let let_out = if ending && self.wake(stream) == Instant::FAR { total } else { let_out };
         let replacement = match verdict {
             Verdict::Edit(_) if !output.is_empty() => Some(Chunk::from_vec(std::mem::take(output))),
             _ => None,
         };
-        let [old, new] = half.split(chunk, held, edited, let_out);
-        if may_end && half.held.len() > self.filter.budget() {
+        let [old, new] = self.split(stream, chunk, held, edited, let_out);
+        let held = self.held(stream);
+        if may_end && held > self.filter.budget() {
             flow.verdict = Some(format!("holds more than {} bytes", self.filter.budget()));
             return Step::Reset(CloseReason::FilterError);
         }
-        let ended = half.ending && half.held.is_empty();
+        let ended = ending && held == 0;
         let released = verdict == Verdict::Release;
         if released || ended {
-            half.stop();
+            self.stop(stream);
         }
         Step::Go { passed: [replacement, old, new], released, ended }
     }
-}
 
-impl Half {
     /// Cuts out what goes on unchanged, from `start` to `end` of the `before` held bytes and the chunk behind them, and keeps
     /// what follows. The chunk was appended to the held bytes unless there were none.
     fn split<F: Frame>(
         &mut self,
+        stream: Stream,
         chunk: Option<Chunk<F>>,
         before: usize,
         start: usize,
         end: usize,
     ) -> [Option<Chunk<F>>; 2] {
-        let old = self.held.bytes().get(start..end.min(before)).filter(|old| !old.is_empty());
-        let old = old.map(|old| Chunk::from_vec(old.to_vec()));
+        let mut old = None;
+        if before > 0 {
+            let held = &mut self.waiting(stream).held;
+            let bytes = held.bytes().get(start..end.min(before)).filter(|old| !old.is_empty());
+            old = bytes.map(|old| Chunk::from_vec(old.to_vec()));
+            held.advance(end);
+        }
         let new = chunk.and_then(|mut chunk| {
             let end = end.saturating_sub(before);
-            if before == 0 {
-                self.held.append(&chunk.bytes()[end..]);
+            if before == 0 && end < chunk.len() {
+                self.waiting(stream).held.append(&chunk.bytes()[end..]);
             }
             chunk.truncate(end);
             chunk.advance(start.saturating_sub(before));
             Some(chunk).filter(|chunk| !chunk.is_empty())
         });
-        if before > 0 {
-            self.held.advance(end);
-        }
         [old, new]
+    }
+
+    fn waiting(&mut self, stream: Stream) -> &mut Waiting {
+        &mut self.waiting.get_or_insert_with(|| Box::new([const { Waiting::new() }; 2]))[stream as usize]
+    }
+}
+
+/// The stages of a chain, one after the other. Most chains have one at most, which lies in the chain itself: in cache lines of
+/// its pair that a segment needs anyway.
+pub(super) enum Stages {
+    One(Stage),
+    Any(Vec<Stage>),
+}
+
+impl FromIterator<Stage> for Stages {
+    fn from_iter<I: IntoIterator<Item = Stage>>(stages: I) -> Self {
+        let mut stages = stages.into_iter();
+        match (stages.next(), stages.next()) {
+            (Some(stage), None) => Self::One(stage),
+            (first, second) => Self::Any(first.into_iter().chain(second).chain(stages).collect()),
+        }
+    }
+}
+
+impl Deref for Stages {
+    type Target = [Stage];
+
+    #[inline]
+    fn deref(&self) -> &[Stage] {
+        match self {
+            Self::One(stage) => slice::from_ref(stage),
+            Self::Any(stages) => stages,
+        }
+    }
+}
+
+impl DerefMut for Stages {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [Stage] {
+        match self {
+            Self::One(stage) => slice::from_mut(stage),
+            Self::Any(stages) => stages,
+        }
     }
 }

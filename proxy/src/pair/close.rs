@@ -126,7 +126,7 @@ impl<F: Frame> Pair<F> {
     fn record<P: FramePool<F>>(&mut self, reason: CloseReason, visit: &mut Visit<'_, F, P>) {
         if let Some(mut chain) = self.chain.take() {
             let summary = self.tally.summary(reason, visit.now);
-            chain.close(&self.flow, &summary, visit.services);
+            chain.close(&self.flow, &summary, &mut visit.bench.services);
         }
     }
 

@@ -114,18 +114,18 @@ impl<F: Frame> Pair<F> {
         visit: &mut Visit<'_, F, P>,
     ) {
         while texts.len() > 0 {
-            if visit.is_generous() && self.socket(side).expects(header, bytes) {
+            if !visit.is_thrifty() && self.socket(side).expects(header, bytes) {
                 self.tally.train(side, texts.len());
                 self.last_seen = visit.now;
                 let socket = self.socket(side);
-                socket.lend_to_receive(visit.spares);
+                socket.lend_to_receive(&mut visit.bench.spares);
                 return socket.on_train(header, texts, visit.now);
             }
             // Something about the first one is out of the ordinary, or about the memory that is left.
             let Some(text) = texts.next() else { return };
             let len = text.len();
             if let Err(reason) = self.on_text(side, header, text, visit) {
-                visit.stats.drops.add(reason, 1);
+                visit.bench.stats.drops.add(reason, 1);
             }
             header.seq += len as u32;
             bytes -= len;
@@ -140,13 +140,14 @@ impl<F: Frame> Pair<F> {
         text: Chunk<F>,
         visit: &mut Visit<'_, F, P>,
     ) -> Result<(), DropReason> {
-        if visit.is_generous() || text.is_empty() {
+        if !visit.is_thrifty() || text.is_empty() {
             return self.on_segment(side, header, text, visit);
         }
-        if visit.share.chunks != usize::MAX && self.chunks() >= visit.share.chunks {
+        let most = visit.share().chunks;
+        if most != usize::MAX && self.chunks() >= most {
             return self.on_unwelcome_text(side, *header, text, visit);
         }
-        let text = if visit.is_thrifty { text.out_of_frame() } else { text };
+        let text = if visit.is_thrifty() { text.out_of_frame() } else { text };
         self.on_segment(side, header, text, visit)
     }
 
@@ -171,7 +172,7 @@ impl<F: Frame> Pair<F> {
             self.carry(Stream::entering(side), visit);
         }
         if !payload.is_empty() {
-            self.socket(side).lend_to_receive(visit.spares);
+            self.socket(side).lend_to_receive(&mut visit.bench.spares);
         }
         let queued = self.socket(side).queued();
         let taken = self.socket(side).on_segment(header, payload, visit.now);
@@ -212,6 +213,7 @@ impl<F: Frame> Pair<F> {
         if self.is_alive() {
             progress.more |= self.carry(Stream::First, visit);
             progress.more |= self.carry(Stream::Second, visit);
+            self.bound(visit.share().bytes);
             self.transmit(visit, &mut progress);
             // What a side said before it reset is on its way now; only then the other side is reset, too.
             self.settle(visit.now);
@@ -220,8 +222,8 @@ impl<F: Frame> Pair<F> {
             self.transmit(visit, &mut progress);
         }
         self.conclude(visit);
-        self.first.give_back(visit.spares);
-        self.second.give_back(visit.spares);
+        let spares = &mut visit.bench.spares;
+        progress.kept = self.first.give_back(spares) + self.second.give_back(spares) + self.chunks_held();
         progress
     }
 
@@ -232,10 +234,12 @@ impl<F: Frame> Pair<F> {
 
     /// Whether both conversations are through, in whatever way.
     fn is_through(&self) -> bool {
-        self.states().into_iter().all(|state| matches!(state, State::Closed | State::TimeWait))
+        let is_through = |socket: &Endpoint<F>| matches!(socket.state(), State::Closed | State::TimeWait);
+        is_through(&self.first) && is_through(&self.second)
     }
 
     /// When [`Pair::on_timer`] is to be called next; [`Instant::FAR`] for never.
+    #[inline]
     pub(crate) fn deadline(&self) -> Instant {
         let chain = self.chain.as_ref().map_or(Instant::FAR, StreamChain::deadline);
         self.expiry().min(self.first.deadline()).min(self.second.deadline()).min(chain)
@@ -281,8 +285,13 @@ impl<F: Frame> Pair<F> {
 
     /// Chunks that its sockets keep, no fewer than the frames; and what filters hold, counted likewise.
     pub(crate) fn chunks(&self) -> usize {
+        self.first.chunks() + self.second.chunks() + self.chunks_held()
+    }
+
+    /// What filters hold, in chunks.
+    fn chunks_held(&self) -> usize {
         let held = |chain: &StreamChain| chain.held(Stream::First) + chain.held(Stream::Second);
-        self.first.chunks() + self.second.chunks() + self.chain.as_ref().map_or(0, held) / CHUNK
+        self.chain.as_ref().map_or(0, held) / CHUNK
     }
 
     /// A segment whose text finds no memory: its sender has to repeat it. What it acknowledges may free some.

@@ -163,7 +163,14 @@ impl<F: Frame> Pair<F> {
             self.close(reason, visit.now);
             return true;
         }
-        visit.frames.extend(quote.complain(visit.pool, Side::First, self.masked, error.kind, error.code, 0));
+        visit.bench.frames.extend(quote.complain(
+            visit.pool,
+            Side::First,
+            self.masked,
+            error.kind,
+            error.code,
+            0,
+        ));
         self.vanish(reason);
         true
     }

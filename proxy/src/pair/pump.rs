@@ -1,12 +1,13 @@
 //! Bytes on their way: out of one socket, through the chain, into the other; then segments.
 
-use pnat_shared::flow::{Side, Stream};
+use pnat_shared::flow::Stream;
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::verdict::DropReason;
 
 use super::Pair;
 use crate::filter::Outcome;
 use crate::reactor::{Progress, Visit};
+use crate::tcp::Endpoint;
 
 /// Most segments that one socket sends in one visit, so that one pair cannot starve the others.
 const SEGMENTS: usize = 64;
@@ -34,11 +35,11 @@ impl<F: Frame> Pair<F> {
                 self.pass(visit);
             }
         }
-        self.bound(stream, visit.share.bytes);
         more
     }
 
-    /// Carries what came in order. Answers as [`Pair::carry`].
+    /// Carries what came in order. Answers as [`Pair::carry`]; apart from it, since most visits find one stream at rest.
+    #[inline(never)]
     fn carry_ready<P: FramePool<F>>(&mut self, stream: Stream, visit: &mut Visit<'_, F, P>) -> bool {
         let window = self.limits.window as usize;
         let (mut bytes, mut chunks) = (0, 0);
@@ -53,21 +54,23 @@ impl<F: Frame> Pair<F> {
         }
         if bytes > 0 {
             self.tally.received(stream, bytes);
-            visit.stats.bytes[stream as usize].add(bytes as u64);
+            visit.bench.stats.bytes[stream as usize].add(bytes as u64);
         }
         chunks == CHUNKS
     }
 
-    /// Tells the socket by which a stream enters how much of it waits, and may wait, inside the pair: as much as the other
-    /// socket has a use for. What filters hold they hold for what follows, which must be let in.
+    /// Tells the sockets how much of the stream that enters by each waits, and may wait, inside the pair: as much as the other
+    /// socket has a use for, and `most` in any case. What filters hold they hold for what follows, which must be let in.
     #[inline]
-    fn bound(&mut self, stream: Stream, most: usize) {
-        let held = self.chain.as_ref().map_or(0, |chain| chain.held(stream));
-        let leaving = self.socket(!stream.enters());
-        let (waiting, useful) = (held + leaving.queued(), held + leaving.appetite());
-        let entering = self.socket(stream.enters());
-        entering.set_downstream(waiting);
-        entering.limit_downstream(useful, most);
+    pub(super) fn bound(&mut self, most: usize) {
+        let held = |stream| self.chain.as_ref().map_or(0, |chain| chain.held(stream));
+        let held = [held(Stream::First), held(Stream::Second)];
+        let bound = |entering: &mut Endpoint<F>, leaving: &Endpoint<F>, held: usize| {
+            entering.set_downstream(held + leaving.queued());
+            entering.limit_downstream(held + leaving.appetite(), most);
+        };
+        bound(&mut self.first, &self.second, held[0]);
+        bound(&mut self.second, &self.first, held[1]);
     }
 
     /// Takes what came in order out of a socket, some chunks at most and until there are enough bytes for the `room` that
@@ -79,36 +82,42 @@ impl<F: Frame> Pair<F> {
         most: usize,
         visit: &mut Visit<'_, F, P>,
     ) -> Run {
-        let (mut run, mut straight) = (Run::default(), 0);
-        while run.chunks < most.min(RUN) && run.bytes < room && visit.passed.outcome.is_none() {
-            let Self { chain, flow, first, second, .. } = self;
-            let (entering, leaving) = match stream {
-                Stream::First => (first, second),
-                Stream::Second => (second, first),
-            };
-            let Some(chunk) = entering.receive() else { break };
+        let Self { chain, flow, first, second, .. } = self;
+        let (entering, leaving) = match stream {
+            Stream::First => (first, second),
+            Stream::Second => (second, first),
+        };
+        leaving.lend_to_send(&mut visit.bench.spares);
+        let is_thrifty = visit.is_thrifty();
+        let mut turn = visit.turn(flow);
+        let (mut run, mut straight, mut is_urgent) = (Run::default(), 0, false);
+        while run.chunks < most.min(RUN) && run.bytes < room && !is_urgent && turn.out.outcome.is_none() {
+            let Some(mut chunk) = entering.receive() else { break };
             run.chunks += 1;
             run.bytes += chunk.len();
             // Without a chain the flow has its record: what still comes is taken, so that FIN can come, and dropped.
             let Some(chain) = chain else { continue };
-            if let Some(chunk) = chain.filter(&mut visit.turn(flow), stream, chunk) {
-                if straight == 0 {
-                    leaving.lend_to_send(visit.spares);
+            match chain.look(&mut turn, stream, &chunk) {
+                Some(stop) => chain.stop(&mut turn, stream, chunk, stop),
+                None => {
+                    if is_thrifty {
+                        chunk = chunk.out_of_frame();
+                    }
+                    straight += chunk.len();
+                    leaving.send(chunk);
                 }
-                straight += chunk.len();
-                leaving.send(if visit.is_thrifty { chunk.out_of_frame() } else { chunk });
             }
-            if entering.take_urgent() {
-                // What the chain has let out by now ends where the urgent data does, however it was edited.
-                self.pass(visit);
-                self.socket(!stream.enters()).mark_urgent();
-            }
+            is_urgent = entering.take_urgent();
         }
         if straight > 0 {
             self.tally.sent(stream, straight, visit.now.since(self.flow.opened));
         }
-        if !visit.passed.is_empty() {
+        if !visit.bench.passed.is_empty() {
             self.pass(visit);
+        }
+        if is_urgent {
+            // What the chain has let out by now ends where the urgent data does, however it was edited.
+            self.socket(!stream.enters()).mark_urgent();
         }
         run
     }
@@ -124,19 +133,20 @@ impl<F: Frame> Pair<F> {
     /// flow.
     fn pass<P: FramePool<F>>(&mut self, visit: &mut Visit<'_, F, P>) {
         let age = visit.now.since(self.flow.opened);
+        let is_thrifty = visit.is_thrifty();
         for (stream, leaving) in [(Stream::First, &mut self.second), (Stream::Second, &mut self.first)] {
-            if !visit.passed.stream(stream).is_empty() || visit.passed.ended[stream as usize] {
-                leaving.lend_to_send(visit.spares);
+            if !visit.bench.passed.stream(stream).is_empty() || visit.bench.passed.ended[stream as usize] {
+                leaving.lend_to_send(&mut visit.bench.spares);
             }
-            for chunk in visit.passed.stream(stream).drain(..) {
+            for chunk in visit.bench.passed.stream(stream).drain(..) {
                 self.tally.sent(stream, chunk.len(), age);
-                leaving.send(if visit.is_thrifty { chunk.out_of_frame() } else { chunk });
+                leaving.send(if is_thrifty { chunk.out_of_frame() } else { chunk });
             }
-            if std::mem::take(&mut visit.passed.ended[stream as usize]) {
+            if std::mem::take(&mut visit.bench.passed.ended[stream as usize]) {
                 leaving.shutdown();
             }
         }
-        match visit.passed.outcome.take() {
+        match visit.bench.passed.outcome.take() {
             None => {}
             Some(Outcome::Reset(reason)) => self.close(reason, visit.now),
             Some(Outcome::Answer { to, reason }) => self.close_with_answer(to, reason, visit.now),
@@ -145,14 +155,23 @@ impl<F: Frame> Pair<F> {
 
     /// Lets both sockets send.
     pub(super) fn transmit<P: FramePool<F>>(&mut self, visit: &mut Visit<'_, F, P>, progress: &mut Progress) {
-        for side in [Side::Second, Side::First] {
-            let before = visit.frames.len();
-            let fed = self.socket(side).transmit(visit.pool, visit.now, SEGMENTS, visit.frames);
-            progress.more |= visit.frames.len() - before >= SEGMENTS;
-            if !fed {
-                progress.dry = true;
-                visit.stats.drops.add(DropReason::NoFrame, 1);
-            }
-        }
+        transmit(&mut self.second, visit, progress);
+        transmit(&mut self.first, visit, progress);
+    }
+}
+
+/// Lets a socket send.
+fn transmit<F: Frame, P: FramePool<F>>(
+    socket: &mut Endpoint<F>,
+    visit: &mut Visit<'_, F, P>,
+    progress: &mut Progress,
+) {
+    let frames = &mut visit.bench.frames;
+    let before = frames.len();
+    let fed = socket.transmit(visit.pool, visit.now, SEGMENTS, frames);
+    progress.more |= frames.len() - before >= SEGMENTS;
+    if !fed {
+        progress.dry = true;
+        visit.bench.stats.drops.add(DropReason::NoFrame, 1);
     }
 }

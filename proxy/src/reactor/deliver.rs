@@ -7,8 +7,10 @@ use pnat_shared::time::{Duration, Instant};
 use pnat_shared::verdict::{CloseReason, DropReason};
 
 use super::demux::{self, Arrival};
-use super::pairs::contain;
+use super::index::Index;
+use super::pairs::{Slot, contain};
 use super::residence::Cause;
+use super::slots::Slots;
 use super::visit::Round;
 use super::{Outputs, Progress, Reactor, TICK, VISITS, train};
 
@@ -16,7 +18,7 @@ use super::{Outputs, Progress, Reactor, TICK, VISITS, train};
 const DRY_RETRY: Duration = TICK;
 
 impl<F: Frame> Reactor<F> {
-    /// The pair of this very handle, not of one that had the slot before.
+    /// The key of this very handle's pair, not of one that had the slot before.
     #[inline]
     pub(super) fn find(&self, handle: Handle) -> Option<u32> {
         let key = self.index.find(handle)?;
@@ -43,19 +45,14 @@ impl<F: Frame> Reactor<F> {
 
     /// Hands the train, if there is one, to its pair's socket.
     pub(super) fn deliver_train<P: FramePool<F>>(&mut self, round: &mut Round<'_, F, P>) {
-        let Self { train, slots, bench, .. } = self;
+        let Self { train, slots, index, bench, ready, .. } = self;
         if train.is_empty() {
             return;
         }
-        let found = self
-            .index
-            .find(train.handle)
-            .filter(|key| slots.get(*key).is_some_and(|slot| slot.handle == train.handle));
-        let Some(key) = found else {
+        let Some((key, slot)) = find_slot(index, slots, train.handle) else {
             self.stats.drops.add(DropReason::StaleHandle, train.len() as u64);
             return train.clear();
         };
-        let slot = &mut slots[key];
         slot.cause = Some(Cause::new(train.at, round.now));
         let visit = &mut bench.visit(&slot.account, round);
         let delivered = contain(|| slot.conversation.deliver_train(train, visit));
@@ -63,7 +60,7 @@ impl<F: Frame> Reactor<F> {
         if delivered.is_none() {
             return self.bury(key, round);
         }
-        self.touch(key);
+        slot.touch(key, ready);
     }
 
     /// Hands a packet to its pair's socket; datagrams and ICMP errors go on at once, segments when the pair is visited.
@@ -74,15 +71,15 @@ impl<F: Frame> Reactor<F> {
         at: Instant,
         round: &mut Round<'_, F, P>,
     ) {
-        let Some(key) = self.find(arrival.handle) else {
+        let Self { slots, index, bench, ready, residence, .. } = self;
+        let Some((key, slot)) = find_slot(index, slots, arrival.handle) else {
             return self.stats.drops.add(DropReason::StaleHandle, 1);
         };
-        let slot = &mut self.slots[key];
         if slot.conversation.makes_way(arrival.side, &arrival.body) {
             round.out.again(arrival.handle, frame);
             return self.close(key, CloseReason::Finished, round);
         }
-        let visit = &mut self.bench.visit(&slot.account, round);
+        let visit = &mut bench.visit(&slot.account, round);
         let delivered = contain(|| slot.conversation.deliver(arrival.side, &arrival.body, frame, visit));
         slot.cause = Some(Cause::new(at, round.now));
         match delivered {
@@ -90,33 +87,33 @@ impl<F: Frame> Reactor<F> {
             Some(Err(reason)) => self.stats.drops.add(reason, 1),
             None => return self.bury(key, round),
         }
-        self.touch(key);
+        slot.touch(key, ready);
         // A datagram is on its way already.
-        self.emit(key, round);
-    }
-
-    /// Notes a pair for a visit, once.
-    pub(super) fn touch(&mut self, key: u32) {
-        let slot = &mut self.slots[key];
-        if !std::mem::replace(&mut slot.touched, true) {
-            self.ready.push_back(key);
-        }
+        slot.emit(&mut bench.frames, residence, round);
     }
 
     /// A pair's timer has fired.
     pub(super) fn fire(&mut self, key: u32) {
         if let Some(slot) = self.slots.get_mut(key) {
             slot.armed = Instant::FAR;
-            self.touch(key);
+            slot.touch(key, &mut self.ready);
         }
     }
 
     /// Visits pairs in the order in which they asked for it, as long as there is room for what they send.
     pub(super) fn visit_ready<P: FramePool<F>>(&mut self, round: &mut Round<'_, F, P>) {
-        for _ in 0..self.ready.len().min(VISITS) {
-            if round.out.most() >= self.ring {
-                return;
-            }
+        let mut left = self.ready.len().min(VISITS);
+        // One guard for all visits, since each costs as much as a visit's smaller parts: after a panic it is set up anew.
+        while contain(|| self.visit_some(&mut left, round)).is_none() {
+            let key = self.at_work.take().expect("invariant: nothing but a pair panics");
+            self.bury(key, round);
+        }
+    }
+
+    /// Visits as many pairs, or until there is no room.
+    fn visit_some<P: FramePool<F>>(&mut self, left: &mut usize, round: &mut Round<'_, F, P>) {
+        while *left > 0 && round.out.most() < self.ring {
+            *left -= 1;
             if let Some(key) = self.ready.pop_front() {
                 self.visit(key, round);
             }
@@ -130,25 +127,23 @@ impl<F: Frame> Reactor<F> {
         // The timer is armed for what its pair waited for; where it has fired, or was never armed, the pair knows.
         let may_be_due = slot.armed <= round.now || slot.armed == Instant::FAR;
         let visit = &mut self.bench.visit(&slot.account, round);
-        let Some(progress) = contain(|| {
-            if may_be_due && slot.conversation.deadline() <= visit.now {
-                slot.conversation.on_timer(visit);
-            }
-            slot.conversation.pump(visit)
-        }) else {
-            return self.bury(key, round);
-        };
-        self.emit(key, round);
+        self.at_work = Some(key);
+        if may_be_due && slot.conversation.deadline() <= visit.now {
+            slot.conversation.on_timer(visit);
+        }
+        let progress = slot.conversation.pump(visit);
+        self.at_work = None;
         self.after_visit(key, progress, round);
     }
 
-    /// Sees to a pair's next visit, or to its end.
+    /// Sends what a pair had to say, and sees to its next visit, or to its end.
     fn after_visit<P>(&mut self, key: u32, progress: Progress, round: &mut Round<'_, F, P>) {
         if let Some(took) = progress.connected {
-            self.latency.record(Stage::Connect, took, 1);
+            self.residence.latency.record(Stage::Connect, took, 1);
         }
         let slot = &mut self.slots[key];
-        self.bench.keep(&mut slot.account, slot.conversation.kept());
+        slot.emit(&mut self.bench.frames, &mut self.residence, round);
+        self.bench.memory.keep(&mut slot.account, progress.kept);
         if let Some(reason) = slot.conversation.over() {
             return self.remove(key, reason, round.out);
         }
@@ -161,21 +156,10 @@ impl<F: Frame> Reactor<F> {
             self.wheel.arm(key, deadline);
         }
         if progress.more {
-            self.touch(key);
+            slot.touch(key, &mut self.ready);
         } else {
             slot.cause = None;
         }
-    }
-
-    /// Hands a pair's frames to its worker.
-    fn emit<P>(&mut self, key: u32, round: &mut Round<'_, F, P>) {
-        let frames = &mut self.bench.frames;
-        if frames.is_empty() {
-            return;
-        }
-        let slot = &self.slots[key];
-        self.residence.leaving(slot.cause, frames.len() as u64, &mut self.latency);
-        round.out.packets(slot.handle, frames, slot.cause.map_or(round.now, |cause| cause.at()));
     }
 
     /// Ends a pair on somebody's word.
@@ -193,7 +177,6 @@ impl<F: Frame> Reactor<F> {
         }) else {
             return self.bury(key, round);
         };
-        self.emit(key, round);
         self.after_visit(key, progress, round);
     }
 
@@ -207,7 +190,7 @@ impl<F: Frame> Reactor<F> {
             slot.conversation.close(CloseReason::Internal, visit);
             let _ = slot.conversation.pump(visit);
         });
-        self.emit(key, round);
+        slot.emit(&mut self.bench.frames, &mut self.residence, round);
         self.bench.clear();
         self.remove(key, CloseReason::Internal, round.out);
     }
@@ -226,11 +209,23 @@ impl<F: Frame> Reactor<F> {
         );
         self.stats.closes.add(reason, 1);
         out.closed(slot.handle, reason);
-        self.bench.forget(slot.account);
+        self.bench.memory.close(slot.account);
         if reason == CloseReason::Internal {
             let _ = contain(|| drop(slot.conversation));
         } else {
             let _ = contain(|| self.shells.keep(slot.conversation));
         }
     }
+}
+
+/// The pair of this very handle, and its key.
+#[inline]
+fn find_slot<'a, F>(
+    index: &Index,
+    slots: &'a mut Slots<Slot<F>>,
+    handle: Handle,
+) -> Option<(u32, &'a mut Slot<F>)> {
+    let key = index.find(handle)?;
+    let slot = slots.get_mut(key).filter(|slot| slot.handle == handle)?;
+    Some((key, slot))
 }

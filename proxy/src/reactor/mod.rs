@@ -86,7 +86,8 @@ pub struct Reactor<F: Frame> {
     /// Keys of the pairs that a burst is for. Empty between calls; kept for its memory.
     ahead: Vec<u32>,
     residence: Residence,
-    latency: Latency,
+    /// Key of the pair that is being visited.
+    at_work: Option<u32>,
     stats: Arc<ReactorStats>,
     next_id: u64,
     /// Since the gateway is stopping: when the pairs that are left are aborted.
@@ -127,7 +128,7 @@ impl<F: Frame> Reactor<F> {
             fired: Vec::new(),
             ahead: Vec::new(),
             residence: Residence::default(),
-            latency: Latency::default(),
+            at_work: None,
             stats,
             next_id: 0,
             drain: None,
@@ -151,17 +152,17 @@ impl<F: Frame> Reactor<F> {
         out: &mut Outputs<F>,
     ) {
         let round = &mut Round { now, pool, out };
-        self.residence.begin(now, &mut self.latency);
+        self.residence.begin(now);
         self.look_ahead(input);
         for message in input.drain(..) {
             match message {
                 ToProxy::Packet { frame, at } => {
-                    self.residence.arrived(at, &mut self.latency);
+                    self.residence.arrived(at);
                     self.packet(frame, at, round);
                 }
                 ToProxy::Open { frame, at, flow } => {
                     self.deliver_train(round);
-                    self.residence.arrived(at, &mut self.latency);
+                    self.residence.arrived(at);
                     self.open(frame, at, &flow, round);
                 }
                 ToProxy::Gone { handle, reason } => {
@@ -173,7 +174,7 @@ impl<F: Frame> Reactor<F> {
             }
         }
         self.deliver_train(round);
-        self.residence.waited(&mut self.latency);
+        self.residence.waited();
         self.visit_ready(round);
         self.bench.tell_kept();
     }
@@ -181,7 +182,7 @@ impl<F: Frame> Reactor<F> {
     /// Does what is due at `now`.
     pub fn on_timer<P: FramePool<F>>(&mut self, pool: &mut P, now: Instant, out: &mut Outputs<F>) {
         let round = &mut Round { now, pool, out };
-        self.residence.begin(now, &mut self.latency);
+        self.residence.begin(now);
         let mut fired = std::mem::take(&mut self.fired);
         self.wheel.expire(now, VISITS, &mut fired);
         self.look_at_timers(&fired);
@@ -206,7 +207,7 @@ impl<F: Frame> Reactor<F> {
 
     /// What the last call put out has been handed to the rings at `now`: ends its residence.
     pub fn handed_on(&mut self, now: Instant) {
-        self.residence.end(now, &mut self.latency);
+        self.residence.end(now);
     }
 
     /// When [`Reactor::on_burst`] and [`Reactor::on_timer`] are to be called next at the latest, burst or not: the past
@@ -252,7 +253,7 @@ impl<F: Frame> Reactor<F> {
 
     /// Measurements so far.
     pub const fn latency(&self) -> &Latency {
-        &self.latency
+        &self.residence.latency
     }
 
     /// The pairs alive, in no order.

@@ -75,7 +75,7 @@ impl<F: Frame> Reactor<F> {
             self.deliver(&arrival, frame, at, round);
         } else {
             self.stats.packets[Side::First as usize].add(1);
-            self.touch(key);
+            self.slots[key].touch(key, &mut self.ready);
         }
     }
 

@@ -1,5 +1,6 @@
 //! What stands in the reactor's table: pairs of both protocols behind one face.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pnat_shared::flow::{Handle, Side};
@@ -9,9 +10,9 @@ use pnat_shared::verdict::{CloseReason, DropReason};
 
 use super::demux::Body;
 use super::memory::Account;
-use super::residence::Cause;
+use super::residence::{Cause, Residence};
 use super::train::Train;
-use super::visit::{Progress, Visit};
+use super::visit::{Progress, Round, Visit};
 use crate::filter::Flow;
 use crate::pair::Pair;
 use crate::tcp::State;
@@ -29,7 +30,7 @@ pub(super) struct Slot<F> {
     pub(super) armed: Instant,
     /// Whether its key waits for a visit.
     pub(super) touched: bool,
-    /// Holds [`Conversation::kept`] as of its last visit.
+    /// Holds [`Progress::kept`] as of its last visit.
     pub(super) account: Account,
     /// The packet that the next frames are due to; `None` where time is.
     pub(super) cause: Option<Cause>,
@@ -100,6 +101,28 @@ pub struct PairView<'a> {
 }
 
 impl<F: Frame> Slot<F> {
+    /// Notes the pair, which has this key, for a visit, once.
+    #[inline]
+    pub(super) fn touch(&mut self, key: u32, ready: &mut VecDeque<u32>) {
+        if !std::mem::replace(&mut self.touched, true) {
+            ready.push_back(key);
+        }
+    }
+
+    /// Hands the pair's frames to its worker.
+    #[inline]
+    pub(super) fn emit<P>(
+        &self,
+        frames: &mut Vec<F>,
+        residence: &mut Residence,
+        round: &mut Round<'_, F, P>,
+    ) {
+        if !frames.is_empty() {
+            residence.leaving(self.cause, frames.len() as u64);
+            round.out.packets(self.handle, frames, self.cause.map_or(round.now, |cause| cause.at()));
+        }
+    }
+
     pub(super) fn view(&self, now: Instant) -> PairView<'_> {
         let flow = self.conversation.flow();
         let (states, held, tally, last_seen) = match &self.conversation {
@@ -131,7 +154,7 @@ impl<F: Frame> Conversation<F> {
     ) -> Result<(), DropReason> {
         match (self, body) {
             (Self::Tcp(pair), Body::Segment(segment)) => {
-                visit.stats.packets[side as usize].add(1);
+                visit.bench.stats.packets[side as usize].add(1);
                 let text = segment.text(frame);
                 let is_mark = segment.marked && !text.is_empty();
                 pair.on_text(side, &segment.header, text, visit)?;
@@ -141,7 +164,7 @@ impl<F: Frame> Conversation<F> {
                 Ok(())
             }
             (Self::Udp(association), Body::Datagram { payload }) => {
-                visit.stats.packets[side as usize].add(1);
+                visit.bench.stats.packets[side as usize].add(1);
                 association.on_datagram(side, frame, payload.clone(), visit)
             }
             (conversation, Body::Icmp(complaint)) => {
@@ -149,7 +172,7 @@ impl<F: Frame> Conversation<F> {
                     Self::Tcp(pair) => pair.on_complaint(side, complaint, visit),
                     Self::Udp(association) => association.on_complaint(side, complaint, visit),
                 };
-                visit.stats.icmp_soft.add(u64::from(!of_use));
+                visit.bench.stats.icmp_soft.add(u64::from(!of_use));
                 Ok(())
             }
             _ => Err(DropReason::NoBinding),
@@ -164,10 +187,10 @@ impl<F: Frame> Conversation<F> {
     ) {
         match self {
             Self::Tcp(pair) => {
-                visit.stats.packets[train.side as usize].add(train.len() as u64);
+                visit.bench.stats.packets[train.side as usize].add(train.len() as u64);
                 pair.on_train(train.side, &mut train.header, train.bytes, train.texts.drain(..), visit);
             }
-            Self::Udp(_) => visit.stats.drops.add(DropReason::NoBinding, train.len() as u64),
+            Self::Udp(_) => visit.bench.stats.drops.add(DropReason::NoBinding, train.len() as u64),
         }
     }
 
@@ -189,7 +212,7 @@ impl<F: Frame> Conversation<F> {
         }
     }
 
-    /// Goes on with what arrived. Datagrams went on at once.
+    /// Goes on with what arrived. Datagrams went on at once, or wait out of their frames.
     pub(super) fn pump<P: FramePool<F>>(&mut self, visit: &mut Visit<'_, F, P>) -> Progress {
         match self {
             Self::Tcp(pair) => pair.pump(visit),
@@ -225,15 +248,6 @@ impl<F: Frame> Conversation<F> {
         match self {
             Self::Tcp(pair) => pair.over(),
             Self::Udp(association) => association.over(),
-        }
-    }
-
-    /// Chunks that it keeps, whether frames hold them or not: no fewer than the frames. Datagrams pass at once, or wait
-    /// out of their frames.
-    pub(super) fn kept(&self) -> usize {
-        match self {
-            Self::Tcp(pair) => pair.chunks(),
-            Self::Udp(_) => 0,
         }
     }
 

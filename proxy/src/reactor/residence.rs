@@ -39,9 +39,10 @@ impl Cause {
     }
 }
 
-/// Measurements in progress.
+/// Measurements, and those in progress.
 #[derive(Debug, Default)]
 pub(super) struct Residence {
+    pub(super) latency: Latency,
     /// When the burst was taken.
     now: Instant,
     /// Packets of the burst that entered the ring at the same time.
@@ -52,44 +53,44 @@ pub(super) struct Residence {
 
 impl Residence {
     /// The reactor was called, with a burst or for its timers.
-    pub(super) fn begin(&mut self, now: Instant, latency: &mut Latency) {
+    pub(super) fn begin(&mut self, now: Instant) {
         if now != self.now {
-            self.end(now, latency);
+            self.end(now);
             self.now = now;
         }
     }
 
     /// The burst holds a packet that entered the ring at this time.
-    pub(super) fn arrived(&mut self, at: Instant, latency: &mut Latency) {
+    pub(super) fn arrived(&mut self, at: Instant) {
         if self.waiting.0 != at {
-            self.waited(latency);
+            self.waited();
             self.waiting.0 = at;
         }
         self.waiting.1 += 1;
     }
 
     /// The burst holds no more packets.
-    pub(super) fn waited(&mut self, latency: &mut Latency) {
+    pub(super) fn waited(&mut self) {
         let (at, count) = std::mem::take(&mut self.waiting);
         if count > 0 {
-            latency.record(Stage::RingWait, self.now.since(at), count);
+            self.latency.record(Stage::RingWait, self.now.since(at), count);
         }
     }
 
     /// Frames were put out. Those that no packet caused reside nowhere.
-    pub(super) fn leaving(&mut self, cause: Option<Cause>, count: u64, latency: &mut Latency) {
+    pub(super) fn leaving(&mut self, cause: Option<Cause>, count: u64) {
         match cause {
             Some(cause) if cause.taken() == self.now => self.leaving += count,
-            Some(cause) => latency.record(Stage::Proxy, self.now.since(cause.taken()), count),
+            Some(cause) => self.latency.record(Stage::Proxy, self.now.since(cause.taken()), count),
             None => {}
         }
     }
 
     /// What was put out has been handed on.
-    pub(super) fn end(&mut self, now: Instant, latency: &mut Latency) {
+    pub(super) fn end(&mut self, now: Instant) {
         let count = std::mem::take(&mut self.leaving);
         if count > 0 {
-            latency.record(Stage::Proxy, now.since(self.now), count);
+            self.latency.record(Stage::Proxy, now.since(self.now), count);
         }
     }
 }

@@ -21,13 +21,17 @@ pub(super) struct Round<'a, F, P> {
 /// What the reactor lends to one pair after the other. The queues are empty between visits: they are kept only so that no
 /// packet allocates.
 #[derive(Debug)]
-pub(super) struct Workbench<F> {
-    services: Services,
-    stats: Arc<ReactorStats>,
-    passed: Output<F>,
-    datagrams: Datagrams<F>,
-    pub(super) frames: Vec<F>,
-    spares: Spares<F>,
+pub(crate) struct Workbench<F> {
+    pub(crate) services: Services,
+    pub(crate) stats: Arc<ReactorStats>,
+    /// What leaves a stream chain.
+    pub(crate) passed: Output<F>,
+    /// What leaves a datagram chain.
+    pub(crate) datagrams: Datagrams<F>,
+    /// What the pair sends.
+    pub(crate) frames: Vec<F>,
+    /// Memory for what its sockets queue.
+    pub(crate) spares: Spares<F>,
     pub(super) memory: Memory,
 }
 
@@ -36,20 +40,8 @@ pub(super) struct Workbench<F> {
 pub(crate) struct Visit<'a, F, P> {
     pub(crate) now: Instant,
     pub(crate) pool: &'a mut P,
-    pub(crate) services: &'a mut Services,
-    pub(crate) stats: &'a ReactorStats,
-    /// What leaves a stream chain.
-    pub(crate) passed: &'a mut Output<F>,
-    /// What leaves a datagram chain.
-    pub(crate) datagrams: &'a mut Datagrams<F>,
-    /// What the pair sends.
-    pub(crate) frames: &'a mut Vec<F>,
-    /// Memory for what its sockets queue.
-    pub(crate) spares: &'a mut Spares<F>,
-    /// Frames are scarce: bytes that may wait are to be copied out of theirs.
-    pub(crate) is_thrifty: bool,
-    /// What the pair may keep.
-    pub(crate) share: Share,
+    pub(crate) bench: &'a mut Workbench<F>,
+    account: &'a Account,
 }
 
 /// What one visit did.
@@ -61,6 +53,8 @@ pub(crate) struct Progress {
     pub(crate) dry: bool,
     /// The server has just answered, this long after the client's SYN.
     pub(crate) connected: Option<Duration>,
+    /// Chunks that the pair keeps, whether frames hold them or not: no fewer than the frames.
+    pub(crate) kept: usize,
 }
 
 impl<F> Workbench<F> {
@@ -79,21 +73,10 @@ impl<F> Workbench<F> {
 
     pub(super) fn visit<'a, P>(
         &'a mut self,
-        account: &Account,
+        account: &'a Account,
         round: &'a mut Round<'_, F, P>,
     ) -> Visit<'a, F, P> {
-        Visit {
-            now: round.now,
-            pool: round.pool,
-            services: &mut self.services,
-            stats: &self.stats,
-            passed: &mut self.passed,
-            datagrams: &mut self.datagrams,
-            frames: &mut self.frames,
-            spares: &mut self.spares,
-            is_thrifty: self.memory.is_thrifty(),
-            share: self.memory.share(account),
-        }
+        Visit { now: round.now, pool: round.pool, bench: self, account }
     }
 
     /// Throws away what a visit that did not come to its end left behind.
@@ -103,38 +86,35 @@ impl<F> Workbench<F> {
         self.frames.clear();
     }
 
-    /// Takes note of how many chunks a pair keeps now.
-    pub(super) fn keep(&mut self, account: &mut Account, now: usize) {
-        self.memory.keep(account, now);
-    }
-
     /// Tells everybody how many chunks all pairs keep now.
     pub(super) fn tell_kept(&self) {
         self.stats.kept.set(self.memory.kept() as u64);
     }
-
-    /// Closes the account of a pair that has ended.
-    pub(super) fn forget(&mut self, account: Account) {
-        self.memory.close(account);
-    }
 }
 
 impl<F, P> Visit<'_, F, P> {
-    /// Whether text may be kept as it comes: nothing is short.
+    /// Whether frames are scarce: bytes that may wait are to be copied out of theirs. Memory for copies lasts longer, so while
+    /// this is not so text may be kept as it comes.
     #[inline]
-    pub(crate) const fn is_generous(&self) -> bool {
-        !self.is_thrifty && self.share.chunks == usize::MAX
+    pub(crate) const fn is_thrifty(&self) -> bool {
+        self.bench.memory.is_thrifty()
+    }
+
+    /// What the pair may keep.
+    #[inline]
+    pub(crate) fn share(&self) -> Share {
+        self.bench.memory.share(self.account)
     }
 }
 
 impl<F, P: FramePool<F>> Visit<'_, F, P> {
     /// A turn of a stream chain.
     pub(crate) const fn turn<'t>(&'t mut self, flow: &'t mut Flow) -> Turn<'t, Output<F>> {
-        Turn { now: self.now, flow, services: self.services, out: self.passed }
+        Turn { now: self.now, flow, services: &mut self.bench.services, out: &mut self.bench.passed }
     }
 
     /// A turn of a datagram chain.
     pub(crate) const fn datagram_turn<'t>(&'t mut self, flow: &'t mut Flow) -> Turn<'t, Datagrams<F>> {
-        Turn { now: self.now, flow, services: self.services, out: self.datagrams }
+        Turn { now: self.now, flow, services: &mut self.bench.services, out: &mut self.bench.datagrams }
     }
 }

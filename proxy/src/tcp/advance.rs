@@ -42,7 +42,7 @@ impl<F: Frame> Sender<F> {
         self.rto.on_progress();
         self.unanswered = if self.nxt == header.ack { Instant::FAR } else { now };
         let oldest = self.records.oldest();
-        let rtt = self.records.release(header.ack).map(|newest| now.since(newest.sent));
+        let rtt = self.records.release(header.ack).map(|newest| now.nanos_since(newest.sent));
         if let Some(rtt) = rtt {
             self.rto.on_round_trip(rtt);
             self.tail_measured = true;
@@ -50,7 +50,7 @@ impl<F: Frame> Sender<F> {
         if let Some(oldest) = oldest
             && (!self.una.before(self.measured) || self.rto.is_backed_off())
         {
-            self.rto.sample(now.since(oldest));
+            self.rto.sample(now.nanos_since(oldest));
             self.measured = self.nxt;
         }
         self.congestion.on_ack(&Acked {
@@ -62,7 +62,7 @@ impl<F: Frame> Sender<F> {
             flight: self.records.flight(),
             limited: self.limited,
             rtt,
-            srtt: self.rtt(),
+            srtt: self.rto.smoothed_nanos(),
             rate: None,
             una: self.una,
             nxt: self.nxt,
@@ -113,9 +113,15 @@ mod tests {
                 if random.chance(0.05) {
                     header.flags = header.flags.with(Flags::ECE);
                 }
-                usual += u32::from(both[0].send.is_advance(&header));
+                let is_usual = both[0].send.is_advance(&header);
+                usual += u32::from(is_usual);
                 let echoed = opening.stamps.then(|| now.back(Duration::from_millis(5)));
-                let brings_news = both[0].send.on_ack(&header, true, echoed, now);
+                let brings_news = if is_usual {
+                    both[0].send.advance(&header, now);
+                    true
+                } else {
+                    both[0].send.on_any_ack(&header, true, echoed, now)
+                };
                 assert_eq!(brings_news, both[1].send.on_any_ack(&header, true, echoed, now), "seed {seed}");
                 let more = random.below(12) * random.below(600);
                 let ends = random.chance(0.005);

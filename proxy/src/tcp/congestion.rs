@@ -28,9 +28,9 @@ pub(super) struct Acked {
     pub(super) flight: u32,
     /// The window, not the application or the peer's window, ended the last round of sending.
     pub(super) limited: bool,
-    /// The round trip that this ACK measured, if it did (never of a retransmission).
-    pub(super) rtt: Option<Duration>,
-    pub(super) srtt: Option<Duration>,
+    /// The round trip that this ACK measured, if it did (never of a retransmission), and the smoothed one; in nanoseconds.
+    pub(super) rtt: Option<u64>,
+    pub(super) srtt: Option<u64>,
     /// Where the algorithm [takes samples](Algorithm::takes_samples).
     pub(super) rate: Option<Rate>,
     /// SND.UNA after this ACK, and SND.NXT: rounds are counted by them.
@@ -234,6 +234,7 @@ pub(super) mod fixture {
 
     /// An ACK for `bytes` that arrives at `now`, outside of any recovery.
     pub(in crate::tcp) fn ack(bytes: u32, limited: bool, rtt: Option<Duration>, now: Instant) -> Acked {
+        let rtt = rtt.map(|rtt| rtt.as_nanos() as u64);
         Acked {
             now,
             delivered: bytes,

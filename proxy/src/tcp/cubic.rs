@@ -181,7 +181,7 @@ impl Congestion for Cubic {
         if self.course.window < self.course.ssthresh {
             self.slow_start(acked, acked.fills(self.course.window, true, self.mss));
         } else if acked.fills(self.course.window, false, self.mss) {
-            self.avoid(acked.progress, acked.srtt.unwrap_or(RTT), millis(acked.now));
+            self.avoid(acked.progress, acked.srtt.map_or(RTT, Duration::from_nanos), millis(acked.now));
         } else if self.paused.is_none() {
             self.paused = NonZeroU32::new(millis(acked.now));
         }

@@ -14,6 +14,7 @@ use pnat_shared::wire::tcp::{Header, Seq};
 
 use super::clock::Clock;
 use super::lent::Spares;
+use super::output::Outlet;
 use super::path::Path;
 use super::recv::{Owed, Receiver};
 use super::send::Sender;
@@ -96,10 +97,6 @@ impl Kept {
 
     pub(super) const fn open_timeout(&self) -> Duration {
         Duration::from_millis(self.open_timeout as u64)
-    }
-
-    pub(super) const fn user_timeout(&self) -> Duration {
-        Duration::from_millis(self.user_timeout as u64)
     }
 
     pub(super) const fn time_wait(&self) -> Duration {
@@ -280,8 +277,8 @@ impl<F: Frame> Endpoint<F> {
     ///
     /// Urgent data stays in the stream; where it ends, [`Endpoint::take_urgent`] tells.
     pub fn on_segment(&mut self, header: &Header, payload: Chunk<F>, now: Instant) -> Result<(), DropReason> {
-        if self.is_predicted(header, payload.len()) {
-            self.on_predicted(header, std::iter::once(payload), now);
+        if self.expects(header, payload.len()) {
+            self.on_train(header, std::iter::once(payload), now);
             return Ok(());
         }
         if self.is_bare_ack(header, payload.len()) {
@@ -293,24 +290,6 @@ impl<F: Frame> Endpoint<F> {
             State::Closed => self.on_segment_closed(header, payload.len()),
             _ => self.on_segment_synchronized(header, payload, now),
         }
-    }
-
-    /// Whether a train of segments is what was expected: then [`Endpoint::on_train`] takes it in. They follow each other by
-    /// their numbers, none is empty, and what `header`, the first one's, says beside its number and PSH, all of them say.
-    /// `bytes` of text they have together.
-    #[inline]
-    pub fn expects(&self, header: &Header, bytes: usize) -> bool {
-        self.is_predicted(header, bytes)
-    }
-
-    /// Takes in a train that [`Endpoint::expects`], as [`Endpoint::on_segment`] would have taken one segment after the other.
-    pub fn on_train(
-        &mut self,
-        header: &Header,
-        texts: impl ExactSizeIterator<Item = Chunk<F>>,
-        now: Instant,
-    ) {
-        self.on_predicted(header, texts, now);
     }
 
     /// Does what is due at `now`: retransmission, delayed ACK, probes, timeouts.
@@ -361,7 +340,7 @@ impl<F: Frame> Endpoint<F> {
         budget: usize,
         out: &mut Vec<F>,
     ) -> bool {
-        self.send_segments(pool, now, budget, out)
+        self.send_segments(&mut Outlet { pool, frames: out, now, budget })
     }
 
     /// Whether [`Endpoint::receive`] has something.
@@ -448,12 +427,11 @@ impl<F: Frame> Endpoint<F> {
         self.send.records.take_place(&mut spares.records);
     }
 
-    /// Gives back the memory of queues that are empty.
+    /// Gives back the memory of queues that are empty. Answers as [`Endpoint::chunks`].
     #[inline]
-    pub(crate) fn give_back(&mut self, spares: &mut Spares<F>) {
-        self.recv.give_back(&mut spares.ready);
-        self.send.queue.give_back(&mut spares.pieces);
+    pub(crate) fn give_back(&mut self, spares: &mut Spares<F>) -> usize {
         self.send.records.give_back(&mut spares.records);
+        self.recv.give_back(&mut spares.ready) + self.send.queue.give_back(&mut spares.pieces)
     }
 
     /// Memory that the queues keep from others, in bytes: to receive and to send. Walks the queues, so not for every
@@ -561,17 +539,21 @@ impl<F: Frame> Endpoint<F> {
     /// New data does not start the retransmission timer anew, but puts the tail loss probe off (RFC 8985 section 7.2).
     /// Segments that are late are lost before that, and at last all patience ends.
     pub(super) fn schedule_retransmit(&mut self, now: Instant) {
-        let gives_up = self.send.unanswered + self.settings.user_timeout();
         let timeout = self.timeout();
         self.send.arm_tail(timeout, now);
         let due = timeout.min(self.send.tail_deadline()).min(self.send.reorder_deadline());
-        self.timers.retransmit = due.min(gives_up).max(now);
+        self.timers.retransmit = due.min(self.gives_up_at()).max(now);
     }
 
     /// When the retransmission timer proper runs out.
     fn timeout(&self) -> Instant {
         let patience = if self.send.is_narrow() { OVERRIDE } else { u64::MAX };
         self.timers.started.plus_nanos(self.send.rto.current_nanos().min(patience))
+    }
+
+    /// When the user timeout ends.
+    fn gives_up_at(&self) -> Instant {
+        self.send.unanswered.plus_nanos(u64::from(self.settings.user_timeout) * 1_000_000)
     }
 
     fn on_retransmit_timer(&mut self, now: Instant) {
@@ -582,8 +564,8 @@ impl<F: Frame> Endpoint<F> {
                 self.timers.retransmit = now + self.send.rto.current();
             }
             _ if !self.is_open() => {}
-            _ if now >= self.send.unanswered + self.settings.user_timeout() => self.fail(Error::Timeout),
-            _ if self.send.on_reorder_timer(now) => self.schedule_retransmit(now),
+            _ if now >= self.gives_up_at() => self.fail(Error::Timeout),
+            _ if self.send.on_reorder_timer(now) => self.restart_retransmit(now),
             _ if self.send.on_tail_timer(now) => self.arm_retransmit(now),
             // What is late was given more time by an ACK that had no other news.
             _ if now < self.timeout() => self.schedule_retransmit(now),

@@ -17,26 +17,28 @@ use super::tail::Tail;
 use crate::chunk::Chunk;
 
 impl<F: Frame> Endpoint<F> {
-    /// Whether the segment is what was expected: the next text in order, within the window, with no news about ours. Of a
-    /// train, `header` is the first one's, and `len` counts the text of all.
+    /// Whether a train of segments is what was expected: the next text in order, within the window, with no news about ours.
+    /// Then [`Endpoint::on_train`] takes it in. They follow each other by their numbers, none is empty, and what `header`, the
+    /// first one's, says beside its number and PSH, all of them say. `bytes` of text they have together. One segment is a
+    /// train, too.
     #[inline]
-    pub(super) fn is_predicted(&self, header: &Header, len: usize) -> bool {
-        len > 0
+    pub fn expects(&self, header: &Header, bytes: usize) -> bool {
+        bytes > 0
             && self.state == State::Established
             && Flags(header.flags.0 & !Flags::PSH.0) == Flags::ACK
             && self.is_in_time(header)
             && header.options.sack.is_empty()
-            && self.recv.is_next(header.seq, len)
+            && self.recv.is_next(header.seq, bytes)
             && self.send.is_no_news(header)
             // Nothing runs that any sign of life would stop.
             && self.timers.life == Instant::FAR
             && (self.send.flight() > 0 || self.timers.retransmit == Instant::FAR)
     }
 
-    /// Takes in a train of segments that were expected; of one is as good. What the header says but for its number, the
-    /// others say, too: so once is as often as not.
+    /// Takes in a train that [`Endpoint::expects`], as [`Endpoint::on_segment`] would have taken one segment after the other:
+    /// what all of them say is as good as said once.
     #[inline]
-    pub(super) fn on_predicted(
+    pub fn on_train(
         &mut self,
         header: &Header,
         texts: impl ExactSizeIterator<Item = Chunk<F>>,

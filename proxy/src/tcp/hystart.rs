@@ -11,7 +11,6 @@
 //!
 //! Runs on: proxy cores. Allocates: never. Blocks: never.
 
-use pnat_shared::time::Duration;
 use pnat_shared::wire::tcp::Seq;
 
 use super::congestion::Acked;
@@ -103,8 +102,9 @@ impl HyStart {
         self.conservative > CONSERVATIVE_ROUNDS
     }
 
-    fn measure(&mut self, rtt: Duration) {
-        self.current = self.current.min(u32::try_from(rtt.as_micros()).unwrap_or(NEVER - 1));
+    /// A round trip was measured, in nanoseconds.
+    fn measure(&mut self, rtt: u64) {
+        self.current = self.current.min(u32::try_from(rtt / 1000).unwrap_or(NEVER - 1));
         self.samples = self.samples.saturating_add(1);
         if self.samples < SAMPLES {
             return;
@@ -129,7 +129,7 @@ impl HyStart {
 mod tests {
     use super::super::congestion::fixture::ack;
     use super::*;
-    use pnat_shared::time::Instant;
+    use pnat_shared::time::{Duration, Instant};
 
     const MSS: u32 = 1000;
 

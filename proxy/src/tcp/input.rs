@@ -173,12 +173,13 @@ impl<F: Frame> Endpoint<F> {
             self.challenge(now);
             return Err(DropReason::Unacceptable);
         }
-        let bare = bare && !header.flags.has(Flags::FIN);
-        let echo = header.options.timestamps.filter(|_| self.clock.on);
-        let echoed = echo.and_then(|(_, echo)| self.clock.echoed(echo, now));
         let before = self.send.una;
-        let answered = self.judge_path_probe(header, now);
-        let news = self.send.on_ack(answered.as_ref().unwrap_or(header), bare, echoed, now);
+        let news = if self.send.is_advance(header) {
+            self.send.advance(header, now);
+            true
+        } else {
+            self.on_any_ack(header, bare, now)
+        };
         if self.send.una != before {
             self.on_path_progress(now);
             self.on_mark_acked();
@@ -187,12 +188,23 @@ impl<F: Frame> Endpoint<F> {
             self.timers.retransmit = Instant::FAR;
         } else if news {
             self.restart_retransmit(now);
+        } else if self.send.reorder_deadline() < self.timers.retransmit {
+            self.schedule_retransmit(now);
         }
         self.end_patience();
         if self.send.una != before && self.send.is_fin_acked() {
             self.on_fin_acked(now);
         }
         Ok(())
+    }
+
+    /// An acceptable ACK, whatever it says. Answers whether it brings news.
+    fn on_any_ack(&mut self, header: &Header, bare: bool, now: Instant) -> bool {
+        let bare = bare && !header.flags.has(Flags::FIN);
+        let echo = header.options.timestamps.filter(|_| self.clock.on);
+        let echoed = echo.and_then(|(_, echo)| self.clock.echoed(echo, now));
+        let answered = self.judge_path_probe(header, now);
+        self.send.on_any_ack(answered.as_ref().unwrap_or(header), bare, echoed, now)
     }
 
     fn on_fin_acked(&mut self, now: Instant) {

@@ -6,11 +6,11 @@
 //! the last segment's, CWR is the first one's, numbers and lengths follow by themselves.
 
 use pnat_shared::frame::{Frame, FramePool};
-use pnat_shared::time::Instant;
 use pnat_shared::wire::ip;
 use pnat_shared::wire::tcp::{self, Flags, Seq};
 
 use super::endpoint::Endpoint;
+use super::output::Outlet;
 use super::run::Run;
 use super::segment::{self, Template};
 
@@ -31,23 +31,21 @@ impl<F: Frame> Endpoint<F> {
     pub(super) fn write_large_run(
         &mut self,
         run: &Run,
-        pool: &mut impl FramePool<F>,
-        now: Instant,
-        out: &mut Vec<F>,
+        outlet: &mut Outlet<'_, F, impl FramePool<F>>,
     ) -> bool {
         let segments = u32::from(self.settings.offloads.segments).min(MOST_TEXT / run.size.max(1));
         if segments < 2 || run.len <= run.size {
-            return self.write_run(run, pool, now, out);
+            return self.write_run(run, outlet);
         }
         self.send.release_held();
         self.send.limited = false;
-        let Some(frame) = pool.alloc() else { return false };
-        let (template, mut flags) = self.run_template(now);
+        let Some(frame) = outlet.pool.alloc() else { return false };
+        let (template, mut flags) = self.run_template(outlet.now);
         let (first, mut next_frame) = (self.send.nxt, Some(frame));
         let (end, data_end) = (first + run.len, self.send.queue.end());
         let mut at = first;
         while at != end {
-            let Some(frame) = next_frame.take().or_else(|| pool.alloc()) else { break };
+            let Some(frame) = next_frame.take().or_else(|| outlet.pool.alloc()) else { break };
             let len = (segments * run.size).min(end.0.wrapping_sub(at.0));
             let next = at + len;
             if next == data_end {
@@ -57,14 +55,14 @@ impl<F: Frame> Endpoint<F> {
             if run.fin && next == end {
                 flags = flags.with(Flags::FIN);
             }
-            if !self.write_piece(Piece { at, len, size: run.size, flags }, &template, frame, pool, out) {
+            if !self.write_piece(Piece { at, len, size: run.size, flags }, &template, frame, outlet) {
                 break;
             }
             flags = Flags(flags.0 & !Flags::CWR.0);
             at = next;
         }
         if at != first {
-            self.on_run_sent(run, at, now);
+            self.on_run_sent(run, at, outlet.now);
         }
         at == end
     }
@@ -86,9 +84,9 @@ impl<F: Frame> Endpoint<F> {
         piece: Piece,
         template: &Template,
         mut frame: F,
-        pool: &mut impl FramePool<F>,
-        out: &mut Vec<F>,
+        outlet: &mut Outlet<'_, F, impl FramePool<F>>,
     ) -> bool {
+        let Outlet { pool, frames: out, .. } = outlet;
         let Piece { at, len, size, flags } = piece;
         let first = size.min(len);
         let queue = &mut self.send.queue;

@@ -71,15 +71,18 @@ impl<T> Lent<T> {
         }
     }
 
-    /// Gives its place back where nothing is in it.
+    /// Gives its place back where nothing is in it. Answers how many entries it keeps.
     #[inline]
-    pub(super) fn give_back(&mut self, spare: &mut Spare<T>) {
-        if let Some(place) = self.place.take_if(|place| place.entries.is_empty())
+    pub(super) fn give_back(&mut self, spare: &mut Spare<T>) -> usize {
+        let kept = self.len();
+        if kept == 0
+            && let Some(place) = self.place.take()
             && spare.places.len() < MOST
             && place.entries.capacity() <= LARGEST
         {
             spare.places.push(place);
         }
+        kept
     }
 
     /// Frees unused memory.
@@ -130,7 +133,8 @@ impl<T> Lent<T> {
         self.place.as_mut()?.entries.back_mut()
     }
 
-    #[inline]
+    /// Inlined wherever it is called: an entry is built in its place, and not first for a call.
+    #[inline(always)]
     pub(super) fn push_back(&mut self, entry: T) {
         self.entries().push_back(entry);
     }
@@ -161,7 +165,15 @@ impl<T> Lent<T> {
 
     #[inline]
     fn entries(&mut self) -> &mut VecDeque<T> {
-        &mut self.place.get_or_insert_with(|| Box::new(Place { entries: VecDeque::new() })).entries
+        &mut self.place.get_or_insert_with(Place::new).entries
+    }
+}
+
+impl<T> Place<T> {
+    /// Seldom needed: as a rule one was lent.
+    #[cold]
+    fn new() -> Box<Self> {
+        Box::new(Self { entries: VecDeque::new() })
     }
 }
 

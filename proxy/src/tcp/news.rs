@@ -2,7 +2,7 @@
 //!
 //! Runs on: proxy cores. Allocates: never. Blocks: never.
 
-use pnat_shared::time::{Duration, Instant};
+use pnat_shared::time::Instant;
 use pnat_shared::wire::tcp::Seq;
 
 use super::congestion::Rate;
@@ -54,7 +54,8 @@ pub(super) struct News {
     pub(super) unrepaired: bool,
     /// Bytes that are lost by now.
     pub(super) lost: u32,
-    pub(super) rtt: Option<Duration>,
+    /// The round trip that was measured, in nanoseconds.
+    pub(super) rtt: Option<u64>,
     pub(super) rate: Option<Rate>,
     /// The highest byte that had arrived before.
     pub(super) highest: Seq,

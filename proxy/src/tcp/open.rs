@@ -188,7 +188,7 @@ impl<F: Frame> Endpoint<F> {
     pub(super) fn establish(&mut self, now: Instant) {
         // What was sent once was answered once (RFC 6298 section 3).
         if self.syns == 1 {
-            self.send.rto.sample(now.since(self.send.unanswered));
+            self.send.rto.sample(now.nanos_since(self.send.unanswered));
         }
         self.timers.life = Instant::FAR;
         self.timers.retransmit = Instant::FAR;

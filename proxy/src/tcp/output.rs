@@ -32,6 +32,16 @@ pub(super) struct Word {
     pub(super) timestamps: Option<(u32, u32)>,
 }
 
+/// What an endpoint may send at one time, and where to.
+#[derive(Debug)]
+pub(super) struct Outlet<'a, F, P> {
+    pub(super) pool: &'a mut P,
+    pub(super) frames: &'a mut Vec<F>,
+    pub(super) now: Instant,
+    /// Most segments, from here on.
+    pub(super) budget: usize,
+}
+
 impl<F: Frame> Endpoint<F> {
     /// Whether there is no text to send, and nothing else of our own: so most visits find one of a pair's sockets, and this
     /// tells for the price of a few comparisons. False wherever in doubt.
@@ -53,105 +63,80 @@ impl<F: Frame> Endpoint<F> {
 
     /// See [`Endpoint::transmit`].
     #[inline]
-    pub(super) fn send_segments(
-        &mut self,
-        pool: &mut impl FramePool<F>,
-        now: Instant,
-        budget: usize,
-        out: &mut Vec<F>,
-    ) -> bool {
+    pub(super) fn send_segments(&mut self, outlet: &mut Outlet<'_, F, impl FramePool<F>>) -> bool {
         if self.is_quiet() {
-            return self.send_answer(pool, now, budget, out);
+            return self.send_answer(outlet);
         }
         if self.send.is_quiet() {
-            return self.send_each(pool, now, budget, out);
+            return self.send_each(outlet);
         }
+        let now = outlet.now;
         if self.is_open() {
             self.send.check_idle(now);
         }
-        let (sent_before, frames_before) = (self.send.nxt, out.len());
-        let complete = self.send_run(pool, now, budget, out) && {
-            let segments = self.segments_in(out.len() - frames_before, sent_before);
-            self.send_rest(pool, now, budget.saturating_sub(segments), out)
+        let (sent_before, frames_before) = (self.send.nxt, outlet.frames.len());
+        let complete = self.send_run(outlet) && {
+            let segments = self.segments_in(outlet.frames.len() - frames_before, sent_before);
+            outlet.budget = outlet.budget.saturating_sub(segments);
+            // What is left behind a run: as a rule nothing.
+            if self.is_quiet() { self.send_answer(outlet) } else { self.send_each(outlet) }
         };
         self.after_sending(sent_before, now);
         complete
     }
 
-    /// What is left to send behind a run: as a rule nothing.
-    #[inline]
-    fn send_rest(
-        &mut self,
-        pool: &mut impl FramePool<F>,
-        now: Instant,
-        budget: usize,
-        out: &mut Vec<F>,
-    ) -> bool {
-        if self.is_quiet() && !self.owes() {
-            self.send.rest();
-            return true;
-        }
-        self.send_each(pool, now, budget, out)
-    }
-
     /// Sends an ACK, where the peer is owed one.
     #[inline]
-    fn send_answer(
-        &mut self,
-        pool: &mut impl FramePool<F>,
-        now: Instant,
-        budget: usize,
-        out: &mut Vec<F>,
-    ) -> bool {
-        if !self.owes() {
-            self.send.rest();
-            debug_assert!(self.next(now).is_none(), "quiet");
-            return true;
-        }
-        if self.recv.has_blocks() || self.urgent.is_some() || budget == 0 {
-            return self.send_each(pool, now, budget, out);
+    fn send_answer(&mut self, outlet: &mut Outlet<'_, F, impl FramePool<F>>) -> bool {
+        if self.owes() {
+            return self.write_answer(outlet);
         }
         self.send.rest();
-        let Some(mut frame) = pool.alloc() else { return false };
-        let Word { window, timestamps } = self.tell(now);
+        debug_assert!(self.next(outlet.now).is_none(), "quiet");
+        true
+    }
+
+    fn write_answer(&mut self, outlet: &mut Outlet<'_, F, impl FramePool<F>>) -> bool {
+        if self.recv.has_blocks() || self.urgent.is_some() || outlet.budget == 0 {
+            return self.send_each(outlet);
+        }
+        self.send.rest();
+        let Some(mut frame) = outlet.pool.alloc() else { return false };
+        let Word { window, timestamps } = self.tell(outlet.now);
         let template = Template::new(self.local, self.remote, NOT_ECT, self.recv.nxt, window, timestamps);
         let flags = Flags::ACK.with(self.send.ecn.echo());
         let written = template.write(&mut frame, self.send.nxt, flags, 0, |_| Some(Sum::ZERO));
         if written {
-            out.push(frame);
+            outlet.frames.push(frame);
         }
         written
     }
 
     /// Timers, after something was to be sent.
+    #[inline]
     pub(super) fn after_sending(&mut self, sent_before: Seq, now: Instant) {
-        if self.is_open() && self.send.nxt != sent_before {
+        if self.send.nxt == sent_before {
+            self.watch_shut_window(now);
+        } else if self.is_open() {
             self.schedule_retransmit(now);
         }
-        self.watch_shut_window(now);
     }
 
     /// Looks at each segment by itself.
-    pub(super) fn send_each(
-        &mut self,
-        pool: &mut impl FramePool<F>,
-        now: Instant,
-        budget: usize,
-        out: &mut Vec<F>,
-    ) -> bool {
-        let (mut complete, mut word) = (true, None);
-        for _ in 0..budget {
+    pub(super) fn send_each(&mut self, outlet: &mut Outlet<'_, F, impl FramePool<F>>) -> bool {
+        let (mut complete, mut word, now) = (true, None, outlet.now);
+        for _ in 0..outlet.budget {
             let Some(next) = self.next(now) else { break };
             // Only where there is nothing else to say.
             let is_last = matches!(next, Next::Ack);
-            let frame = pool.alloc();
+            let frame = outlet.pool.alloc();
             let written =
                 frame.and_then(|mut frame| self.write(next, &mut frame, &mut word, now).then_some(frame));
             let Some(frame) = written else {
                 complete = false;
                 break;
             };
-            out.push(frame);
+            outlet.frames.push(frame);
             if is_last {
                 break;
             }

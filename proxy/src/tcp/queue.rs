@@ -21,7 +21,7 @@ pub(super) struct SendQueue<F> {
     pieces: Lent<Piece<F>>,
     base: Seq,
     len: u32,
-    /// Index of the piece that was read last: the next read usually starts there or one further.
+    /// Index of the piece in which, or with which, the next read begins if it goes on where the last one ended.
     hint: u32,
 }
 
@@ -60,6 +60,11 @@ impl<F: Frame> SendQueue<F> {
     pub(super) fn release(&mut self, seq: Seq) {
         self.len -= seq.0.wrapping_sub(self.base.0);
         self.base = seq;
+        if self.len == 0 {
+            self.pieces.clear();
+            self.hint = 0;
+            return;
+        }
         while let Some(front) = self.pieces.front_mut() {
             let gone = seq.0.wrapping_sub(front.start.0) as usize;
             if gone < front.chunk.len() {
@@ -74,18 +79,17 @@ impl<F: Frame> SendQueue<F> {
 
     /// Copies the bytes from `seq` on into `out`, all of which lie within the queue; answers their sum. A chunk that is
     /// copied as it came need not be summed again; and where `needs_sum` is false, nothing is.
+    #[inline]
     pub(super) fn copy(&mut self, seq: Seq, out: &mut [u8], needs_sum: bool) -> Option<Sum> {
         // As a rule one segment came as the chunk that leaves as the next one.
-        for index in [self.hint, self.hint + 1] {
-            if let Some(Piece { start, chunk }) = self.pieces.get(index as usize)
-                && *start == seq
-                && chunk.len() == out.len()
-                && let Some(sum) = chunk.sum()
-            {
-                out.copy_from_slice(chunk.bytes());
-                self.hint = index;
-                return Some(Sum::ZERO.word(sum));
-            }
+        if let Some(Piece { start, chunk }) = self.pieces.get(self.hint as usize)
+            && *start == seq
+            && chunk.len() == out.len()
+            && let Some(sum) = chunk.sum()
+        {
+            out.copy_from_slice(chunk.bytes());
+            self.hint += 1;
+            return Some(Sum::ZERO.word(sum));
         }
         self.gather(seq, out, needs_sum)
     }
@@ -106,10 +110,13 @@ impl<F: Frame> SendQueue<F> {
                 sum = sum.and(if done.is_multiple_of(2) { part } else { part.odd() });
             }
             done += count;
-            self.hint = index as u32;
+            if count < bytes.len() {
+                break;
+            }
             index += 1;
             skip = 0;
         }
+        self.hint = index as u32;
         needs_sum.then_some(sum)
     }
 
@@ -124,9 +131,6 @@ impl<F: Frame> SendQueue<F> {
         let hint = self.hint as usize;
         if holds(hint) {
             return hint;
-        }
-        if holds(hint + 1) {
-            return hint + 1;
         }
         self.pieces.partition_point(|piece| !piece.start.after(seq)).saturating_sub(1)
     }
@@ -153,10 +157,10 @@ impl<F: Frame> SendQueue<F> {
         self.pieces.take_place(spare);
     }
 
-    /// Gives its memory back where it is empty.
+    /// Gives its memory back where it is empty. Answers as [`SendQueue::chunks`].
     #[inline]
-    pub(super) fn give_back(&mut self, spare: &mut Spare<Piece<F>>) {
-        self.pieces.give_back(spare);
+    pub(super) fn give_back(&mut self, spare: &mut Spare<Piece<F>>) -> usize {
+        self.pieces.give_back(spare)
     }
 }
 

@@ -89,12 +89,17 @@ impl Records {
 
     /// Forgets the bytes before `seq`, of which there are some; answers how the last of them was sent.
     pub(super) fn release(&mut self, seq: Seq) -> Option<Transmission> {
-        let last = self.part(seq - 1, seq);
-        while self.queue.front().is_some_and(|front| !front.end.after(seq)) {
-            self.queue.pop_front();
-        }
         self.base = seq;
-        last.map(|part| part.tx)
+        while let Some(front) = self.queue.front() {
+            let last = front.until(seq);
+            if !front.end.after(seq) {
+                self.queue.pop_front();
+            }
+            if last.end == seq {
+                return Some(last.tx);
+            }
+        }
+        None
     }
 
     /// When the first byte in flight was first sent.

@@ -23,8 +23,8 @@ use super::undo::Frto;
 /// Duplicate ACKs, or separate SACKed ranges, that prove a loss (RFC 5681 section 3.2).
 const DUP_THRESHOLD: u32 = 3;
 
-/// The finest that timestamps tell.
-const TICK: Duration = Duration::from_millis(1);
+/// The finest that timestamps tell, in nanoseconds.
+const TICK: u64 = 1_000_000;
 
 /// Segments in flight or waiting below which the timer does not start anew (RFC 7765 section 4, rrthresh).
 const RESTART_THRESHOLD: u32 = 4;
@@ -47,22 +47,6 @@ impl<F: Frame> Sender<F> {
     /// An acceptable ACK: `una <= ack <= nxt`. `pure`: it carries nothing else. `echoed`: it answers, by its timestamp,
     /// something that left then or before. Answers whether it brings news: numbers acknowledged, or SACKed for the first
     /// time.
-    #[inline]
-    pub(super) fn on_ack(
-        &mut self,
-        header: &Header,
-        pure: bool,
-        echoed: Option<Instant>,
-        now: Instant,
-    ) -> bool {
-        if self.is_advance(header) {
-            self.advance(header, now);
-            return true;
-        }
-        self.on_any_ack(header, pure, echoed, now)
-    }
-
-    /// As [`Sender::on_ack`], whatever the ACK says.
     pub(super) fn on_any_ack(
         &mut self,
         header: &Header,
@@ -113,7 +97,10 @@ impl<F: Frame> Sender<F> {
             self.on_repeated(left, right);
         }
         news.lost = self.detect_loss(news);
-        self.judge_recovery(news);
+        if self.judge_recovery(news) && self.sack {
+            // What counts as in flight again may be late.
+            news.lost += self.detect_late(news.now);
+        }
         self.change_phase(news.flight, news.pipe, news.now);
         if news.bytes > 0 {
             self.reduce(news.bytes, news.acked > 0 && news.lost == 0);
@@ -131,7 +118,7 @@ impl<F: Frame> Sender<F> {
             flight: self.pipe(),
             limited: self.limited || matches!(self.phase, Phase::Timeout { .. }),
             rtt: news.rtt,
-            srtt: self.rtt(),
+            srtt: self.rto.smoothed_nanos(),
             rate: news.rate,
             una: self.una,
             nxt: self.nxt,
@@ -250,7 +237,7 @@ impl<F: Frame> Sender<F> {
         let (now, newest) = (news.now, news.newest);
         let tx = newest.as_ref().map(|newest| &newest.tx);
         news.rate = self.sampler.on_delivered(news.bytes, tx, self.rto.shortest(), now);
-        news.rtt = newest.filter(|newest| !newest.again).map(|newest| now.since(newest.tx.sent));
+        news.rtt = newest.filter(|newest| !newest.again).map(|newest| now.nanos_since(newest.tx.sent));
         if let Some(rtt) = news.rtt {
             self.rto.on_round_trip(rtt);
             self.tail_measured = true;
@@ -259,8 +246,8 @@ impl<F: Frame> Sender<F> {
             return;
         }
         // A timestamp tells copies apart (RFC 7323 section 4).
-        let stamped = news.echoed.filter(|_| news.acked > 0).map(|at| now.since(at).max(TICK));
-        if let Some(sample) = news.oldest.map(|sent| now.since(sent)).or(news.rtt).or(stamped) {
+        let stamped = news.echoed.filter(|_| news.acked > 0).map(|at| now.nanos_since(at).max(TICK));
+        if let Some(sample) = news.oldest.map(|sent| now.nanos_since(sent)).or(news.rtt).or(stamped) {
             self.rto.sample(sample);
             self.measured = self.nxt;
         }
@@ -338,33 +325,41 @@ impl<F: Frame> Sender<F> {
         if more_to_send { DUP_THRESHOLD } else { segments.saturating_sub(1).clamp(1, DUP_THRESHOLD) }
     }
 
-    /// Takes the recovery back where the ACK tells that it was not needed.
-    fn judge_recovery(&mut self, news: &News) {
-        let Some(loss) = &self.loss else { return };
+    /// Takes the recovery back where the ACK tells that it was not needed; answers whether it does.
+    fn judge_recovery(&mut self, news: &News) -> bool {
+        let Some(loss) = &self.loss else { return false };
         if news.acked > 0 && loss.undo.is_refuted(news.una, news.echoed, news.unrepaired) {
-            self.take_back(news.rtt.or_else(|| news.echoed.map(|at| news.now.since(at))));
-        } else if let Phase::Timeout { until } = self.phase {
-            self.judge_timeout(until, news);
+            self.take_back(news.rtt.or_else(|| news.echoed.map(|at| news.now.nanos_since(at))));
+            return true;
+        }
+        match self.phase {
+            Phase::Timeout { until } => self.judge_timeout(until, news),
+            _ => false,
         }
     }
 
     /// F-RTO (RFC 5682): after the first segment was sent again and something was acknowledged, new data goes out; if then
     /// the next ACK tells that something arrived that was sent only once, before the timeout, all the rest is on its way,
     /// too.
-    fn judge_timeout(&mut self, until: Seq, news: &News) {
+    fn judge_timeout(&mut self, until: Seq, news: &News) -> bool {
         let more = self.fresh(u32::from(self.mss)).is_some();
-        let Some(loss) = &mut self.loss else { return };
+        let Some(loss) = &mut self.loss else { return false };
         loss.frto = match loss.frto {
             Frto::First if news.acked > 0 && self.una.before(until) && more => Frto::Second,
             Frto::First if news.acked == 0 && self.sack => Frto::First,
-            Frto::Second if news.has_original_before(until) => return self.take_back(news.rtt),
+            Frto::Second if news.has_original_before(until) => {
+                self.take_back(news.rtt);
+                return true;
+            }
             Frto::Second if news.bytes == 0 && self.sack => Frto::Second,
             _ => Frto::Off,
         };
+        false
     }
 
-    /// The present recovery, or the last one, was not needed. `rtt`: what a segment that was given up in truth took.
-    fn take_back(&mut self, rtt: Option<Duration>) {
+    /// The present recovery, or the last one, was not needed. `rtt`: what a segment that was given up in truth took,
+    /// in nanoseconds.
+    fn take_back(&mut self, rtt: Option<u64>) {
         if let (Phase::Timeout { .. }, Some(rtt)) = (self.phase, rtt) {
             self.rto.on_spurious(rtt);
         }

@@ -438,9 +438,9 @@ impl<F: Frame> Receiver<F> {
         self.ready.take_place(spare);
     }
 
-    /// Gives the memory back where all in order has moved on.
+    /// Gives the memory back where all in order has moved on. Answers as [`Receiver::chunks`].
     #[inline]
-    pub(super) fn give_back(&mut self, spare: &mut Spare<Chunk<F>>) {
-        self.ready.give_back(spare);
+    pub(super) fn give_back(&mut self, spare: &mut Spare<Chunk<F>>) -> usize {
+        self.ready.give_back(spare) + self.reassembly.pieces()
     }
 }

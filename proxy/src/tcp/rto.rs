@@ -17,7 +17,7 @@ const MAX: Duration = Duration::from_secs(60);
 /// In place of a time that was never measured.
 const NEVER: u64 = u64::MAX;
 
-/// The estimator and its exponential back-off. Times are nanoseconds.
+/// The estimator and its exponential back-off. Plain numbers are nanoseconds.
 #[derive(Debug)]
 pub(super) struct Rto {
     smoothed: u64,
@@ -40,9 +40,9 @@ impl Rto {
     }
 
     /// Takes in a measurement of data that was sent once only, or that a timestamp tells apart (RFC 6298 section 3).
-    pub(super) fn sample(&mut self, rtt: Duration) {
+    pub(super) fn sample(&mut self, rtt: u64) {
         self.on_round_trip(rtt);
-        let rtt = nanos(rtt.min(MAX));
+        let rtt = rtt.min(nanos(MAX));
         if self.smoothed == NEVER {
             self.variance = rtt / 2;
             self.set(rtt);
@@ -59,13 +59,14 @@ impl Rto {
     }
 
     /// A round trip was measured that may be one of many: not all of them go into the averages.
-    pub(super) fn on_round_trip(&mut self, rtt: Duration) {
-        self.shortest = self.shortest.min(nanos(rtt.min(MAX)));
+    #[inline]
+    pub(super) fn on_round_trip(&mut self, rtt: u64) {
+        self.shortest = self.shortest.min(rtt.min(nanos(MAX)));
     }
 
     /// The timeout was spurious, and its segment in truth took `rtt` (RFC 4015 section 3.3).
-    pub(super) fn on_spurious(&mut self, rtt: Duration) {
-        let rtt = nanos(rtt.min(MAX));
+    pub(super) fn on_spurious(&mut self, rtt: u64) {
+        let rtt = rtt.min(nanos(MAX));
         self.variance = self.variance.max(rtt / 2);
         self.set(if self.smoothed == NEVER { rtt } else { self.smoothed.max(rtt) });
     }
@@ -108,7 +109,8 @@ impl Rto {
     /// As [`Rto::current`], in nanoseconds.
     #[inline]
     pub(super) fn current_nanos(&self) -> u64 {
-        self.timeout.saturating_mul(1 << self.backoff.min(16)).min(nanos(MAX))
+        // A few minutes at most, and doubled no longer than it takes to get to the largest: far from an overflow.
+        (self.timeout << self.backoff).min(nanos(MAX))
     }
 
     /// As [`Rto::smoothed`], in nanoseconds.
@@ -145,9 +147,9 @@ mod tests {
     fn the_first_measurement_sets_both_averages() {
         let mut rto = Rto::new();
         assert_eq!(rto.current(), ms(1000));
-        rto.sample(ms(100));
+        rto.sample(nanos(ms(100)));
         assert_eq!(rto.current(), ms(300));
-        rto.sample(ms(180));
+        rto.sample(nanos(ms(180)));
         assert_eq!(rto.current(), ms(110) + Duration::from_micros(4 * 57_500));
     }
 
@@ -155,7 +157,7 @@ mod tests {
     fn a_steady_path_waits_long_enough_for_a_delayed_ack() {
         let mut rto = Rto::new();
         for _ in 0..100 {
-            rto.sample(ms(3));
+            rto.sample(nanos(ms(3)));
         }
         assert_eq!(rto.current(), ms(203));
     }
@@ -163,7 +165,7 @@ mod tests {
     #[test]
     fn back_off_doubles_up_to_a_minute_until_a_measurement() {
         let mut rto = Rto::new();
-        rto.sample(ms(100));
+        rto.sample(nanos(ms(100)));
         let waits: Vec<_> = (0..10)
             .map(|_| {
                 rto.back_off();
@@ -171,7 +173,7 @@ mod tests {
             })
             .collect();
         assert_eq!(waits, [600, 1200, 2400, 4800, 9600, 19200, 38400, 60000, 60000, 60000]);
-        rto.sample(ms(100));
+        rto.sample(nanos(ms(100)));
         assert_eq!(rto.current(), ms(300));
     }
 

@@ -11,7 +11,7 @@ use pnat_shared::wire::tcp::{Flags, Seq};
 
 use super::congestion::Congestion;
 use super::endpoint::Endpoint;
-use super::output::Word;
+use super::output::{Outlet, Word};
 use super::recovery::Phase;
 use super::segment::{ECT_0, NOT_ECT, Template};
 use super::send::{Sender, Slice};
@@ -29,39 +29,27 @@ pub(super) struct Run {
 }
 
 impl<F: Frame> Endpoint<F> {
-    /// Sends what new data may leave at once in at most `budget` segments. Answers false where the pool ran dry.
+    /// Sends what new data may leave at once. Answers false where the pool ran dry.
     #[inline]
-    pub(super) fn send_run(
-        &mut self,
-        pool: &mut impl FramePool<F>,
-        now: Instant,
-        budget: usize,
-        out: &mut Vec<F>,
-    ) -> bool {
+    pub(super) fn send_run(&mut self, outlet: &mut Outlet<'_, F, impl FramePool<F>>) -> bool {
         let says_more =
             self.reset.is_some() || self.syn_due || self.urgent.is_some() || self.recv.has_blocks();
         if says_more || !self.is_open() {
             return true;
         }
         let size = self.send.mss.saturating_sub(self.clock.option_len()).max(1);
-        match self.send.run(u32::from(size), budget) {
-            Some(run) if self.settings.offloads.segments > 1 => self.write_large_run(&run, pool, now, out),
-            Some(run) => self.write_run(&run, pool, now, out),
+        match self.send.run(u32::from(size), outlet.budget) {
+            Some(run) if self.settings.offloads.segments > 1 => self.write_large_run(&run, outlet),
+            Some(run) => self.write_run(&run, outlet),
             None => true,
         }
     }
 
-    pub(super) fn write_run(
-        &mut self,
-        run: &Run,
-        pool: &mut impl FramePool<F>,
-        now: Instant,
-        out: &mut Vec<F>,
-    ) -> bool {
+    pub(super) fn write_run(&mut self, run: &Run, outlet: &mut Outlet<'_, F, impl FramePool<F>>) -> bool {
         self.send.release_held();
         self.send.limited = false;
-        let Some(mut frame) = pool.alloc() else { return false };
-        let (template, mut flags) = self.run_template(now);
+        let Some(mut frame) = outlet.pool.alloc() else { return false };
+        let (template, mut flags) = self.run_template(outlet.now);
         let (first, mut dry) = (self.send.nxt, false);
         let (end, data_end) = (first + run.len, self.send.queue.end());
         let needs_sum = !self.settings.offloads.checksum;
@@ -80,13 +68,13 @@ impl<F: Frame> Endpoint<F> {
             if !template.write(&mut frame, at, flags, len as usize, |out| queue.copy(at, out, needs_sum)) {
                 break;
             }
-            out.push(frame);
+            outlet.frames.push(frame);
             flags = Flags(flags.0 & !Flags::CWR.0);
             at = next;
             if at == end {
                 break;
             }
-            match pool.alloc() {
+            match outlet.pool.alloc() {
                 Some(next) => frame = next,
                 None => {
                     dry = true;
@@ -95,7 +83,7 @@ impl<F: Frame> Endpoint<F> {
             }
         }
         if at != first {
-            self.on_run_sent(run, at, now);
+            self.on_run_sent(run, at, outlet.now);
         }
         !dry
     }

@@ -89,8 +89,8 @@ fn ip_header(src: SocketAddrV4, dst: SocketAddrV4, ecn: u8, total_len: usize) ->
 /// The headers of plain segments with an ACK, which differ in number, flags and payload only: no options but timestamps.
 #[derive(Debug)]
 pub(super) struct Template {
-    /// Of an IPv4 header and a TCP header; the last three only where there are timestamps.
-    words: [u32; PLAIN_WORDS + STAMP_WORDS],
+    /// Of an IPv4 header and a TCP header, as they stand there; the last three only where there are timestamps.
+    words: [[u8; 4]; PLAIN_WORDS + STAMP_WORDS],
     is_stamped: bool,
     /// Of what does not differ.
     ip: Sum,
@@ -101,7 +101,7 @@ pub(super) struct Template {
 const IP_WORDS: usize = ip::MIN_LEN / 4;
 const PLAIN_WORDS: usize = IP_WORDS + tcp::MIN_LEN / 4;
 const STAMP_WORDS: usize = 3;
-/// Where those fields are that differ.
+/// The words that those fields are in that differ.
 const TOTAL_LEN: usize = 0;
 const IP_CHECKSUM: usize = 2;
 const SEQ: usize = IP_WORDS + 1;
@@ -141,7 +141,13 @@ impl Template {
         let tcp = &tcp[..header_words];
         let sum = |words: &[u32]| words.iter().copied().fold(Sum::ZERO, Sum::words);
         let pseudo = Sum::pseudo(*src.ip(), *dst.ip(), 6, 0);
-        Self { words, is_stamped: timestamps.is_some(), ip: sum(ip), tcp: sum(tcp).and(pseudo), pseudo }
+        Self {
+            words: words.map(u32::to_be_bytes),
+            is_stamped: timestamps.is_some(),
+            ip: sum(ip),
+            tcp: sum(tcp).and(pseudo),
+            pseudo,
+        }
     }
 
     /// As [`write()`].
@@ -161,37 +167,31 @@ impl Template {
         let (place, payload) = frame.data_mut()[L2_LEN..].split_at_mut(headers);
         let payload = fill(payload);
         let total = (headers + len) as u16;
-        let flags = u32::from(flags.0) << 16;
         let tcp_len = total - ip::MIN_LEN as u16;
         let checksum = match payload {
             Some(payload) => {
-                let differs = Sum::ZERO.words(seq.0).words(flags).word(tcp_len);
+                let differs = Sum::ZERO.words(seq.0).word(u16::from(flags.0)).word(tcp_len);
                 self.tcp.and(differs).and(payload).finish()
             }
             None => self.pseudo.word(tcp_len).folded(),
         };
-        let mut words = self.words;
-        words[TOTAL_LEN] |= u32::from(total);
-        words[IP_CHECKSUM] |= u32::from(self.ip.word(total).finish());
-        words[SEQ] = seq.0;
-        words[FLAGS] |= flags;
-        words[CHECKSUM] = u32::from(checksum) << 16;
         // Lengths that the compiler knows.
-        let (plain, stamps) = place.as_chunks_mut::<4>().0.split_at_mut(PLAIN_WORDS);
-        put::<PLAIN_WORDS>(plain, &words[..PLAIN_WORDS]);
-        if self.is_stamped {
-            put::<STAMP_WORDS>(stamps, &words[PLAIN_WORDS..]);
+        let Some((plain, stamps)) = place.as_chunks_mut::<4>().0.split_first_chunk_mut::<PLAIN_WORDS>()
+        else {
+            return false;
+        };
+        plain.copy_from_slice(&self.words[..PLAIN_WORDS]);
+        if let Some(stamps) = stamps.first_chunk_mut::<STAMP_WORDS>() {
+            stamps.copy_from_slice(&self.words[PLAIN_WORDS..]);
         }
+        plain[TOTAL_LEN][2..].copy_from_slice(&total.to_be_bytes());
+        plain[IP_CHECKSUM][2..].copy_from_slice(&self.ip.word(total).finish().to_be_bytes());
+        plain[SEQ] = seq.0.to_be_bytes();
+        plain[FLAGS][1] = flags.0;
+        plain[CHECKSUM][..2].copy_from_slice(&checksum.to_be_bytes());
         if payload.is_none() {
             frame.set_checksum(Checksum::Partial);
         }
         true
-    }
-}
-
-#[inline]
-fn put<const N: usize>(place: &mut [[u8; 4]], words: &[u32]) {
-    for (place, word) in place.iter_mut().zip(words).take(N) {
-        *place = word.to_be_bytes();
     }
 }

@@ -128,6 +128,22 @@ fn rfc4015_3_a_spurious_timeout_leaves_window_and_timer_as_the_path_needs_them()
 }
 
 #[test]
+fn rfc8985_6_2_what_a_spurious_timeout_had_given_up_is_late_again_after_it() {
+    play(&format!(
+        "{STAMPED}
+        @0.7
+        << @0.302 . 10101+1000 ack 301
+        << @0.602 . 101+1000 ack 301
+        >> . 301 ack 1101 sack 4101-5101 ts 5500/100   # all was late by half a second, so that is what it takes
+        << . 11101+1000 ack 301
+        << . 12101+1000 ack 301
+        @0.9
+        << @0.725 . 1101+1000 ack 301           # overdue by a quarter of the shortest round trip
+        "
+    ));
+}
+
+#[test]
 fn rfc5682_3_1_originals_that_arrive_after_the_timeout_take_it_back() {
     play(&format!(
         "{SIX}

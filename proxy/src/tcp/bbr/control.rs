@@ -21,7 +21,7 @@ impl Bbr {
 
     pub(super) fn update_control(&mut self, acked: &Acked) {
         if !self.has_rtt && acked.srtt.is_some() {
-            self.init_pacing_rate(acked.srtt);
+            self.init_pacing_rate(acked.srtt.map(Duration::from_nanos));
         }
         self.set_pacing_rate(self.state.pacing_gain());
         self.set_window(acked.delivered);

@@ -50,7 +50,7 @@ impl Sample {
             newly_delivered: acked.delivered,
             newly_lost: acked.lost,
             marked: acked.ece,
-            rtt: acked.rtt,
+            rtt: acked.rtt.map(Duration::from_nanos),
         })
     }
 }

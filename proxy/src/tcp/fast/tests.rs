@@ -118,7 +118,7 @@ fn what_is_predicted_is_what_the_whole_check_would_do_to_each_segment() {
             now += Duration::from_micros(random.below(30_000));
             let (nxt, una, sent) = (ours.recv.nxt.0, ours.send.una.0, ours.send.nxt.0);
             let (first, texts) = train(&mut random, stamps, nxt, una, sent);
-            let is_predicted = ours.is_predicted(&first, texts.concat().len());
+            let is_predicted = ours.expects(&first, texts.concat().len());
             predicted[usize::from(texts.len() > 1)] += u32::from(is_predicted);
             bare += u32::from(ours.is_bare_ack(&first, texts.concat().len()));
             let mut header = first;

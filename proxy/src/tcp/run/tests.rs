@@ -17,14 +17,15 @@ fn one_by_one(
     budget: usize,
     out: &mut Vec<VecFrame>,
 ) -> bool {
+    let outlet = &mut Outlet { pool, frames: out, now, budget };
     if endpoint.send.is_quiet() {
-        return endpoint.send_each(pool, now, budget, out);
+        return endpoint.send_each(outlet);
     }
     if endpoint.is_open() {
         endpoint.send.check_idle(now);
     }
     let sent_before = endpoint.send.nxt;
-    let complete = endpoint.send_each(pool, now, budget, out);
+    let complete = endpoint.send_each(outlet);
     endpoint.after_sending(sent_before, now);
     complete
 }

@@ -205,7 +205,7 @@ impl Path {
             self.until = None;
         }
         let newly = (self.delivered - delivered_before) as u32;
-        let rtt = Some(now - newest.sent);
+        let rtt = Some(now.nanos_since(newest.sent));
         self.bbr.on_ack(&Acked {
             now,
             delivered: newly,
