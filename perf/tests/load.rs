@@ -215,6 +215,19 @@ fn every_frame_comes_through_the_gateway_translated_and_proxied() {
     }
 }
 
+#[test]
+fn what_the_gateways_full_receive_queue_loses_is_told_apart() {
+    let scenario = scenario("rate = \"20 kpps\"\nburst = 5000", 10, "action = \"nat\"");
+    let MediumKind::Memory(memory) = &scenario.medium else { panic!("memory") };
+    let medium = Stepped { memory: MemoryMedium::new(memory), now: Instant::ZERO };
+    let mut tester = Local { medium, progress: Arc::new(Progress::default()) };
+    tester.run(scenario.trial(0, Duration::from_millis(1))).expect("it runs");
+    let outcome = tester.run(scenario.trial(1, Duration::from_millis(500))).expect("it runs");
+    assert_eq!((outcome.sent, outcome.lost()), (10_000, outcome.tally.missed));
+    // Two bursts, of each of which the queue takes 2,048 and what the gateway makes room for meanwhile.
+    assert!((5_000..2 * (5_000 - 2_048)).contains(&outcome.lost()), "{} lost", outcome.lost());
+}
+
 fn pnat_perf(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_pnat-perf")).args(arguments).output().expect("it starts")
 }

@@ -70,6 +70,8 @@ pub struct Frames {
     /// Different ones that have come.
     pub received: u64,
     pub lost: u64,
+    /// Of those lost, how many found the receive queue of the gateway in memory full.
+    pub missed: u64,
     pub duplicated: u64,
     pub reordered: u64,
     /// By how many numbers of its flow a reordered frame lay behind the largest, at most.
@@ -175,6 +177,7 @@ impl LoadResult {
                 refused: outcome.tally.refused,
                 received: arrived.received,
                 lost: outcome.lost(),
+                missed: outcome.tally.missed,
                 duplicated: arrived.duplicated,
                 reordered: arrived.reordered,
                 farthest: arrived.farthest,
@@ -270,6 +273,7 @@ impl fmt::Display for LoadResult {
         writeln!(f, "{:<12}{reordered:>14}  {ratio:>14}  by up to {}", "reordered", frames.farthest)?;
         let others = [
             ("refused", frames.refused, "by the generator's own port"),
+            ("missed", frames.missed, "of those lost, by the gateway's full receive queue"),
             ("corrupt", frames.corrupt, "with a wrong checksum"),
             ("stale", frames.stale, "too late to be told from duplicates"),
             ("foreign", frames.foreign, "none of this trial's"),

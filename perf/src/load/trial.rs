@@ -55,6 +55,8 @@ pub trait Medium {
 pub struct Tally {
     /// Frames that the generator's own port did not take: they were never sent.
     pub refused: u64,
+    /// Frames that found the gateway's receive queue full.
+    pub missed: u64,
     /// Frames that a wire was told to lose and to double.
     pub lost: u64,
     pub duplicated: u64,
@@ -64,6 +66,7 @@ impl Tally {
     fn since(self, before: Self) -> Self {
         Self {
             refused: self.refused - before.refused,
+            missed: self.missed - before.missed,
             lost: self.lost - before.lost,
             duplicated: self.duplicated - before.duplicated,
         }

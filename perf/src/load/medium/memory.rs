@@ -23,13 +23,14 @@ pub struct MemoryMedium {
     gateway: Gateway,
     clock: Clock,
     pool: Pool,
+    missed: u64,
 }
 
 impl MemoryMedium {
     pub fn new(spec: &Memory) -> Self {
         let policy = Policy { rules: Vec::new(), default_action: spec.action, filters: Vec::new() };
         let gateway = Gateway::new(policy, Chains::new(Vec::new(), WINDOW), spec.bindings);
-        Self { gateway, clock: Clock::start(), pool: Pool }
+        Self { gateway, clock: Clock::start(), pool: Pool, missed: 0 }
     }
 }
 
@@ -53,6 +54,7 @@ impl Medium for MemoryMedium {
         let queue = &mut self.gateway.port(INSIDE).incoming;
         let room = QUEUE.saturating_sub(queue.len()).min(burst.len());
         queue.extend(burst.drain(..room));
+        self.missed += burst.len() as u64;
         burst.clear();
     }
 
@@ -75,6 +77,6 @@ impl Medium for MemoryMedium {
     }
 
     fn tally(&mut self) -> Tally {
-        Tally::default()
+        Tally { missed: self.missed, ..Tally::default() }
     }
 }

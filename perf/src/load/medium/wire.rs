@@ -56,6 +56,6 @@ impl Medium for WireMedium {
     }
 
     fn tally(&mut self) -> Tally {
-        Tally { refused: 0, lost: self.link.lost, duplicated: self.link.duplicated }
+        Tally { lost: self.link.lost, duplicated: self.link.duplicated, ..Tally::default() }
     }
 }
