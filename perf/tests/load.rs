@@ -51,6 +51,13 @@ fn a_loss_of_1_percent_and_a_delay_of_2_ms_are_reported_as_such() {
         assert!(is_near(nanos, 2_000_000), "{nanos} ns");
     }
     assert_eq!((outcome.arrived.duplicated, outcome.arrived.reordered, outcome.foreign), (0, 0, 0));
+
+    // One second, and the stragglers' time behind it.
+    let [second, rest] = outcome.intervals.as_slice() else { panic!("{:?}", outcome.intervals) };
+    assert!((second.end - 1.0).abs() < 1e-9 && (rest.end - 1.1).abs() < 1e-3, "{second:?} {rest:?}");
+    assert_eq!((second.sent, rest.sent), (100_000, 0));
+    assert_eq!(second.received + rest.received, outcome.arrived.received);
+    assert_eq!((second.mean_latency, second.max_latency), (2e6, 2_000_000));
 }
 
 #[test]

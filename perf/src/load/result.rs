@@ -13,7 +13,7 @@ use pnat_dataplane::control::{nanos, report};
 use serde::{Deserialize, Serialize};
 
 use super::scenario::Scenario;
-use super::trial::Outcome;
+use super::trial::{Interval, Outcome};
 
 /// What a run was, so that it can be repeated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,6 +57,8 @@ pub struct LoadResult {
     pub latency: Percentiles,
     /// From intended send time to sending: what the generator adds to `latency`.
     pub late: Percentiles,
+    /// Second by second, stragglers' time included.
+    pub intervals: Vec<Interval>,
 }
 
 /// Counts of frames.
@@ -199,6 +201,7 @@ impl LoadResult {
             is_short: outcome.is_short(),
             latency: Percentiles::of(&outcome.latency),
             late: Percentiles::of(&outcome.late),
+            intervals: outcome.intervals.clone(),
         }
     }
 

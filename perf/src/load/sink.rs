@@ -23,6 +23,9 @@ pub struct Sink {
     arrivals: Arrivals,
     /// From intended send time to arrival, of each frame that has come, in nanoseconds.
     latency: Histogram<u64>,
+    /// Sum of latencies since the start, and the longest since somebody asked.
+    sum: u128,
+    longest: u64,
     bytes: u64,
     corrupt: u64,
     foreign: u64,
@@ -46,6 +49,8 @@ impl Sink {
             flows,
             arrivals: Arrivals::new(flows, frames),
             latency: new_histogram(),
+            sum: 0,
+            longest: 0,
             bytes: 0,
             corrupt: 0,
             foreign: 0,
@@ -64,6 +69,16 @@ impl Sink {
     /// From intended send time to arrival, of each frame's first copy.
     pub const fn latency(&self) -> &Histogram<u64> {
         &self.latency
+    }
+
+    /// The sum of all latencies so far, in nanoseconds.
+    pub const fn latency_sum(&self) -> u128 {
+        self.sum
+    }
+
+    /// The longest latency since the last call, in nanoseconds.
+    pub const fn take_longest(&mut self) -> u64 {
+        std::mem::replace(&mut self.longest, 0)
     }
 
     /// Bytes of the frames that have come, each once, frame check sequences included.
@@ -98,7 +113,10 @@ impl Sink {
             if self.arrivals.note(stamp.flow, stamp.seq) == Arrival::First {
                 self.bytes += (frame.data().len() + FCS) as u64;
                 let intended = self.start.plus_nanos(stamp.nanos);
-                self.latency.saturating_record((now - intended).as_nanos() as u64);
+                let took = (now - intended).as_nanos() as u64;
+                self.latency.saturating_record(took);
+                self.sum += u128::from(took);
+                self.longest = self.longest.max(took);
             }
         }
     }

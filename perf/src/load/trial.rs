@@ -10,6 +10,7 @@ use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::stats::Counter;
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::ethernet;
+use serde::{Deserialize, Serialize};
 
 use super::arrivals::Counts;
 use super::schedule::{Rate, Schedule};
@@ -22,6 +23,8 @@ const BURST: usize = 32;
 const MOST_BURSTS: usize = 64;
 /// Between a trial's creation, when tables are made, and its first frame.
 const LEAD: Duration = Duration::from_millis(1);
+/// How finely a trial's course is told.
+const INTERVAL: Duration = Duration::from_secs(1);
 /// How long after a trial's end frames that are due may still be sent: this part of its duration.
 const GRACE: u32 = 10;
 
@@ -101,6 +104,8 @@ pub struct Outcome {
     pub corrupt: u64,
     pub foreign: u64,
     pub tally: Tally,
+    /// Second by second.
+    pub intervals: Vec<Interval>,
     /// From intended send time to arrival, in nanoseconds.
     pub latency: Histogram<u64>,
     /// From intended send time to when the frame was sent.
@@ -121,6 +126,54 @@ impl Outcome {
     /// Whether the generator itself fell behind: it sent less than 99.9 % of what was intended.
     pub fn is_short(&self) -> bool {
         (self.sent as f64) < self.intended as f64 * 0.999
+    }
+}
+
+/// What happened in a second of a trial, or in what was left of one at its end.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Interval {
+    /// When it ended, in seconds since the trial's start. It began where the one before ended.
+    pub end: f64,
+    /// Frames given to the generator's port, and different frames that came.
+    pub sent: u64,
+    pub received: u64,
+    /// Of the frames that came, in nanoseconds.
+    pub mean_latency: f64,
+    pub max_latency: u64,
+}
+
+/// Cuts a trial into intervals.
+#[derive(Debug)]
+struct Intervals {
+    /// When the one that is under way ends.
+    end: Instant,
+    /// What had been counted where it began: frames sent and received, and the sum of latencies.
+    before: (u64, u64, u128),
+    done: Vec<Interval>,
+}
+
+impl Intervals {
+    fn new(start: Instant, lasts: Duration) -> Self {
+        let most = lasts.as_secs() as usize + 2;
+        Self { end: start + INTERVAL, before: (0, 0, 0), done: Vec::with_capacity(most) }
+    }
+
+    fn cut(&mut self, start: Instant, now: Instant, source: &Source, sink: &mut Sink) {
+        let counted = (source.frames(), sink.arrivals().counts().received, sink.latency_sum());
+        let received = counted.1 - self.before.1;
+        let sum = counted.2 - self.before.2;
+        self.done.push(Interval {
+            end: (now - start).as_secs_f64(),
+            sent: counted.0 - self.before.0,
+            received,
+            mean_latency: if received == 0 { 0.0 } else { sum as f64 / received as f64 },
+            max_latency: sink.take_longest(),
+        });
+        self.before = counted;
+        // A stall makes one long interval of several.
+        while self.end <= now {
+            self.end += INTERVAL;
+        }
     }
 }
 
@@ -165,6 +218,7 @@ pub struct Running<F> {
     /// When stragglers are not waited for any longer; set once the last frame is sent.
     end: Option<Instant>,
     before: Tally,
+    intervals: Intervals,
     burst: Vec<F>,
     progress: Arc<Progress>,
 }
@@ -190,6 +244,7 @@ impl<F: Frame> Running<F> {
             intended,
             end: None,
             before: medium.tally(),
+            intervals: Intervals::new(start, duration + drain),
             burst: Vec::with_capacity(BURST),
             progress,
         }
@@ -211,12 +266,18 @@ impl<F: Frame> Running<F> {
         let came = !self.burst.is_empty();
         self.burst.clear();
         self.tell(now);
+        if now >= self.intervals.end {
+            self.intervals.cut(self.start, now, &self.source, &mut self.sink);
+        }
         if self.end.is_none() && self.source.is_over(now) {
             self.end = Some(now + self.drain);
         }
         let next = match self.end {
             // What waits at the port has arrived, however late the generator looks; strangers' frames are not waited for.
-            Some(end) if now >= end && (!came || now >= end + self.drain) => return false,
+            Some(end) if now >= end && (!came || now >= end + self.drain) => {
+                self.intervals.cut(self.start, now, &self.source, &mut self.sink);
+                return false;
+            }
             Some(end) => end,
             None => self.source.due().unwrap_or(now),
         };
@@ -244,6 +305,7 @@ impl<F: Frame> Running<F> {
             corrupt: self.sink.corrupt(),
             foreign: self.sink.foreign(),
             tally,
+            intervals: self.intervals.done,
             latency: self.sink.latency().clone(),
             late: self.source.late().clone(),
         }

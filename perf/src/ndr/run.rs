@@ -229,6 +229,7 @@ mod tests {
                 corrupt: 0,
                 foreign: 0,
                 tally: Tally::default(),
+                intervals: Vec::new(),
                 latency: new_histogram(),
                 late: new_histogram(),
             })
