@@ -10,8 +10,6 @@ use pnat_perf::measure::{Allocations, Bench, Burst, Scene, time};
 use pnat_perf::packet::SEGMENT;
 use pnat_proxy::chunk::Chunk;
 use pnat_proxy::tcp::{Endpoint, Offer, Settings, State};
-use pnat_shared::config::CongestionControl;
-use pnat_shared::flow::Offloads;
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::ip;
@@ -40,18 +38,7 @@ struct Connection {
 impl Connection {
     fn new() -> Self {
         let mut host = Host::new(link_to(INSIDE), PEER, US);
-        let settings = Settings {
-            window: WINDOW,
-            mtu: 1500,
-            offloads: Offloads::NONE,
-            open_timeout: Duration::from_secs(60),
-            user_timeout: Duration::from_secs(120),
-            time_wait: Duration::from_secs(2),
-            keepalive: Duration::ZERO,
-            patience: Duration::from_secs(120),
-            congestion: CongestionControl::Cubic,
-            quick_acks: 0,
-        };
+        let settings = Settings { window: WINDOW, quick_acks: 0, ..Settings::default() };
         let now = Instant::from_secs(1);
         let (_, syn, _) = host::read(&host.syn()).expect("a segment");
         let mut endpoint = Endpoint::accept(settings, US, PEER, &syn, now);

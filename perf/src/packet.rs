@@ -49,17 +49,7 @@ fn packet(
     let mut frame = PoolFrame::take();
     let total_len = ip::MIN_LEN + len;
     assert!(frame.resize(L2_LEN + total_len), "packets in benches fit into a frame");
-    let header = ip::Header {
-        header_len: ip::MIN_LEN,
-        total_len,
-        tos: 0,
-        id: 0,
-        fragment: ip::DONT_FRAGMENT,
-        ttl: 64,
-        protocol,
-        src: *src.ip(),
-        dst: *dst.ip(),
-    };
+    let header = ip::Header::new(protocol, *src.ip(), *dst.ip(), total_len);
     link.write(frame.data_mut());
     header.write(&mut frame.data_mut()[L2_LEN..]);
     frame

@@ -10,8 +10,6 @@ pub use two_ends::two_ends;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use pnat_shared::config::CongestionControl;
-use pnat_shared::flow::Offloads;
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::testkit::{VecFrame, VecPool};
 use pnat_shared::time::{Duration, Instant};
@@ -60,18 +58,15 @@ pub fn tcp_segment(data: &[u8]) {
 }
 
 /// What the endpoints of all runs are given.
-const fn settings(window: u32) -> Settings {
+fn settings(window: u32) -> Settings {
     Settings {
         window,
-        mtu: 1500,
-        offloads: Offloads::NONE,
         open_timeout: Duration::from_secs(20),
         user_timeout: Duration::from_secs(60),
         time_wait: Duration::from_secs(10),
         keepalive: Duration::from_secs(45),
         patience: Duration::from_secs(600),
-        congestion: CongestionControl::Cubic,
-        quick_acks: 16,
+        ..Settings::default()
     }
 }
 

@@ -47,17 +47,7 @@ impl Quote {
         packet[ip::MIN_LEN + icmp::LEN..].copy_from_slice(&self.0);
         let [high, low] = mtu.to_be_bytes();
         Header { kind, code, rest: [0, 0, high, low] }.write(&mut packet[ip::MIN_LEN..]);
-        let header = ip::Header {
-            header_len: ip::MIN_LEN,
-            total_len,
-            tos: 0,
-            id: 0,
-            fragment: ip::DONT_FRAGMENT,
-            ttl: 64,
-            protocol: 1,
-            src: *socket(side).ip(),
-            dst: *masked.ip(),
-        };
+        let header = ip::Header::new(1, *socket(side).ip(), *masked.ip(), total_len);
         header.write(packet);
         Some(frame)
     }

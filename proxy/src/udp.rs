@@ -274,17 +274,7 @@ fn write<F: Frame>(
         return Err(DropReason::Oversized);
     }
     let packet = &mut frame.data_mut()[L2_LEN..];
-    let header = ip::Header {
-        header_len: ip::MIN_LEN,
-        total_len,
-        tos: 0,
-        id: 0,
-        fragment: ip::DONT_FRAGMENT,
-        ttl: 64,
-        protocol: 17,
-        src: *from.ip(),
-        dst: *to.ip(),
-    };
+    let header = ip::Header::new(17, *from.ip(), *to.ip(), total_len);
     header.write(packet);
     packet[ip::MIN_LEN + udp::LEN..].copy_from_slice(payload);
     udp::write(&mut packet[ip::MIN_LEN..], (*from.ip(), from.port()), (*to.ip(), to.port()));

@@ -18,7 +18,6 @@ use super::parse::seq_at;
 const ERROR_LEN: usize = 576;
 /// An Ethernet frame without checksum is at least this long (IEEE 802.3); not every device pads.
 const MIN_FRAME: usize = 60;
-const TTL: u8 = 64;
 
 /// What a refused packet's sender is told.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -82,7 +81,7 @@ pub(super) fn echo<F: Frame>(frame: &mut F) -> bool {
     let Ok(query) = icmp::Header::read(body) else { return false };
     let (at, end) = (L2_LEN + header.header_len, L2_LEN + header.total_len);
     icmp::Header { kind: icmp::ECHO_REPLY, ..query }.write(&mut data[at..end]);
-    ip::Header { ttl: TTL, src: header.dst, dst: header.src, ..header }.write(&mut data[L2_LEN..]);
+    ip::Header { ttl: ip::TTL, src: header.dst, dst: header.src, ..header }.write(&mut data[L2_LEN..]);
     turn_link(data);
     true
 }
@@ -111,17 +110,7 @@ pub(super) fn error<F: Frame>(frame: &mut F, from: Ipv4Addr, answer: Answer) -> 
     let data = frame.data_mut();
     let [a, b] = mtu.to_be_bytes();
     icmp::Header { kind, code, rest: [0, 0, a, b] }.write(&mut data[L2_LEN + ip::MIN_LEN..]);
-    let header = ip::Header {
-        header_len: ip::MIN_LEN,
-        total_len: len - L2_LEN,
-        tos: 0,
-        id: 0,
-        fragment: 0,
-        ttl: TTL,
-        protocol: 1,
-        src: from,
-        dst: about.src,
-    };
+    let header = ip::Header { fragment: 0, ..ip::Header::new(1, from, about.src, len - L2_LEN) };
     header.write(&mut data[L2_LEN..]);
     turn_link(data);
     true
@@ -164,17 +153,7 @@ pub(super) fn segment<F: Frame>(frame: &mut F, header: &tcp::Header) -> bool {
     let data = frame.data_mut();
     let (src, dst) = (about.dst, about.src);
     header.write(&mut data[L2_LEN + ip::MIN_LEN..], src, dst);
-    let header = ip::Header {
-        header_len: ip::MIN_LEN,
-        total_len,
-        tos: 0,
-        id: 0,
-        fragment: ip::DONT_FRAGMENT,
-        ttl: TTL,
-        protocol: 6,
-        src,
-        dst,
-    };
+    let header = ip::Header::new(6, src, dst, total_len);
     header.write(&mut data[L2_LEN..]);
     turn_link(data);
     true

@@ -4,8 +4,6 @@ use std::net::SocketAddrV4;
 
 use pnat_proxy::chunk::Chunk;
 use pnat_proxy::tcp::{Endpoint, Offer, Settings, State};
-use pnat_shared::config::CongestionControl;
-use pnat_shared::flow::Offloads;
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::testkit::{Random, VecFrame, VecPool};
 use pnat_shared::time::{Duration, Instant};
@@ -13,18 +11,10 @@ use pnat_shared::wire::ip;
 use pnat_shared::wire::tcp::{self, Flags, Header, Seq};
 
 const OFFER: Offer = Offer { mss: 1460, window_scale: Some(7), sack: true, timestamp: Some(77), ecn: false };
-const SETTINGS: Settings = Settings {
-    window: 256 * 1024,
-    mtu: 1500,
-    offloads: Offloads::NONE,
-    open_timeout: Duration::from_secs(120),
-    user_timeout: Duration::from_secs(300),
-    time_wait: Duration::from_secs(3),
-    keepalive: Duration::ZERO,
-    patience: Duration::from_secs(300),
-    congestion: CongestionControl::Cubic,
-    quick_acks: 16,
-};
+
+fn settings() -> Settings {
+    Settings { time_wait: Duration::from_secs(3), ..Settings::default() }
+}
 
 /// What an application says.
 #[derive(Debug)]
@@ -51,7 +41,7 @@ impl Host {
         iss: u32,
         now: Instant,
     ) -> Self {
-        let socket = Endpoint::connect(SETTINGS, local, peer, Seq(iss), OFFER, now);
+        let socket = Endpoint::connect(settings(), local, peer, Seq(iss), OFFER, now);
         Self { socket, part: Part::Says(text), said: 0, heard: Vec::new() }
     }
 
@@ -66,7 +56,7 @@ impl Host {
         if syn.flags.has(Flags::ACK) || !syn.flags.has(Flags::SYN) {
             return None;
         }
-        let mut socket = Endpoint::accept(SETTINGS, local, peer, syn, now);
+        let mut socket = Endpoint::accept(settings(), local, peer, syn, now);
         socket.answer(Seq(iss), OFFER, now);
         Some(Self { socket, part: Part::Echoes, said: 0, heard: Vec::new() })
     }

@@ -339,17 +339,7 @@ fn spoofed_syn(random: &mut Random) -> VecFrame {
     let mut frame = VecFrame::new(&vec![0; L2_LEN + total_len]);
     let link = ethernet::Header { dst: mac(INSIDE), src: station(INSIDE), ether_type: ethernet::TYPE_IPV4 };
     link.write(frame.data_mut());
-    let packet = ip::Header {
-        header_len: ip::MIN_LEN,
-        total_len,
-        tos: 0,
-        id: 0,
-        fragment: ip::DONT_FRAGMENT,
-        ttl: 64,
-        protocol: 6,
-        src,
-        dst: *SERVER.ip(),
-    };
+    let packet = ip::Header::new(6, src, *SERVER.ip(), total_len);
     packet.write(&mut frame.data_mut()[L2_LEN..]);
     syn.write(&mut frame.data_mut()[L2_LEN + ip::MIN_LEN..], src, *SERVER.ip());
     frame

@@ -197,17 +197,7 @@ fn spoofed_syn(random: &mut Random) -> Vec<u8> {
     };
     let total_len = ip::MIN_LEN + syn.len();
     let mut packet = vec![0; total_len];
-    let header = ip::Header {
-        header_len: ip::MIN_LEN,
-        total_len,
-        tos: 0,
-        id: 0,
-        fragment: ip::DONT_FRAGMENT,
-        ttl: 64,
-        protocol: 6,
-        src,
-        dst: *SERVER.ip(),
-    };
+    let header = ip::Header::new(6, src, *SERVER.ip(), total_len);
     header.write(&mut packet);
     syn.write(&mut packet[ip::MIN_LEN..], src, *SERVER.ip());
     debug_assert!(tcp::is_intact(&packet[ip::MIN_LEN..], src, *SERVER.ip()));

@@ -137,17 +137,7 @@ fn datagram(port: u16, wrong_by: u16) -> Vec<u8> {
     let (src, dst): (Ipv4Addr, Ipv4Addr) = (CLIENT_ADDRESS.parse().unwrap(), FAR_ADDRESS.parse().unwrap());
     let total_len = ip::MIN_LEN + udp::LEN + 4;
     let mut packet = vec![0; total_len];
-    let header = ip::Header {
-        header_len: ip::MIN_LEN,
-        total_len,
-        tos: 0,
-        id: 0,
-        fragment: ip::DONT_FRAGMENT,
-        ttl: 64,
-        protocol: 17,
-        src,
-        dst,
-    };
+    let header = ip::Header::new(17, src, dst, total_len);
     header.write(&mut packet);
     udp::write(&mut packet[ip::MIN_LEN..], (src, port), (dst, 9));
     let checksum = &mut packet[ip::MIN_LEN + udp::CHECKSUM_AT..][..2];

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use pnat_perf::gateway::WINDOW;
 use pnat_perf::measure::{Allocations, Bench};
 use pnat_proxy::filter::Chains;
-use pnat_shared::config::{Accept, Action, Filter, FilterKind, LogFilter, Match, Policy, Rule};
-use pnat_shared::testkit::Random;
+use pnat_shared::config::{Filter, FilterKind, LogFilter};
+use pnat_shared::testkit::{Random, one_rule};
 
 use filters::{Pass, Scan, chains};
 
@@ -41,26 +41,13 @@ fn main() -> ExitCode {
     }
     bench.run("pair/connection", Allocations::Told, connections::Connections::new);
     for (name, flows) in [("1", 1), ("10k", 10_000)] {
-        let gateway = || whole::Whole::new(flows, policy(Vec::new()), chains(None));
+        let gateway = || whole::Whole::new(flows, one_rule("all", Vec::new()), chains(None));
         bench.run(&format!("gateway/no_filter/{name}"), Allocations::None, gateway);
     }
-    let policy = policy(vec![log()]);
+    let policy = one_rule("all", vec![log()]);
     let chains = Chains::compile(&policy, WINDOW).expect("log has nothing that fails to compile");
     bench.run("gateway/log/1", Allocations::None, || whole::Whole::new(1, policy, chains));
     bench.finish()
-}
-
-/// One rule for everything, with these filters.
-fn policy(filters: Vec<Filter>) -> Policy {
-    let rule = Rule {
-        name: "all".to_owned(),
-        matching: Match::default(),
-        action: Action::Proxy,
-        accept: Accept::Late,
-        filters: (0..filters.len()).collect(),
-        congestion: [None; 2],
-    };
-    Policy { rules: vec![rule], default_action: Action::Proxy, filters }
 }
 
 fn log() -> Filter {

@@ -33,7 +33,7 @@ enum What {
     Ours,
     /// Measure Linux's rows over the relay and write the snapshot. Needs root, and two CPUs that are not busy.
     Linux {
-        /// Only the cells that the goals name, less often: about a minute. Other rows stay as they are.
+        /// Only the cells that the goals name, less often: about two minutes. Other rows stay as they are.
         #[arg(long)]
         quick: bool,
     },

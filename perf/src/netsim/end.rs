@@ -5,10 +5,9 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use pnat_proxy::chunk::Chunk;
 use pnat_proxy::tcp::{Endpoint, Offer, Settings};
 use pnat_shared::config::CongestionControl;
-use pnat_shared::flow::Offloads;
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::testkit::{VecFrame, VecPool};
-use pnat_shared::time::{Duration, Instant};
+use pnat_shared::time::Instant;
 use pnat_shared::wire::ip;
 use pnat_shared::wire::tcp::{self, Header, Seq};
 
@@ -27,19 +26,8 @@ const OFFER: Offer = Offer { mss: 1460, window_scale: Some(10), sack: true, time
 const WRITE: usize = 1 << 20;
 
 /// What an end host's endpoint is given.
-pub const fn settings(algorithm: Algorithm) -> Settings {
-    Settings {
-        window: WINDOW,
-        mtu: 1500,
-        offloads: Offloads::NONE,
-        open_timeout: Duration::from_secs(120),
-        user_timeout: Duration::from_secs(300),
-        time_wait: Duration::from_secs(5),
-        keepalive: Duration::ZERO,
-        patience: Duration::from_secs(300),
-        congestion: control(algorithm),
-        quick_acks: 16,
-    }
+pub fn settings(algorithm: Algorithm) -> Settings {
+    Settings { window: WINDOW, congestion: control(algorithm), ..Settings::default() }
 }
 
 /// What the engine calls it.

@@ -24,7 +24,7 @@ use pnat_shared::time::Instant;
 use pnat_shared::verdict::CloseReason;
 
 use super::stage::{Shown, Stage, Stages, Step};
-use super::{Call, Flow, Services, StreamFilter, Summary, Turn, name_verdict};
+use super::{Flow, Services, StreamFilter, Summary, Turn, name_verdict};
 use crate::chunk::Chunk;
 
 /// What leaves a chain in one turn. The pair empties it: chunks first, then ends, then the outcome.
@@ -39,7 +39,7 @@ pub struct Output<F> {
     /// A filter ended the flow.
     pub outcome: Option<Outcome>,
     /// What the filter that is being called writes to.
-    written: Vec<u8>,
+    pub(super) written: Vec<u8>,
 }
 
 impl<F> Default for Output<F> {
@@ -331,18 +331,18 @@ impl StreamChain {
         stream: Stream,
         chunk: &Chunk<F>,
     ) -> Option<Stop> {
-        let count = self.stages.len();
-        for step in 0..count {
-            let at = match stream {
-                Stream::First => step,
-                Stream::Second => count - 1 - step,
-            };
-            if self.stages[at].watches(stream) {
-                let shown = self.ask(turn, stream, at, Some(chunk));
-                if !shown.passes(chunk) {
-                    return Some(Stop::At(at, shown));
-                }
+        // Without a walk through the stages, where there is no more than this one.
+        if let Stages::One(stage) = &mut self.stages {
+            let objection = stage.ask(turn, stream, Some(chunk));
+            self.quiet &= stage.is_quiet();
+            return objection.map(|shown| Stop::At(0, shown));
+        }
+        let mut next = self.watcher(stream, self.entrance(stream));
+        while let Some(at) = next {
+            if let Some(shown) = self.ask(turn, stream, at, Some(chunk)) {
+                return Some(Stop::At(at, shown));
             }
+            next = self.watcher(stream, self.after(stream, at));
         }
         if !self.quiet {
             // One filter may have given up a wake-up that another one's held bytes had to wait for.
@@ -359,30 +359,24 @@ impl StreamChain {
         at: usize,
         chunk: Option<Chunk<F>>,
     ) {
-        let shown = self.ask(turn, stream, at, chunk.as_ref());
-        self.carry_out(turn, stream, at, shown, chunk);
+        match (self.ask(turn, stream, at, chunk.as_ref()), chunk) {
+            (Some(shown), chunk) => self.carry_out(turn, stream, at, shown, chunk),
+            (None, Some(chunk)) => self.feed(turn, stream, self.after(stream, at), chunk),
+            (None, None) => {}
+        }
     }
 
-    /// Calls the filter of stage `at`.
-    #[inline]
+    /// Calls the filter of stage `at`. Answers as [`Stage::ask`].
     fn ask<F: Frame>(
         &mut self,
         turn: &mut Turn<'_, Output<F>>,
         stream: Stream,
         at: usize,
         chunk: Option<&Chunk<F>>,
-    ) -> Shown {
-        turn.out.written.clear();
-        let mut wake = None;
-        let mut call = Call {
-            now: turn.now,
-            flow: &mut *turn.flow,
-            services: &mut *turn.services,
-            output: &mut turn.out.written,
-            wake: &mut wake,
-        };
-        let shown = self.stages[at].show(&mut call, stream, chunk);
-        self.quiet &= wake.is_none();
+    ) -> Option<Shown> {
+        let stage = &mut self.stages[at];
+        let shown = stage.ask(turn, stream, chunk);
+        self.quiet &= stage.is_quiet();
         shown
     }
 

@@ -10,14 +10,11 @@ mod tampering;
 
 use std::sync::Arc;
 
-use pnat_shared::config::{
-    Accept, Action, CongestionControl, Ecn, Filter, FilterKind, Match, Policy, Proxy, ReplaceFilter, Rule,
-    Transport,
-};
+use pnat_shared::config::{CongestionControl, Ecn, Filter, FilterKind, Proxy, ReplaceFilter, Transport};
 use pnat_shared::flow::WorkerId;
 use pnat_shared::frame::Frame;
 use pnat_shared::loopback::{FromProxy, ToProxy};
-use pnat_shared::testkit::{VecFrame, VecPool};
+use pnat_shared::testkit::{VecFrame, VecPool, one_rule};
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::verdict::CloseReason;
 
@@ -80,7 +77,8 @@ impl World {
         };
         let mut reactor = Reactor::new(&settings, 1, Services::default(), Arc::default(), now);
         let filters = if kind & 4 == 0 { Vec::new() } else { vec![seeks_what_is_not_there()] };
-        let chains = Arc::new(Chains::compile(&policy(filters), WINDOW).expect("nothing to search for"));
+        let chains =
+            Arc::new(Chains::compile(&one_rule("all", filters), WINDOW).expect("nothing to search for"));
         reactor.set_policy(Snapshot { generation: 1, rules: vec!["all".into()], chains }, 1);
         if kind & 8 != 0 {
             reactor.keep_frames(40);
@@ -243,19 +241,6 @@ impl World {
         let hosts: Vec<_> = self.flows.iter().map(Flow::describe).collect();
         format!("pairs {pairs:#?}, flows {hosts:#?}, at {:?}", self.now)
     }
-}
-
-/// One rule for all flows.
-fn policy(filters: Vec<Filter>) -> Policy {
-    let rule = Rule {
-        name: "all".to_owned(),
-        matching: Match::default(),
-        action: Action::Proxy,
-        accept: Accept::Late,
-        filters: (0..filters.len()).collect(),
-        congestion: [None; 2],
-    };
-    Policy { rules: vec![rule], default_action: Action::Proxy, filters }
 }
 
 /// A filter that has to look at each byte, and to hold some back, but finds nothing.

@@ -89,6 +89,8 @@ struct World {
     flying: [VecDeque<Flying>; 2],
     /// The link has acknowledged what may never have arrived.
     deceived: bool,
+    /// Somebody has answered an end's SYN in its peer's name. That peer learns it from what the end acknowledges, and only there.
+    usurped: bool,
 }
 
 /// The byte that a side writes at a place of its stream.
@@ -103,7 +105,7 @@ impl World {
         let [first, _] = &mut sides;
         let (settings, offer) = (settings(first.window), first.offer);
         first.endpoint = Some(Endpoint::connect(settings, PEER, LOCAL, first.iss, offer, now));
-        Self { now, sides, flying: [VecDeque::new(), VecDeque::new()], deceived: false }
+        Self { now, sides, flying: [VecDeque::new(), VecDeque::new()], deceived: false, usurped: false }
     }
 
     fn operate(&mut self, input: &mut Input<'_>) {
@@ -200,6 +202,7 @@ impl World {
                     header.options.sack.push(left, left + input.offset());
                 }
             }
+            175..=181 if self.usurped => {}
             175..=179 => header.ack = header.ack - input.offset(),
             180..=181 => {
                 let further = input.offset();
@@ -226,6 +229,8 @@ impl World {
             _ => Flags::ACK,
         };
         let header = Header { seq: seen.header.seq + input.offset(), flags, ..seen.header };
+        let addressed = self.sides[1 - from].endpoint.as_ref().map(Endpoint::state);
+        self.usurped |= flags.has(Flags::SYN) && addressed == Some(State::SynSent);
         self.arrive(1 - from, &header, Vec::new());
     }
 
@@ -240,28 +245,10 @@ impl World {
         }
     }
 
-    /// Reads all there is, and compares.
     fn read(&mut self, side: usize) {
         let [first, second] = &mut self.sides;
         let (reader, writer) = if side == 0 { (first, second) } else { (second, first) };
-        let Some(endpoint) = &mut reader.endpoint else { return };
-        while let Some(chunk) = endpoint.receive() {
-            for byte in chunk.bytes() {
-                assert!(reader.read < writer.written, "side {side} reads what was never written");
-                assert_eq!(
-                    *byte,
-                    byte_at(1 - side, reader.read),
-                    "side {side}: a wrong byte at {}",
-                    reader.read
-                );
-                reader.read += 1;
-            }
-        }
-        // An error drops what was not read before.
-        if endpoint.is_receive_finished() && endpoint.error().is_none() {
-            assert!(writer.shut, "side {side}: an end that the other did not send");
-            assert_eq!(reader.read, writer.written, "side {side}: an early end");
-        }
+        reader.read_all(side, writer);
     }
 
     fn trouble(&mut self, side: usize, operation: u8, input: &mut Input<'_>) {
@@ -418,6 +405,23 @@ impl Side {
             written: 0,
             read: 0,
             shut: false,
+        }
+    }
+
+    /// Reads all there is, and compares it with what the other side wrote; this is side 0 or 1.
+    pub(super) fn read_all(&mut self, side: usize, writer: &Self) {
+        let Some(endpoint) = &mut self.endpoint else { return };
+        while let Some(chunk) = endpoint.receive() {
+            for byte in chunk.bytes() {
+                assert!(self.read < writer.written, "side {side} reads what was never written");
+                assert_eq!(*byte, byte_at(1 - side, self.read), "side {side}: a wrong byte at {}", self.read);
+                self.read += 1;
+            }
+        }
+        // An error drops what was not read before.
+        if endpoint.is_receive_finished() && endpoint.error().is_none() {
+            assert!(writer.shut, "side {side}: an end that the other did not send");
+            assert_eq!(self.read, writer.written, "side {side}: an early end");
         }
     }
 }

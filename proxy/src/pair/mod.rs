@@ -248,7 +248,7 @@ impl<F: Frame> Pair<F> {
     /// Reads something of every cache line that a segment will need; what, means nothing.
     pub(crate) fn warm(&self) -> u64 {
         let chain = self.chain.as_ref().map_or(0, StreamChain::warm);
-        let times = self.last_seen.as_nanos() ^ self.flow.opened.as_nanos();
+        let times = self.last_seen.as_nanos() ^ self.flow.opened.as_nanos() ^ u64::from(self.is_alive());
         times ^ chain ^ self.tally.warm() ^ self.first.warm() ^ self.second.warm()
     }
 

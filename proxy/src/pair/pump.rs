@@ -29,13 +29,19 @@ impl<F: Frame> Pair<F> {
     pub(super) fn carry<P: FramePool<F>>(&mut self, stream: Stream, visit: &mut Visit<'_, F, P>) -> bool {
         let more = self.socket(stream.enters()).is_ready() && self.carry_ready(stream, visit);
         if !self.finished[stream as usize] && self.socket(stream.enters()).is_receive_finished() {
-            self.finished[stream as usize] = true;
-            if let Some(chain) = &mut self.chain {
-                chain.finish(&mut visit.turn(&mut self.flow), stream);
-                self.pass(visit);
-            }
+            self.finish(stream, visit);
         }
         more
+    }
+
+    /// Tells the chain that a stream has ended.
+    #[cold]
+    fn finish<P: FramePool<F>>(&mut self, stream: Stream, visit: &mut Visit<'_, F, P>) {
+        self.finished[stream as usize] = true;
+        if let Some(chain) = &mut self.chain {
+            chain.finish(&mut visit.turn(&mut self.flow), stream);
+            self.pass(visit);
+        }
     }
 
     /// Carries what came in order. Answers as [`Pair::carry`]; apart from it, since most visits find one stream at rest.
@@ -92,7 +98,7 @@ impl<F: Frame> Pair<F> {
         let mut turn = visit.turn(flow);
         let (mut run, mut straight, mut is_urgent) = (Run::default(), 0, false);
         while run.chunks < most.min(RUN) && run.bytes < room && !is_urgent && turn.out.outcome.is_none() {
-            let Some(mut chunk) = entering.receive() else { break };
+            let Some(chunk) = entering.receive() else { break };
             run.chunks += 1;
             run.bytes += chunk.len();
             // Without a chain the flow has its record: what still comes is taken, so that FIN can come, and dropped.
@@ -100,11 +106,8 @@ impl<F: Frame> Pair<F> {
             match chain.look(&mut turn, stream, &chunk) {
                 Some(stop) => chain.stop(&mut turn, stream, chunk, stop),
                 None => {
-                    if is_thrifty {
-                        chunk = chunk.out_of_frame();
-                    }
                     straight += chunk.len();
-                    leaving.send(chunk);
+                    if is_thrifty { leaving.send(chunk.out_of_frame()) } else { leaving.send(chunk) }
                 }
             }
             is_urgent = entering.take_urgent();

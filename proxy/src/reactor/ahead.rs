@@ -24,16 +24,12 @@ impl<F: Frame> Reactor<F> {
             return;
         }
         let mut keys = std::mem::take(&mut self.ahead);
-        let mut last = None;
         for message in input {
-            let ToProxy::Packet { frame, .. } = message else { continue };
-            let handle = demux::peek(frame.data());
-            // Segments of one flow follow each other.
-            if handle != last {
-                keys.extend(handle.and_then(|handle| self.index.find(handle)));
-                last = handle;
+            if let ToProxy::Packet { frame, .. } = message {
+                keys.extend(demux::peek(frame.data()).and_then(|handle| self.index.find(handle)));
             }
         }
+        keys.dedup();
         let slots = || keys.iter().filter_map(|key| self.slots.get(*key));
         black_box(slots().fold(0, |sum, slot| sum ^ slot.armed.as_nanos()));
         black_box(slots().fold(0, |sum, slot| sum ^ slot.conversation.warm()));

@@ -26,20 +26,22 @@ impl<F: Frame> Reactor<F> {
     }
 
     /// A packet of a flow that is open, or was. What may be the beginning of a train waits for what follows.
+    #[inline]
     pub(super) fn packet<P: FramePool<F>>(&mut self, frame: F, at: Instant, round: &mut Round<'_, F, P>) {
         let Some(frame) = self.train.take(frame, at) else { return };
-        match demux::read(&frame) {
+        // By reference: what was read is long, and stays where it was written.
+        match &demux::read(&frame) {
             Ok(arrival) => {
-                let fit = train::fit(&arrival);
-                if !fit.is_some_and(|segment| self.train.is_followed_by(&arrival, segment)) {
+                let fit = train::fit(arrival);
+                if !fit.is_some_and(|segment| self.train.is_followed_by(arrival, segment)) {
                     self.deliver_train(round);
                 }
                 match fit {
-                    Some(segment) => self.train.couple(&arrival, segment, frame, at),
-                    None => self.deliver(&arrival, frame, at, round),
+                    Some(segment) => self.train.couple(arrival, segment, frame, at),
+                    None => self.deliver(arrival, frame, at, round),
                 }
             }
-            Err(reason) => self.stats.drops.add(reason, 1),
+            Err(reason) => self.stats.drops.add(*reason, 1),
         }
     }
 

@@ -48,6 +48,9 @@ impl<F> Outputs<F> {
         self.workers.iter().all(Vec::is_empty)
     }
 
+    /// Takes a pair's frames, due to a packet that was put into the ring `at`. A call of its own, so that the many visits that
+    /// send nothing do not make room for it.
+    #[inline(never)]
     pub(super) fn packets(&mut self, to: Handle, frames: &mut Vec<F>, at: Instant) {
         if let Some(waiting) = self.workers.get_mut(usize::from(to.worker.0)) {
             // Most of those who answer one packet send one.

@@ -122,6 +122,6 @@ impl<F: Frame> Train<F> {
 pub(super) fn fit(arrival: &Arrival) -> Option<&Segment> {
     let Body::Segment(segment) = &arrival.body else { return None };
     let header = &segment.header;
-    let is_plain = Flags(header.flags.0 & !Flags::PSH.0) == Flags::ACK && header.options.are_plain();
-    (is_plain && !segment.payload.is_empty() && !segment.marked).then_some(segment)
+    let is_plain = || Flags(header.flags.0 & !Flags::PSH.0) == Flags::ACK && header.options.are_plain();
+    (!segment.payload.is_empty() && is_plain() && !segment.marked).then_some(segment)
 }

@@ -65,6 +65,24 @@ pub struct Settings {
     pub quick_acks: u8,
 }
 
+/// What an end host usually has.
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            window: 256 * 1024,
+            mtu: 1500,
+            offloads: Offloads::NONE,
+            open_timeout: Duration::from_secs(120),
+            user_timeout: Duration::from_secs(300),
+            time_wait: Duration::from_secs(5),
+            keepalive: Duration::ZERO,
+            patience: Duration::from_secs(300),
+            congestion: CongestionControl::default(),
+            quick_acks: 16,
+        }
+    }
+}
+
 /// [`Settings`] as an endpoint keeps them: times in milliseconds, up to 49 days.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct Kept {
@@ -495,8 +513,8 @@ impl<F: Frame> Endpoint<F> {
     #[inline]
     pub(crate) fn warm(&self) -> u64 {
         let times = self.timers.started.as_nanos() ^ self.timers.trim.as_nanos() ^ self.heard.as_nanos();
-        let rest = u32::from(self.path.is_searched()) ^ u32::from(self.local.port());
-        times ^ self.recv.warm() ^ self.send.warm() ^ u64::from(rest)
+        let rest = u64::from(self.path.is_searched()) ^ self.state as u64 ^ u64::from(self.error.is_some());
+        times ^ self.recv.warm() ^ self.send.warm() ^ rest
     }
 
     /// Whether a SYN from the same port opens a new connection: after the end, and in TIME-WAIT where its timestamp, or

@@ -3,7 +3,6 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use pnat_shared::config::CongestionControl;
-use pnat_shared::flow::Offloads;
 use pnat_shared::testkit::{VecFrame, VecPool};
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::tcp::{Flags, Header, Options, Seq};
@@ -28,15 +27,13 @@ pub(super) struct Opening {
 pub(super) fn endpoint(opening: Opening, now: Instant) -> Endpoint<VecFrame> {
     let settings = Settings {
         window: 8192,
-        mtu: 1500,
-        offloads: Offloads::NONE,
         open_timeout: Duration::from_secs(60),
         user_timeout: Duration::from_secs(60),
         time_wait: Duration::from_secs(2),
-        keepalive: Duration::ZERO,
         patience: Duration::from_secs(3600),
         congestion: opening.congestion,
         quick_acks: 2,
+        ..Settings::default()
     };
     let stamp = opening.stamps.then_some(STAMP);
     let flags = Flags(if opening.ecn { Flags::ECE.0 | Flags::CWR.0 } else { 0 });

@@ -136,11 +136,17 @@ impl<T> Lent<T> {
     /// Inlined wherever it is called: an entry is built in its place, and not first for a call.
     #[inline(always)]
     pub(super) fn push_back(&mut self, entry: T) {
-        self.entries().push_back(entry);
+        match &mut self.place {
+            Some(place) => place.entries.push_back(entry),
+            None => self.push_first(entry),
+        }
     }
 
     pub(super) fn push_front(&mut self, entry: T) {
-        self.entries().push_front(entry);
+        match &mut self.place {
+            Some(place) => place.entries.push_front(entry),
+            None => self.push_first(entry),
+        }
     }
 
     #[inline]
@@ -163,17 +169,11 @@ impl<T> Lent<T> {
         self.place.as_ref().map_or(0, |place| place.entries.partition_point(before))
     }
 
-    #[inline]
-    fn entries(&mut self) -> &mut VecDeque<T> {
-        &mut self.place.get_or_insert_with(Place::new).entries
-    }
-}
-
-impl<T> Place<T> {
-    /// Seldom needed: as a rule one was lent.
+    /// Seldom needed: as a rule a place was lent.
     #[cold]
-    fn new() -> Box<Self> {
-        Box::new(Self { entries: VecDeque::new() })
+    fn push_first(&mut self, entry: T) {
+        let place = self.place.insert(Box::new(Place { entries: VecDeque::new() }));
+        place.entries.push_back(entry);
     }
 }
 

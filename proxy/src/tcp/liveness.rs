@@ -71,17 +71,20 @@ impl<F: Frame> Endpoint<F> {
 
     /// Where something waits behind a window that is quite shut, its time runs.
     pub(super) fn start_patience(&mut self, now: Instant) {
-        if self.timers.life == Instant::FAR && self.is_open() && self.send.window == 0 && self.send.is_shut()
-        {
+        if self.timers.life == Instant::FAR && self.is_open() && self.is_stalled() {
             self.timers.life = now + self.settings.patience();
         }
     }
 
     /// The window is open, or nothing waits for it any more.
     pub(super) fn end_patience(&mut self) {
-        let waits = self.send.window == 0 && self.send.una != self.send.limit();
-        if !waits && self.state != State::TimeWait {
+        if !self.is_stalled() && self.state != State::TimeWait {
             self.timers.life = Instant::FAR;
         }
+    }
+
+    /// The window is quite shut, and something waits for it: never sent, or in flight when the peer took room back.
+    fn is_stalled(&self) -> bool {
+        self.send.window == 0 && self.send.una != self.send.limit()
     }
 }

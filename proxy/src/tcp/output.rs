@@ -65,7 +65,7 @@ impl<F: Frame> Endpoint<F> {
     #[inline]
     pub(super) fn send_segments(&mut self, outlet: &mut Outlet<'_, F, impl FramePool<F>>) -> bool {
         if self.is_quiet() {
-            return self.send_answer(outlet);
+            return self.rests(outlet.now) || self.send_answer(outlet);
         }
         if self.send.is_quiet() {
             return self.send_each(outlet);
@@ -78,25 +78,33 @@ impl<F: Frame> Endpoint<F> {
         let complete = self.send_run(outlet) && {
             let segments = self.segments_in(outlet.frames.len() - frames_before, sent_before);
             outlet.budget = outlet.budget.saturating_sub(segments);
-            // What is left behind a run: as a rule nothing.
-            if self.is_quiet() { self.send_answer(outlet) } else { self.send_each(outlet) }
+            if self.send.nxt != sent_before && self.is_quiet() {
+                // As a rule a run leaves nothing behind, and has told the peer all there is.
+                self.send.rest();
+                debug_assert!(self.next(now).is_none(), "quiet");
+                true
+            } else {
+                self.send_each(outlet)
+            }
         };
         self.after_sending(sent_before, now);
         complete
     }
 
-    /// Sends an ACK, where the peer is owed one.
+    /// Whether a quiet endpoint owes no answer, either: then it takes note that there is nothing to send.
     #[inline]
-    fn send_answer(&mut self, outlet: &mut Outlet<'_, F, impl FramePool<F>>) -> bool {
+    fn rests(&mut self, now: Instant) -> bool {
         if self.owes() {
-            return self.write_answer(outlet);
+            return false;
         }
         self.send.rest();
-        debug_assert!(self.next(outlet.now).is_none(), "quiet");
+        debug_assert!(self.next(now).is_none(), "quiet");
         true
     }
 
-    fn write_answer(&mut self, outlet: &mut Outlet<'_, F, impl FramePool<F>>) -> bool {
+    /// Sends an ACK. Apart, because most quiet endpoints are only asked whether they owe one.
+    #[inline(never)]
+    fn send_answer(&mut self, outlet: &mut Outlet<'_, F, impl FramePool<F>>) -> bool {
         if self.recv.has_blocks() || self.urgent.is_some() || outlet.budget == 0 {
             return self.send_each(outlet);
         }

@@ -163,9 +163,10 @@ impl<F: Frame> Endpoint<F> {
         self.send.shrink_mss(seq, mss)
     }
 
-    /// Whether the first segment in flight is as long as segments get.
+    /// Whether the first segment in flight is as long as segments get, and is so each time that it is sent.
     pub(super) fn is_head_full(&self) -> bool {
-        !self.send.probing && self.send.flight() >= u32::from(self.full_payload())
+        let full = u32::from(self.full_payload());
+        !self.send.probing && self.send.flight() >= full && self.send.window >= full
     }
 
     /// Payload of the longest segment.

@@ -94,6 +94,8 @@ impl<F: Frame> SendQueue<F> {
         self.gather(seq, out, needs_sum)
     }
 
+    /// Copies what lies in chunks otherwise than in segments. Apart, so that the usual copy is short.
+    #[inline(never)]
     fn gather(&mut self, seq: Seq, out: &mut [u8], needs_sum: bool) -> Option<Sum> {
         let mut index = self.find(seq);
         let mut skip = self.pieces.get(index).map_or(0, |piece| seq.0.wrapping_sub(piece.start.0) as usize);

@@ -137,15 +137,16 @@ impl Template {
             value,
             echo,
         ];
-        let (ip, tcp) = words.split_at(IP_WORDS);
-        let tcp = &tcp[..header_words];
+        // Lengths that the compiler knows.
         let sum = |words: &[u32]| words.iter().copied().fold(Sum::ZERO, Sum::words);
+        let (ip, tcp) = (sum(&words[..IP_WORDS]), sum(&words[IP_WORDS..PLAIN_WORDS]));
+        let stamps = timestamps.map_or(Sum::ZERO, |_| sum(&words[PLAIN_WORDS..]));
         let pseudo = Sum::pseudo(*src.ip(), *dst.ip(), 6, 0);
         Self {
             words: words.map(u32::to_be_bytes),
             is_stamped: timestamps.is_some(),
-            ip: sum(ip),
-            tcp: sum(tcp).and(pseudo),
+            ip,
+            tcp: tcp.and(stamps).and(pseudo),
             pseudo,
         }
     }

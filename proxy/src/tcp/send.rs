@@ -396,7 +396,8 @@ impl<F: Frame> Sender<F> {
     /// Reads something of every cache line; what, means nothing.
     #[inline]
     pub(super) const fn warm(&self) -> u64 {
-        let words = self.ecn.warm() ^ self.queue.len() ^ self.una.0 ^ self.measured.0;
+        let kind = self.congestion.takes_samples() as u32;
+        let words = self.ecn.warm() ^ kind ^ self.queue.len() ^ self.una.0 ^ self.measured.0;
         words as u64 ^ self.rto.warm() ^ self.unanswered.as_nanos()
     }
 

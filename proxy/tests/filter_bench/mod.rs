@@ -5,11 +5,10 @@ use std::sync::Arc;
 use pnat_proxy::chunk::Chunk;
 use pnat_proxy::filter::{Chains, Flow, Output, Services, StreamChain, Turn};
 use pnat_shared::config::{
-    Accept, Action, BlockAnswer, BlockFilter, Filter, FilterKind, LimitBy, LimitFilter, LogFilter, Match,
-    Policy, ReplaceFilter, Rule,
+    BlockAnswer, BlockFilter, Filter, FilterKind, LimitBy, LimitFilter, LogFilter, ReplaceFilter,
 };
 use pnat_shared::flow::{Protocol, Stream};
-use pnat_shared::testkit::VecFrame;
+use pnat_shared::testkit::{VecFrame, one_rule};
 use pnat_shared::time::Instant;
 
 /// The receive window that chains are compiled for, in bytes.
@@ -17,21 +16,12 @@ pub(crate) const WINDOW: u32 = 1 << 20;
 
 /// A policy with one rule that has these filters, named by their place: `f0`, `f1` and so on.
 pub(crate) fn chains(kinds: impl IntoIterator<Item = FilterKind>) -> Chains {
-    let filters: Vec<_> = kinds
+    let filters = kinds
         .into_iter()
         .enumerate()
         .map(|(place, kind)| Filter { name: format!("f{place}"), kind })
         .collect();
-    let rule = Rule {
-        name: "rule".to_owned(),
-        matching: Match::default(),
-        action: Action::Proxy,
-        accept: Accept::Late,
-        filters: (0..filters.len()).collect(),
-        congestion: [None; 2],
-    };
-    let policy = Policy { rules: vec![rule], default_action: Action::Proxy, filters };
-    Chains::compile(&policy, WINDOW).expect("the filters can be made")
+    Chains::compile(&one_rule("rule", filters), WINDOW).expect("the filters can be made")
 }
 
 pub(crate) fn flow(protocol: Protocol, client: &str) -> Flow {

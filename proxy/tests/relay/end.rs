@@ -4,8 +4,6 @@ use std::net::SocketAddrV4;
 
 use pnat_proxy::chunk::Chunk;
 use pnat_proxy::tcp::{Endpoint, Offer, Settings, State};
-use pnat_shared::config::CongestionControl;
-use pnat_shared::flow::Offloads;
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::testkit::Random;
 use pnat_shared::time::{Duration, Instant};
@@ -46,19 +44,9 @@ pub(crate) struct End {
 pub(crate) const OFFER: Offer =
     Offer { mss: 1460, window_scale: Some(7), sack: true, timestamp: Some(5), ecn: false };
 
-const fn settings(task: &Task) -> Settings {
-    Settings {
-        window: if task.window == 0 { 256 * 1024 } else { task.window },
-        mtu: 1500,
-        offloads: Offloads::NONE,
-        open_timeout: Duration::from_secs(120),
-        user_timeout: Duration::from_secs(300),
-        time_wait: Duration::from_secs(5),
-        keepalive: Duration::ZERO,
-        patience: Duration::from_secs(300),
-        congestion: CongestionControl::Cubic,
-        quick_acks: 16,
-    }
+fn settings(task: &Task) -> Settings {
+    let usual = Settings::default();
+    Settings { window: if task.window == 0 { usual.window } else { task.window }, ..usual }
 }
 
 /// A segment out of a frame; `None` where a checksum is wrong.

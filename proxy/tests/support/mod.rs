@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 use pnat_proxy::filter::{Chains, Factory, Named, Services};
 use pnat_proxy::reactor::{Outputs, Reactor, Snapshot};
-use pnat_shared::config::{Accept, Action, Filter, FilterKind, Match, Policy, Proxy, Rule};
+use pnat_shared::config::{Filter, FilterKind, Policy, Proxy};
 use pnat_shared::flow::{Accepted, Handle, NewFlow, Offloads, Protocol, WorkerId};
 use pnat_shared::loopback::{FromProxy, ToProxy};
-use pnat_shared::testkit::{VecFrame, VecPool};
+use pnat_shared::testkit::{VecFrame, VecPool, one_rule};
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::verdict::CloseReason;
 
@@ -68,16 +68,7 @@ pub fn policy(filters: Vec<Arc<dyn Factory>>) -> Snapshot {
 /// A policy with one rule for everything, named `rule`, and filters of these kinds.
 pub fn policy_of(kinds: impl IntoIterator<Item = FilterKind>) -> Policy {
     let named = |(n, kind)| Filter { name: format!("filter-{n}"), kind };
-    let filters: Vec<Filter> = kinds.into_iter().enumerate().map(named).collect();
-    let rule = Rule {
-        name: "rule".to_owned(),
-        matching: Match::default(),
-        action: Action::Proxy,
-        accept: Accept::Late,
-        filters: (0..filters.len()).collect(),
-        congestion: [None; 2],
-    };
-    Policy { rules: vec![rule], default_action: Action::Proxy, filters }
+    one_rule("rule", kinds.into_iter().enumerate().map(named).collect())
 }
 
 /// A reactor, its pool, its clock, and one worker's end of the rings.

@@ -4,8 +4,6 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use pnat_proxy::chunk::Chunk;
 use pnat_proxy::tcp::{Endpoint, Offer, Settings, State};
-use pnat_shared::config::CongestionControl;
-use pnat_shared::flow::Offloads;
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::testkit::{VecFrame, VecPool};
 use pnat_shared::time::{Duration, Instant};
@@ -36,15 +34,12 @@ impl World {
     pub(crate) fn new(active: bool) -> Self {
         let settings = Settings {
             window: WINDOW,
-            mtu: 1500,
-            offloads: Offloads::NONE,
             open_timeout: FOREVER,
             user_timeout: FOREVER,
             time_wait: Duration::from_secs(TIME_WAIT),
-            keepalive: Duration::ZERO,
             patience: FOREVER,
-            congestion: CongestionControl::Cubic,
             quick_acks: 0,
+            ..Settings::default()
         };
         let now = Instant::from_secs(100);
         let endpoint = if active {

@@ -2,7 +2,6 @@
 
 use pnat_proxy::tcp::{Offer, Settings};
 use pnat_shared::config::CongestionControl;
-use pnat_shared::flow::Offloads;
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::testkit::{Link, LinkSpec, Pcap, Random, VecFrame};
 use pnat_shared::time::{Duration, Instant};
@@ -173,16 +172,12 @@ impl Run {
     fn end(&self, side: usize, seed: u64, now: Instant) -> End {
         let settings = Settings {
             window: self.window,
-            mtu: 1500,
-            offloads: Offloads::NONE,
-            open_timeout: Duration::from_secs(120),
-            user_timeout: Duration::from_secs(300),
             // Longer than any retransmission of the last FIN.
             time_wait: Duration::from_secs(240),
             keepalive: Duration::from_secs(60),
             patience: Duration::from_secs(600),
             congestion: self.congestion,
-            quick_acks: 16,
+            ..Settings::default()
         };
         let iss = Seq(self.iss[side]);
         let peer: Box<dyn Peer> = match (self.other, side) {

@@ -178,6 +178,36 @@ fn rfc9293_3_8_6_1_patience_with_a_window_that_stays_shut_ends() {
 }
 
 #[test]
+fn rfc9293_3_8_6_1_patience_ends_with_a_window_that_was_taken_back_from_what_is_in_flight() {
+    play_open(
+        "
+        send 1976
+        << . 101+988 ack 301
+        << P. 1089+988 ack 301
+        >> . 301 ack 101 win 0 ts 9/5
+        @0.3
+        << @0.2 . 101+1 ack 301
+        >> . 301 ack 101 win 0 ts 10/5
+        @40
+        << @0.6 . 101+1 ack 301
+        << @1.4 . 101+1 ack 301
+        << @3 . 101+1 ack 301
+        << @6.2 . 101+1 ack 301
+        << @12.6 . 101+1 ack 301
+        << @25.4 . 101+1 ack 301
+        >> . 301 ack 101 win 0 ts 40/5
+        @90
+        << @51 . 101+1 ack 301
+        >> . 301 ack 101 win 0 ts 90/5
+        @111
+        << @100.2 R. 2077 ack 301
+        error Stalled
+        over
+        ",
+    );
+}
+
+#[test]
 fn rfc9293_3_8_6_1_a_window_that_opens_gets_all_patience_back() {
     play_open(
         "

@@ -206,6 +206,26 @@ fn timeouts_of_short_segments_are_no_black_hole() {
 }
 
 #[test]
+fn timeouts_behind_a_window_that_was_taken_back_are_no_black_hole() {
+    play_plain(
+        "
+        send 2920
+        << . 101+1460 ack 301
+        << P. 1561+1460 ack 301
+        @0.2
+        >> . 301 ack 101 win 0
+        @5
+        << @0.4 . 101+1 ack 301
+        << @1 . 101+1 ack 301
+        << @2.2 . 101+1 ack 301
+        << @4.6 . 101+1 ack 301
+        >> . 301 ack 101 win 60000
+        << . 101+1460 ack 301
+        ",
+    );
+}
+
+#[test]
 fn rfc1191_6_3_without_sack_long_segments_are_tried_again_after_ten_minutes() {
     play_plain(&format!(
         "{BLACK_HOLE}

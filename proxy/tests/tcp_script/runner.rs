@@ -27,7 +27,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use pnat_proxy::chunk::Chunk;
 use pnat_proxy::tcp::{Endpoint, Offer, Settings};
 use pnat_shared::config::CongestionControl;
-use pnat_shared::flow::{Accepted, Offloads};
+use pnat_shared::flow::Accepted;
 use pnat_shared::frame::{Frame, L2_LEN};
 use pnat_shared::testkit::{VecFrame, VecPool};
 use pnat_shared::time::{Duration, Instant};
@@ -91,15 +91,12 @@ pub(crate) fn play(script: &str) {
     let mut bench = Bench {
         settings: Settings {
             window: 65_535,
-            mtu: 1500,
-            offloads: Offloads::NONE,
             open_timeout: Duration::from_secs(20),
             user_timeout: Duration::from_secs(60),
             time_wait: Duration::from_secs(10),
-            keepalive: Duration::ZERO,
             patience: Duration::from_secs(3600),
-            congestion: CongestionControl::Cubic,
             quick_acks: 0,
+            ..Settings::default()
         },
         now: Instant::from_secs(100),
         endpoint: None,

@@ -11,6 +11,9 @@ pub const MIN_LEN: usize = 20;
 /// First byte of one: version 4, five words.
 const PLAIN: u8 = 0x45;
 
+/// Time to live of what we send (RFC 1700).
+pub const TTL: u8 = 64;
+
 /// "Don't fragment" in [`Header::fragment`].
 pub const DONT_FRAGMENT: u16 = 0x4000;
 const MORE_FRAGMENTS: u16 = 0x2000;
@@ -36,6 +39,14 @@ pub struct Header {
 }
 
 impl Header {
+    /// Of a packet of ours with `total_len` bytes: not marked, and never fragmented, so that it needs no identification (RFC 6864
+    /// section 4.1).
+    #[inline]
+    pub const fn new(protocol: u8, src: Ipv4Addr, dst: Ipv4Addr, total_len: usize) -> Self {
+        let (header_len, fragment) = (MIN_LEN, DONT_FRAGMENT);
+        Self { header_len, total_len, tos: 0, id: 0, fragment, ttl: TTL, protocol, src, dst }
+    }
+
     /// Reads and checks what follows the Ethernet header: version, lengths, header checksum.
     #[inline]
     pub fn read(packet: &[u8]) -> Result<Self, DropReason> {

@@ -119,17 +119,7 @@ impl Tap {
         let header = Header { src_port, dst_port, seq, ack, flags, window: 1000, urgent: 0, options };
         let total_len = ip::MIN_LEN + header.len();
         let mut packet = vec![0; total_len];
-        let head = ip::Header {
-            header_len: ip::MIN_LEN,
-            total_len,
-            tos: 0,
-            id: 0,
-            fragment: ip::DONT_FRAGMENT,
-            ttl: 64,
-            protocol: 6,
-            src: *self.local.ip(),
-            dst: *self.remote.ip(),
-        };
+        let head = ip::Header::new(6, *self.local.ip(), *self.remote.ip(), total_len);
         head.write(&mut packet);
         header.write(&mut packet[ip::MIN_LEN..], head.src, head.dst);
         assert!(tcp::is_intact(&packet[ip::MIN_LEN..], head.src, head.dst));

@@ -8,9 +8,9 @@ use pnat_shared::testkit::VecFrame;
 use pnat_shared::time::Duration;
 use proptest::prelude::*;
 
-use super::super::Verdict;
 use super::super::Verdict::{Answer, Edit, Pass, Release, Reset};
 use super::super::stage::SOONEST_WAKE;
+use super::super::{Call, Verdict};
 use super::Stream::{First, Second};
 use super::*;
 
@@ -412,4 +412,9 @@ proptest! {
         came.extend(bench.out.stream(stream).drain(..).flat_map(|chunk| chunk.bytes().to_vec()));
         prop_assert_eq!(came, pieces.concat());
     }
+}
+
+#[test]
+fn a_chain_with_its_only_stage_fits_into_one_cache_line() {
+    assert!(size_of::<StreamChain>() <= 64, "{} bytes", size_of::<StreamChain>());
 }
