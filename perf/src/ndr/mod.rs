@@ -1,7 +1,7 @@
 //! The search for the highest rates at which a device under test loses nothing (NDR), and little (PDR).
 //!
 //! In the manner of RFC 2544 section 26.1 and of MLRsearch (draft-ietf-bmwg-mlrsearch). [`Search`] names the rate of the next
-//! trial and is told what came of it; it knows nothing of frames. [`run`] has the trials run.
+//! trial and is told what came of it; it knows nothing of frames. [`run()`] has the trials run.
 
 use pnat_shared::time::Duration;
 
