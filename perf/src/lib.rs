@@ -1,5 +1,5 @@
-//! What PNAT's benches share: frames that are recycled, packets, hosts that make them, a gateway in memory, and the
-//! measuring itself. `README.md` beside this crate says what each bench measures.
+//! PNAT's load generator, and what PNAT's benches share: frames that are recycled, packets, hosts that make them, a gateway in
+//! memory, and the measuring itself. `README.md` beside this crate says what each measures.
 
 #![forbid(unsafe_code)]
 
@@ -9,3 +9,7 @@ pub mod host;
 pub mod gateway;
 pub mod measure;
 pub mod netsim;
+pub mod load;
+pub mod ndr;
+mod bar;
+pub mod cli;

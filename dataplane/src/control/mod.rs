@@ -49,6 +49,7 @@ mod watch;
 mod tests;
 
 pub use server::{Control, ControlError, start};
+pub use text::nanos;
 
 /// How a core answers a [`CoreMessage`]. Sending never blocks; nobody may be listening any more.
 pub type Reply<T> = oneshot::Sender<T>;

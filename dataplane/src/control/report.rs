@@ -160,8 +160,8 @@ impl Report {
     }
 }
 
-/// HdrHistogram's percentile distribution, in microseconds.
-fn hgrm(histogram: &Histogram<u64>) -> String {
+/// HdrHistogram's percentile distribution of nanoseconds, told in microseconds.
+pub fn hgrm(histogram: &Histogram<u64>) -> String {
     const MICRO: f64 = 1_000.0;
     let mut out =
         format!("{:>12} {:>14} {:>10} {:>14}\n\n", "Value", "Percentile", "TotalCount", "1/(1-Percentile)");

@@ -33,7 +33,7 @@ pub(super) fn table(columns: &[Column], rows: impl IntoIterator<Item = Vec<Strin
 }
 
 /// Three digits and a unit: `830 ns`, `1.23 us`, `45.1 ms`.
-pub(super) fn nanos(nanos: u64) -> String {
+pub fn nanos(nanos: u64) -> String {
     let units = [(1_000_000_000.0, "s"), (1_000_000.0, "ms"), (1_000.0, "us")];
     let exact = nanos as f64;
     let Some((scale, unit)) = units.into_iter().find(|(scale, _)| exact >= *scale) else {

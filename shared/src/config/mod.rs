@@ -22,7 +22,8 @@ mod error;
 mod tests;
 
 pub use error::{ConfigError, Fault, Problem};
-pub use value::parse_bytes;
+pub use raw::{Scalar, Scalars};
+pub use value::{Findings, parse_bytes};
 
 /// A whole configuration, ready to run.
 #[derive(Clone, Debug, PartialEq)]

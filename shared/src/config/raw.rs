@@ -176,7 +176,7 @@ pub(super) struct RawLog {
 
 /// An integer or a string: `80`, `"8000-8999"`, `"1MB"`.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Scalar {
+pub enum Scalar {
     Integer(i64),
     Text(String),
 }
@@ -192,7 +192,7 @@ impl fmt::Display for Scalar {
 
 /// One [`Scalar`] or a list of them.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Scalars(pub Vec<Scalar>);
+pub struct Scalars(pub Vec<Scalar>);
 
 impl<'de> Deserialize<'de> for Scalar {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use ipnet::Ipv4Net;
 use toml::Spanned;
 
-use super::error::{ConfigError, Fault, Problem, from_toml};
+use super::error::{ConfigError, Fault};
 use super::policy;
 use super::raw::{RawConfig, RawControl, RawCores, RawLog, RawMemory, RawNat, RawPort, RawProxy, Scalar};
 use super::value::{CONGESTION_CONTROLS, Findings};
@@ -30,9 +30,7 @@ const PROXIES: usize = 255;
 
 /// Parses and resolves `text`, which stands in `file`, for a machine whose CPUs are numbered below `cpus`.
 pub(super) fn resolve(file: &Path, text: &str, cpus: usize) -> Result<Config, ConfigError> {
-    let raw: RawConfig =
-        toml::from_str(text).map_err(|error| ConfigError::Invalid(vec![from_toml(file, text, error)]))?;
-    let mut findings = Findings::new(file, text);
+    let (raw, mut findings): (RawConfig, _) = Findings::read(file, text)?;
 
     let mut ports = ports(&raw.port, &mut findings);
     let virtual_device = ports.iter().any(|port| !is_pci_address(&port.device));
@@ -51,9 +49,7 @@ pub(super) fn resolve(file: &Path, text: &str, cpus: usize) -> Result<Config, Co
         control: control(&raw.control, &mut findings),
         log: log(&raw.log, &mut findings),
     };
-
-    let problems: Vec<Problem> = findings.into_problems();
-    if problems.is_empty() { Ok(config) } else { Err(ConfigError::Invalid(problems)) }
+    findings.conclude(config)
 }
 
 fn ports(raw: &[Spanned<RawPort>], findings: &mut Findings<'_>) -> Vec<Port> {

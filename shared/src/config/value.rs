@@ -7,10 +7,11 @@ use core::fmt::Display;
 use core::ops::RangeInclusive;
 use std::path::Path;
 
+use serde::de::DeserializeOwned;
 use toml::Spanned;
 
 use super::CongestionControl;
-use super::error::{Fault, Problem, line_of, nearest};
+use super::error::{ConfigError, Fault, Problem, from_toml, line_of, nearest};
 use super::raw::{Scalar, Scalars};
 use crate::time::Duration;
 
@@ -21,25 +22,29 @@ pub(super) const CONGESTION_CONTROLS: [(&str, CongestionControl); 3] = [
     ("bbr", CongestionControl::Bbr),
 ];
 
-/// The problems found so far, and the file that they are in.
+/// The problems found so far, and the file that they are in. Any file of TOML that an operator writes is read by it.
 #[derive(Debug)]
-pub(super) struct Findings<'a> {
+pub struct Findings<'a> {
     file: &'a Path,
     text: &'a str,
     problems: Vec<Problem>,
 }
 
 impl<'a> Findings<'a> {
-    pub(super) fn new(file: &'a Path, text: &'a str) -> Self {
-        Self { file, text, problems: Vec::new() }
+    /// Reads the keys of `text`, which stands in `file`; answers them, and room for what is wrong with their values.
+    pub fn read<T: DeserializeOwned>(file: &'a Path, text: &'a str) -> Result<(T, Self), ConfigError> {
+        let keys =
+            toml::from_str(text).map_err(|error| ConfigError::Invalid(vec![from_toml(file, text, error)]))?;
+        Ok((keys, Self { file, text, problems: Vec::new() }))
     }
 
-    pub(super) fn into_problems(self) -> Vec<Problem> {
-        self.problems
+    /// What was read, if nothing is wrong with it.
+    pub fn conclude<T>(self, read: T) -> Result<T, ConfigError> {
+        if self.problems.is_empty() { Ok(read) } else { Err(ConfigError::Invalid(self.problems)) }
     }
 
     /// Notes a fault of the value at `place`.
-    pub(super) fn fault<T>(&mut self, place: &Spanned<T>, key: &str, fault: Fault) {
+    pub fn fault<T>(&mut self, place: &Spanned<T>, key: &str, fault: Fault) {
         self.push(Some(self.line(place)), key, fault);
     }
 
@@ -49,7 +54,7 @@ impl<'a> Findings<'a> {
     }
 
     /// Notes that something is absent.
-    pub(super) fn absent(&mut self, key: &str, allowed: &'static str) {
+    pub fn absent(&mut self, key: &str, allowed: &'static str) {
         self.push(None, key, Fault::Missing { allowed });
     }
 
@@ -57,7 +62,8 @@ impl<'a> Findings<'a> {
         self.problems.push(Problem { file: self.file.to_owned(), line, key: key.to_owned(), fault });
     }
 
-    fn not_allowed<T>(
+    /// Notes that `value`, at `place`, is none of what is allowed.
+    pub fn not_allowed<T>(
         &mut self,
         place: &Spanned<T>,
         key: &str,
@@ -68,7 +74,7 @@ impl<'a> Findings<'a> {
     }
 
     /// Reports `value` where it does not parse, with `allowed` as the explanation.
-    pub(super) fn parsed<P>(
+    pub fn parsed<P>(
         &mut self,
         value: &Spanned<String>,
         key: &str,
@@ -83,12 +89,7 @@ impl<'a> Findings<'a> {
     }
 
     /// An integer within `allowed`.
-    pub(super) fn integer(
-        &mut self,
-        value: &Spanned<i64>,
-        key: &str,
-        allowed: RangeInclusive<u32>,
-    ) -> Option<u32> {
+    pub fn integer(&mut self, value: &Spanned<i64>, key: &str, allowed: RangeInclusive<u32>) -> Option<u32> {
         let number = u32::try_from(*value.get_ref()).ok().filter(|number| allowed.contains(number));
         if number.is_none() {
             self.not_allowed(
@@ -102,7 +103,7 @@ impl<'a> Findings<'a> {
     }
 
     /// An integer within `allowed`, or `default` where the key is absent.
-    pub(super) fn integer_or(
+    pub fn integer_or(
         &mut self,
         value: Option<&Spanned<i64>>,
         key: &str,
@@ -113,7 +114,7 @@ impl<'a> Findings<'a> {
     }
 
     /// A time such as `"2h 4m"` within `allowed`, or `default` where the key is absent.
-    pub(super) fn duration_or(
+    pub fn duration_or(
         &mut self,
         value: Option<&Spanned<String>>,
         key: &str,
@@ -125,7 +126,7 @@ impl<'a> Findings<'a> {
     }
 
     /// As [`Findings::duration_or`]; "0" stands for never and answers zero.
-    pub(super) fn duration_or_off(
+    pub fn duration_or_off(
         &mut self,
         value: Option<&Spanned<String>>,
         key: &str,
@@ -158,12 +159,7 @@ impl<'a> Findings<'a> {
     }
 
     /// A count of bytes: an integer, or a string with a unit.
-    pub(super) fn bytes(
-        &mut self,
-        value: &Spanned<Scalar>,
-        key: &str,
-        allowed: RangeInclusive<u64>,
-    ) -> Option<u64> {
+    pub fn bytes(&mut self, value: &Spanned<Scalar>, key: &str, allowed: RangeInclusive<u64>) -> Option<u64> {
         let bytes = match value.get_ref() {
             Scalar::Integer(number) => u64::try_from(*number).ok(),
             Scalar::Text(text) => parse_bytes(text),
@@ -178,7 +174,7 @@ impl<'a> Findings<'a> {
     }
 
     /// One of a few words.
-    pub(super) fn choice<T: Copy>(
+    pub fn choice<T: Copy>(
         &mut self,
         value: &Spanned<String>,
         key: &str,
@@ -199,7 +195,7 @@ impl<'a> Findings<'a> {
     }
 
     /// One of a few words, or `default` where the key is absent.
-    pub(super) fn choice_or<T: Copy>(
+    pub fn choice_or<T: Copy>(
         &mut self,
         value: Option<&Spanned<String>>,
         key: &str,
@@ -210,7 +206,7 @@ impl<'a> Findings<'a> {
     }
 
     /// A list of texts, each parsed by `parse`.
-    pub(super) fn texts<P>(
+    pub fn texts<P>(
         &mut self,
         value: Option<&Spanned<Scalars>>,
         key: &str,
@@ -224,7 +220,7 @@ impl<'a> Findings<'a> {
     }
 
     /// A port number or a range of ports.
-    pub(super) fn port_range(&mut self, value: &Spanned<Scalar>, key: &str) -> Option<RangeInclusive<u16>> {
+    pub fn port_range(&mut self, value: &Spanned<Scalar>, key: &str) -> Option<RangeInclusive<u16>> {
         let range = parse_port_range(value.get_ref());
         if range.is_none() {
             self.not_allowed(value, key, value.get_ref(), PORT_RANGES);
@@ -233,15 +229,12 @@ impl<'a> Findings<'a> {
     }
 
     /// A list of port numbers and ranges.
-    pub(super) fn port_ranges(
-        &mut self,
-        value: Option<&Spanned<Scalars>>,
-        key: &str,
-    ) -> Vec<RangeInclusive<u16>> {
+    pub fn port_ranges(&mut self, value: Option<&Spanned<Scalars>>, key: &str) -> Vec<RangeInclusive<u16>> {
         self.scalars(value, key, PORT_RANGES, parse_port_range)
     }
 
-    fn scalars<P>(
+    /// A list of integers and texts, each parsed by `parse`.
+    pub fn scalars<P>(
         &mut self,
         value: Option<&Spanned<Scalars>>,
         key: &str,
@@ -265,7 +258,7 @@ impl<'a> Findings<'a> {
     }
 
     /// Reports every value that equals an earlier one.
-    pub(super) fn unique<'v, T: PartialEq + Display + 'v>(
+    pub fn unique<'v, T: PartialEq + Display + 'v>(
         &mut self,
         values: impl IntoIterator<Item = &'v Spanned<T>>,
         key: &str,
@@ -280,7 +273,7 @@ impl<'a> Findings<'a> {
     }
 
     /// A name that logs and messages can carry unquoted.
-    pub(super) fn name(&mut self, value: &Spanned<String>, key: &str) {
+    pub fn name(&mut self, value: &Spanned<String>, key: &str) {
         let name = value.get_ref();
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {

@@ -78,6 +78,8 @@ pub struct Link<F> {
     waiting: VecDeque<Instant>,
     /// Packets that the link has lost, a full queue included.
     pub lost: u64,
+    /// Packets that it has delivered, or will, a second time.
+    pub duplicated: u64,
 }
 
 impl<F: Frame + Clone> Link<F> {
@@ -89,6 +91,7 @@ impl<F: Frame + Clone> Link<F> {
             sent: 0,
             waiting: VecDeque::new(),
             lost: 0,
+            duplicated: 0,
         }
     }
 
@@ -117,6 +120,7 @@ impl<F: Frame + Clone> Link<F> {
             frame.data_mut()[L2_LEN + bit / 8] ^= 1 << (bit % 8);
         }
         if self.random.chance(self.spec.duplication) {
+            self.duplicated += 1;
             self.fly(frame.clone(), leaves);
         }
         self.fly(frame, leaves);

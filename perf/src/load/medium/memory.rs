@@ -1,0 +1,82 @@
+//! The whole gateway in memory, on the generator's own thread: worker, rings and proxy core by turns with it.
+//!
+//! Time is the machine's. What is sent waits in a receive queue as long as a NIC's; the gateway takes a burst of it at each
+//! turn, and what comes to a full queue is lost, as it would be in a NIC.
+
+use pnat_dataplane::launch::Clock;
+use pnat_proxy::filter::Chains;
+use pnat_shared::config::Policy;
+use pnat_shared::time::Instant;
+use pnat_shared::wire::ethernet;
+
+use crate::frames::{Pool, PoolFrame};
+use crate::gateway::{Gateway, INSIDE, OUTSIDE, WINDOW, answer_arp, link_to};
+use crate::load::scenario::Memory;
+use crate::load::trial::{Medium, Tally};
+
+/// Descriptors of a receive queue: production's.
+const QUEUE: usize = 2048;
+
+/// Clients at the gateway's inside port and servers at its outside port.
+#[derive(Debug)]
+pub struct MemoryMedium {
+    gateway: Gateway,
+    clock: Clock,
+    pool: Pool,
+    missed: u64,
+}
+
+impl MemoryMedium {
+    pub fn new(spec: &Memory) -> Self {
+        let policy = Policy { rules: Vec::new(), default_action: spec.action, filters: Vec::new() };
+        let gateway = Gateway::new(policy, Chains::new(Vec::new(), WINDOW), spec.bindings);
+        Self { gateway, clock: Clock::start(), pool: Pool, missed: 0 }
+    }
+}
+
+impl Medium for MemoryMedium {
+    type Frame = PoolFrame;
+    type Pool = Pool;
+
+    fn link(&self) -> ethernet::Header {
+        link_to(INSIDE)
+    }
+
+    fn now(&mut self) -> Instant {
+        self.clock.now()
+    }
+
+    fn pool(&mut self) -> &mut Pool {
+        &mut self.pool
+    }
+
+    fn transmit(&mut self, burst: &mut Vec<PoolFrame>) {
+        let queue = &mut self.gateway.port(INSIDE).incoming;
+        let room = QUEUE.saturating_sub(queue.len()).min(burst.len());
+        queue.extend(burst.drain(..room));
+        self.missed += burst.len() as u64;
+        burst.clear();
+    }
+
+    fn receive(&mut self, burst: &mut Vec<PoolFrame>) {
+        self.gateway.turn();
+        for port in [INSIDE, OUTSIDE] {
+            while let Some(frame) = self.gateway.port(port).outgoing.pop_front() {
+                match answer_arp(&frame) {
+                    Some(answer) => self.gateway.port(port).incoming.push_back(answer),
+                    None if port == OUTSIDE => burst.push(frame),
+                    // To a client: an ICMP error, as a rule.
+                    None => {}
+                }
+            }
+        }
+    }
+
+    fn wait(&mut self, _until: Instant) {
+        std::hint::spin_loop();
+    }
+
+    fn tally(&mut self) -> Tally {
+        Tally { missed: self.missed, ..Tally::default() }
+    }
+}

@@ -1,0 +1,31 @@
+//! What a load goes through, by kind.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use super::scenario::{MediumKind, Scenario};
+use super::trial::{Local, Progress, Tester};
+
+mod dpdk;
+mod memory;
+mod wire;
+
+pub use memory::MemoryMedium;
+pub use wire::WireMedium;
+
+/// Makes the scenario's medium, and lets `body` run trials on it.
+pub fn with_medium<T: Send>(
+    scenario: &Scenario,
+    progress: Arc<Progress>,
+    body: impl FnOnce(&mut dyn Tester) -> Result<T> + Send,
+) -> Result<T> {
+    match &scenario.medium {
+        MediumKind::Memory(memory) => body(&mut Local { medium: MemoryMedium::new(memory), progress }),
+        MediumKind::Wire(wire) => body(&mut Local { medium: WireMedium::new(wire), progress }),
+        MediumKind::Dpdk(dpdk) => {
+            let (_, largest) = scenario.content.sizes.extremes();
+            dpdk::run(dpdk, largest, progress, body)
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! A search on a real device under test, and what it found, as JSON and as a table.
+
+use core::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use pnat_shared::time::Duration;
+use serde::{Deserialize, Serialize};
+
+use super::{Found, Search, Step};
+use crate::load::result::{Provenance, bit_rate, pps, write_all};
+use crate::load::schedule::Rate;
+use crate::load::{Outcome, Scenario, Tester, Trial};
+
+/// What a search has found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NdrResult {
+    pub provenance: Provenance,
+    /// NDR, PDR.
+    pub goals: Vec<GoalResult>,
+    /// Whether the search came to its end before `search.most_trials`.
+    pub is_complete: bool,
+    pub trial_seconds: f64,
+    /// In their order. The first only warms the device up.
+    pub trials: Vec<TrialResult>,
+}
+
+/// What a search has found for one goal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GoalResult {
+    pub name: String,
+    pub allowed_loss: f64,
+    /// `None` where even the lowest rate is too high.
+    pub found: Option<FoundRate>,
+}
+
+/// The highest rate that is not too high.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FoundRate {
+    /// Per second.
+    pub frames: f64,
+    /// Per second, frame check sequences included.
+    pub bits: f64,
+    /// The lowest rate that is too high, in frames per second; `None`: the scenario's highest is not.
+    pub too_high: Option<f64>,
+    /// The median of its trials' losses.
+    pub loss: f64,
+    /// Trials that it was judged by.
+    pub trials: u32,
+    /// Above it the generator fell behind and the device lost no more than is allowed: the rate is the generator's, and the
+    /// device may bear more.
+    pub is_the_generators: bool,
+}
+
+/// One trial of a search.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrialResult {
+    /// Frames per second that were to be sent.
+    pub rate: f64,
+    pub intended: u64,
+    pub sent: u64,
+    pub received: u64,
+}
+
+impl TrialResult {
+    fn new(rate: f64, outcome: &Outcome) -> Self {
+        Self { rate, intended: outcome.intended, sent: outcome.sent, received: outcome.arrived.received }
+    }
+
+    /// What did not come of what was to be sent: a rate that was not reached is no rate without loss.
+    fn loss(&self) -> f64 {
+        1.0 - self.received as f64 / self.intended.max(1) as f64
+    }
+
+    /// What did not come of what was sent.
+    fn device_loss(&self) -> f64 {
+        1.0 - self.received as f64 / self.sent.max(1) as f64
+    }
+}
+
+/// Searches the scenario's rates; `watch` is told of each trial before it begins.
+pub fn run(
+    scenario: &Scenario,
+    provenance: Provenance,
+    tester: &mut dyn Tester,
+    mut watch: impl FnMut(u32, f64, Duration),
+) -> Result<NdrResult> {
+    let goals = &scenario.search;
+    let mut search = Search::new(goals.clone());
+    let mut trials = Vec::new();
+    while let Step::Trial(rate) = search.step() {
+        watch(search.spent() + 1, rate, goals.trial);
+        // Stragglers of one trial are strangers to the next 65,535.
+        let run = (search.spent() + 1) as u16;
+        let trial = Trial { rate: Rate::exactly(rate), ..scenario.trial(run, goals.trial) };
+        let trial = TrialResult::new(rate, &tester.run(trial)?);
+        search.record(trial.loss());
+        trials.push(trial);
+    }
+    let bits = scenario.content.sizes.bits() as f64 / scenario.content.sizes.round() as f64;
+    let named = ["NDR", "PDR"].into_iter().zip(goals.losses()).zip(search.found());
+    let goals = named.map(|((name, allowed_loss), found)| GoalResult {
+        name: name.to_owned(),
+        allowed_loss,
+        found: found.map(|found| FoundRate::new(found, bits, allowed_loss, &trials)),
+    });
+    Ok(NdrResult {
+        provenance,
+        goals: goals.collect(),
+        is_complete: search.is_complete(),
+        trial_seconds: scenario.search.trial.as_secs_f64(),
+        trials,
+    })
+}
+
+impl FoundRate {
+    fn new(found: Found, bits: f64, allowed_loss: f64, trials: &[TrialResult]) -> Self {
+        let Found { rate, too_high, loss, trials: judged_by } = found;
+        let above = || trials.iter().skip(1).filter(|trial| Some(trial.rate) == too_high);
+        let is_innocent = |trial: &&TrialResult| trial.device_loss() <= allowed_loss;
+        let is_the_generators =
+            too_high.is_some() && above().filter(is_innocent).count() * 2 > above().count();
+        Self { frames: rate, bits: rate * bits, too_high, loss, trials: judged_by, is_the_generators }
+    }
+}
+
+impl NdrResult {
+    /// Writes `ndr.json` into `dir`; answers the files written.
+    pub fn write(&self, dir: &Path) -> std::io::Result<Vec<PathBuf>> {
+        write_all(dir, vec![(dir.join("ndr.json"), serde_json::to_vec_pretty(self)?)])
+    }
+}
+
+/// A table for people.
+impl fmt::Display for NdrResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Provenance { scenario, build, .. } = &self.provenance;
+        writeln!(f, "{scenario}, {} trials of {} s, {build} build", self.trials.len(), self.trial_seconds)?;
+        for GoalResult { name, allowed_loss, found } in &self.goals {
+            write!(f, "{name} (at most {} % lost)  ", allowed_loss * 100.0)?;
+            let Some(found) = found else {
+                writeln!(f, "none: even the lowest rate is too high")?;
+                continue;
+            };
+            write!(f, "{:>14}  {:>14}  ", pps(found.frames), bit_rate(found.bits))?;
+            match found.too_high {
+                Some(too_high) => write!(f, "{} is too high", pps(too_high))?,
+                None => f.write_str("the scenario's highest")?,
+            }
+            writeln!(f, "; by {} trials", found.trials)?;
+            if found.is_the_generators {
+                writeln!(f, "  The generator could not send more: the device may bear it.")?;
+            }
+        }
+        if !self.is_complete {
+            writeln!(f, "The search ran out of trials (search.most_trials): the rates are not settled.")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::load::arrivals::Counts;
+    use crate::load::medium::WireMedium;
+    use crate::load::new_histogram;
+    use crate::load::scenario::MediumKind;
+    use crate::load::trial::{Local, Progress, Tally};
+
+    /// Frames of 60 bytes on a wire for 10,000 of them per second.
+    const SCENARIO: &str = r#"
+        drain = "10ms"
+        [traffic]
+        rate = "20 kpps"
+        [flows]
+        src = "10.0.0.2"
+        dst = "203.0.113.1"
+        [medium]
+        type = "wire"
+        capacity = "4.8 Mbit/s"
+        queue = 1
+        [search]
+        trial = "200ms"
+        trials = 3
+        width = "1 %"
+    "#;
+
+    fn search(tester: &mut dyn Tester) -> NdrResult {
+        let scenario = Scenario::parse(Path::new("wire.toml"), SCENARIO).expect("good");
+        let provenance = Provenance::new(&scenario, SystemTime::UNIX_EPOCH);
+        run(&scenario, provenance, tester, |_, _, _| {}).expect("it runs")
+    }
+
+    #[test]
+    fn the_rates_of_a_wire_of_known_capacity_are_found() {
+        let scenario = Scenario::parse(Path::new("wire.toml"), SCENARIO).expect("good");
+        let MediumKind::Wire(wire) = &scenario.medium else { panic!("a wire") };
+        let result =
+            search(&mut Local { medium: WireMedium::new(wire), progress: Arc::new(Progress::default()) });
+        assert!(result.is_complete);
+        let [ndr, pdr] = [0, 1].map(|goal: usize| result.goals[goal].found.clone().expect("found"));
+        // The queue lets two frames of 2,000 more pass than the capacity has room for.
+        assert!((9_900.0..10_011.0).contains(&ndr.frames), "{ndr:?}");
+        assert!((9_950.0..10_062.0).contains(&pdr.frames), "{pdr:?}");
+        assert!(ndr.too_high.expect("some rate is") > 10_000.0);
+        assert_eq!((ndr.loss, ndr.is_the_generators), (0.0, false));
+        assert!(result.to_string().contains("NDR (at most 0 % lost)"), "{result}");
+    }
+
+    /// A generator that sends 5,000 frames per second at most, and a device that loses none.
+    struct Slow;
+
+    impl Tester for Slow {
+        fn run(&mut self, trial: Trial) -> Result<Outcome> {
+            let frames = |rate: f64| (rate * trial.duration.as_secs_f64()) as u64;
+            let intended = frames(trial.rate.per_second());
+            let sent = intended.min(frames(5_000.0));
+            Ok(Outcome {
+                duration: trial.duration,
+                intended,
+                sent,
+                sent_bytes: sent * 64,
+                arrived: Counts { received: sent, ..Counts::default() },
+                received_bytes: sent * 64,
+                corrupt: 0,
+                foreign: 0,
+                tally: Tally::default(),
+                intervals: Vec::new(),
+                latency: new_histogram(),
+                late: new_histogram(),
+            })
+        }
+    }
+
+    #[test]
+    fn what_the_generator_cannot_send_is_not_said_to_be_the_devices_limit() {
+        let ndr = search(&mut Slow).goals[0].found.clone().expect("found");
+        assert!(ndr.is_the_generators && (4_950.0..5_011.0).contains(&ndr.frames), "{ndr:?}");
+    }
+}
