@@ -98,8 +98,7 @@ impl<F: Frame> Sender<F> {
         }
         news.lost = self.detect_loss(news);
         if self.judge_recovery(news) && self.sack {
-            // What counts as in flight again may be late.
-            news.lost += self.detect_late(news.now);
+            self.await_late(news.now);
         }
         self.change_phase(news.flight, news.pipe, news.now);
         if news.bytes > 0 {
@@ -287,6 +286,14 @@ impl<F: Frame> Sender<F> {
         loss.rack.deadline = deadline.unwrap_or(Instant::FAR);
         self.sampler.on_lost(lost);
         lost
+    }
+
+    /// What counts as in flight again is given the time to arrive, should no ACK tell of it.
+    fn await_late(&mut self, now: Instant) {
+        let window = self.reordering_window();
+        if let Some(loss) = self.loss.as_mut().filter(|loss| !loss.board.is_clean()) {
+            loss.rack.deadline = now + window;
+        }
     }
 
     fn reordering_window(&self) -> Duration {
