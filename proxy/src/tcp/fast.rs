@@ -1,7 +1,7 @@
 //! Header prediction: the next text of a stream that nothing disturbs, and ACKs of what was sent, past the checks that they
 //! would pass (Van Jacobson).
 //!
-//! Runs on: proxy cores. Allocates: when queues are longer than ever before. Blocks: never.
+//! Runs on: proxy cores. Allocates: where no memory was lent, or a queue outgrows it (`lent`). Blocks: never.
 //!
 //! Nothing happens here that [`Endpoint::on_segment_synchronized`] would not do; a test compares the two.
 

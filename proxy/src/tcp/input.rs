@@ -1,6 +1,6 @@
 //! Segments that arrive once sequence numbers are agreed (RFC 9293 section 3.10.7.4, RFC 5961, RFC 7323).
 //!
-//! Runs on: proxy cores. Allocates: when queues are longer than ever before. Blocks: never.
+//! Runs on: proxy cores. Allocates: where no memory was lent, or a queue outgrows it (`lent`). Blocks: never.
 
 use pnat_shared::frame::Frame;
 use pnat_shared::time::{Duration, Instant};

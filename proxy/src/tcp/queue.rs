@@ -1,6 +1,6 @@
 //! The send queue: chunks in order, from the first unacknowledged byte on.
 //!
-//! Runs on: proxy cores. Allocates: when the queue is longer than ever before, and to gather small chunks. Blocks: never.
+//! Runs on: proxy cores. Allocates: where no memory was lent or the queue outgrows it (`lent`), and to gather small chunks. Blocks: never.
 
 use pnat_shared::frame::Frame;
 use pnat_shared::wire::checksum::Sum;

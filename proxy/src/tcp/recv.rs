@@ -1,6 +1,6 @@
 //! The receiving half: delivery in order, the window it advertises, and when it acknowledges.
 //!
-//! Runs on: proxy cores. Allocates: when queues are longer than ever before. Blocks: never.
+//! Runs on: proxy cores. Allocates: where no memory was lent, or a queue outgrows it (`lent`). Blocks: never.
 
 use pnat_shared::frame::Frame;
 use pnat_shared::time::{Duration, Instant};

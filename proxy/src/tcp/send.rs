@@ -1,6 +1,6 @@
 //! The sending half: what may be sent next, cut into segments.
 //!
-//! Runs on: proxy cores. Allocates: when queues are longer than ever before. Blocks: never.
+//! Runs on: proxy cores. Allocates: where no memory was lent, or a queue outgrows it (`lent`). Blocks: never.
 
 use pnat_shared::config::CongestionControl;
 use pnat_shared::frame::Frame;
