@@ -71,7 +71,8 @@ pub fn worker(policy: Policy, flows: u32, now: Instant) -> Worker<PoolFrame, Poo
         },
         policy: Snapshot { generation: 1, policy: Arc::new(policy) },
         proxied_idle: Duration::from_secs(7440),
-        cookies: SynCookies { above: 1024, window: WINDOW, ecn: true, secret: 7 },
+        // However many flows are half-open, none is left to a cookie.
+        cookies: SynCookies { above: flows, window: WINDOW, ecn: true, secret: 7 },
         secret: 11,
     };
     let stats = Arc::new(WorkerStats::new(setup.ports.len()));
