@@ -674,21 +674,26 @@ fn the_socket_is_for_its_owner_and_goes_with_the_gateway() {
     assert!(told.starts_with("no gateway answers at "), "{told}");
 }
 
+/// A gateway with this configuration and nothing behind it.
+fn without_cores(dir: &tempdir::Dir, text: &str) -> Gateway {
+    Gateway {
+        config_file: dir.path().join("lab.toml"),
+        config: Config::parse(Path::new("lab.toml"), text, 2).expect("good"),
+        cpus: 2,
+        started: SystemTime::UNIX_EPOCH,
+        cores: Vec::new(),
+        gauges: Vec::new(),
+        filters: filters(),
+    }
+}
+
 #[test]
 fn a_socket_left_behind_is_replaced_but_nothing_else_is() {
     let dir = tempdir::Dir::new("left-behind");
     let path = dir.path().join("control.sock");
     let gateway = |path: &Path| {
         let text = format!("{CONFIG}[control]\nsocket = \"{}\"\n", path.display());
-        Gateway {
-            config_file: dir.path().join("lab.toml"),
-            config: Config::parse(Path::new("lab.toml"), &text, 2).expect("good"),
-            cpus: 2,
-            started: SystemTime::UNIX_EPOCH,
-            cores: Vec::new(),
-            gauges: Vec::new(),
-            filters: filters(),
-        }
+        without_cores(&dir, &text)
     };
     drop(UnixListener::bind(&path).expect("bound"));
     let first = start(gateway(&path)).expect("replaces the dead socket");

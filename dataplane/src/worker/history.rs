@@ -2,8 +2,8 @@
 //!
 //! Runs on: worker. Allocates: at creation. Blocks: never.
 //!
-//! Refusals, failures and ordinary endings are kept apart, so that many of the one kind do not wash the others away; and a
-//! client that tries the same again and again fills one place.
+//! Refusals, failures and ordinary endings are kept apart, so that many of the one kind do not wash the others away; and the
+//! same refusal of one client many times in a row fills one place.
 
 use core::net::SocketAddrV4;
 

@@ -245,15 +245,7 @@ fn an_address_for_metrics_that_is_taken_is_named_with_its_key() {
     let dir = tempdir::Dir::new("metrics-taken");
     let text =
         format!("{CONFIG}[control]\nsocket = \"{}/c\"\nmetrics = \"{address}\"\n", dir.path().display());
-    let error = start(Gateway {
-        config_file: dir.path().join("lab.toml"),
-        config: Config::parse(Path::new("lab.toml"), &text, 2).expect("good"),
-        cpus: 2,
-        started: SystemTime::UNIX_EPOCH,
-        cores: Vec::new(),
-        gauges: Vec::new(),
-        filters: filters(),
-    });
+    let error = start(without_cores(&dir, &text));
     let told = error.expect_err("taken").to_string();
     assert!(told.starts_with(&format!("control.metrics {address}: ")), "{told}");
 }
