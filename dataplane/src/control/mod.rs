@@ -37,6 +37,7 @@ pub mod explain;
 mod flows;
 mod metrics;
 mod past;
+mod picture;
 pub mod question;
 mod ready;
 mod reload;
@@ -48,6 +49,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
+pub use picture::percentile_curve;
 pub use server::{Control, ControlError, start};
 pub use text::nanos;
 

@@ -111,7 +111,7 @@ fn stage_report(stage: Stage, histogram: &Histogram<u64>) -> StageReport {
 }
 
 impl StageReport {
-    fn decode(&self) -> Result<Histogram<u64>, ReportError> {
+    pub(super) fn decode(&self) -> Result<Histogram<u64>, ReportError> {
         let unreadable = |reason: String| ReportError::Histogram { stage: self.stage.clone(), reason };
         let encoded = BASE64.decode(&self.histogram).map_err(|error| unreadable(error.to_string()))?;
         Deserializer::new()

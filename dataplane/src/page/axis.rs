@@ -6,8 +6,7 @@ use super::{Axis, Scale, Unit};
 /// Ticks of a linear axis at most, and decades of a logarithmic one that are told each by itself.
 const TICKS: f64 = 6.0;
 /// Steps between ticks of wall-clock time, in seconds.
-const CLOCK_STEPS: [f64; 12] =
-    [1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 180.0, 300.0, 600.0, 1_800.0];
+const CLOCK_STEPS: [f64; 12] = [1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 180.0, 300.0, 600.0, 1_800.0];
 
 /// An axis that fits its values. Places along it are the values themselves, or their decimal logarithms.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,9 +23,8 @@ impl Ruler {
     /// For these values; `from_zero`: it shows zero where it is linear. `None`: there is nothing to show.
     pub(super) fn new(axis: &Axis, values: impl Iterator<Item = f64>, from_zero: bool) -> Option<Self> {
         let places = values.filter_map(|value| place(axis.scale, value));
-        let (low, high) = places.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), place| {
-            (low.min(place), high.max(place))
-        });
+        let (low, high) = places
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), place| (low.min(place), high.max(place)));
         if low > high {
             return None;
         }
@@ -66,10 +64,13 @@ impl Ruler {
         // A tail of percentiles ends where it ends: empty space beyond would be half a chart.
         let high = if is_percentile { high.max(low + 1.0) } else { high.ceil().max(low + 1.0) };
         let decades = high.floor() - low;
-        let every = (decades / TICKS).ceil().max(1.0) as usize;
+        // Percentiles of many nines are wide.
+        let most = if is_percentile { TICKS - 1.0 } else { TICKS };
+        let every = (decades / most).ceil().max(1.0) as usize;
         let within: &[f64] = if decades <= 1.0 && !is_percentile { &[1.0, 2.0, 5.0] } else { &[1.0] };
         let decades = (low as i32..=high.floor() as i32).step_by(every);
-        let places = decades.flat_map(|decade| within.iter().map(move |part| f64::from(decade) + part.log10()));
+        let places =
+            decades.flat_map(|decade| within.iter().map(move |part| f64::from(decade) + part.log10()));
         let ticks = places.filter(|place| *place <= high + 1e-9).map(|place| {
             let value = 10_f64.powf(place);
             let told = match axis.unit {
@@ -137,6 +138,8 @@ mod tests {
         let (title, ticks) = labels(&Axis::percentiles(), &[1.0, 50_000.0]);
         assert_eq!(title, "percentile, %");
         assert_eq!(ticks, ["0", "90", "99", "99.9", "99.99"]);
+        let (_, ticks) = labels(&Axis::percentiles(), &[1.0, 5e6]);
+        assert_eq!(ticks, ["0", "99", "99.99", "99.9999"]);
     }
 
     #[test]

@@ -80,7 +80,7 @@ pub struct Axis {
 
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Scale {
-    /// From zero where it is the upright axis.
+    /// An upright one shows zero.
     Linear,
     /// In decades; what is not above zero is left out.
     Log,

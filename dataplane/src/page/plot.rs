@@ -25,10 +25,8 @@ const LINE: u32 = 2 * FINE;
 const DOT: u32 = 4 * FINE;
 
 /// What the page's style sheet recolours in the dark.
-pub(super) const INK: &str = "#24292F";
-pub(super) const GRID: &str = "#D8DEE4";
-const INK_COLOR: RGBColor = RGBColor(0x24, 0x29, 0x2f);
-const GRID_COLOR: RGBColor = RGBColor(0xd8, 0xde, 0xe4);
+pub(super) const INK: RGBColor = RGBColor(0x24, 0x29, 0x2f);
+pub(super) const GRID: RGBColor = RGBColor(0xd8, 0xde, 0xe4);
 
 /// Told apart by people who see fewer colours too (Okabe and Ito's, without black and yellow), and on dark ground.
 const SERIES: [RGBColor; 8] = [
@@ -44,7 +42,10 @@ const SERIES: [RGBColor; 8] = [
 
 /// The colour of a chart's n-th series, as CSS has it.
 pub(super) fn color(number: usize) -> String {
-    let RGBColor(red, green, blue) = SERIES[number % SERIES.len()];
+    hex(SERIES[number % SERIES.len()])
+}
+
+pub(super) fn hex(RGBColor(red, green, blue): RGBColor) -> String {
     format!("#{red:02X}{green:02X}{blue:02X}")
 }
 
@@ -77,10 +78,10 @@ fn paint(svg: &mut String, x: &Ruler, y: &Ruler, series: &[Series]) -> Result<()
     let mut chart = ChartBuilder::on(&area)
         .margin_top(LETTER / 2)
         .margin_right(last * LETTER / 3 + LETTER / 4)
-        .x_label_area_size(LETTER * 3)
+        .x_label_area_size(LETTER * 5 / 2)
         .y_label_area_size(LETTER * 2 + widest * LETTER * 6 / 10)
         .build_cartesian_2d(x.clone(), y.clone())?;
-    let text = || TextStyle::from(("sans-serif", TEXT).into_font()).color(&INK_COLOR);
+    let text = || TextStyle::from(("sans-serif", TEXT).into_font()).color(&INK);
     chart
         .configure_mesh()
         .x_labels(x.ticks.len())
@@ -89,8 +90,8 @@ fn paint(svg: &mut String, x: &Ruler, y: &Ruler, series: &[Series]) -> Result<()
         .axis_desc_style(text())
         .x_desc(&x.title)
         .y_desc(&y.title)
-        .axis_style(ShapeStyle::from(&INK_COLOR).stroke_width(FINE))
-        .bold_line_style(ShapeStyle::from(&GRID_COLOR).stroke_width(FINE))
+        .axis_style(ShapeStyle::from(&INK).stroke_width(FINE))
+        .bold_line_style(ShapeStyle::from(&GRID).stroke_width(FINE))
         .draw()?;
     for (number, series) in series.iter().enumerate() {
         let color = SERIES[number % SERIES.len()];

@@ -58,7 +58,10 @@ fn a_page_is_well_formed_and_its_charts_name_axes_units_and_series() {
     assert!(html.contains("Nothing was measured."));
     let legend: Vec<_> = named(&document, "li").filter_map(|node| node.last_child()?.text()).collect();
     assert_eq!(legend, ["nat-64b", "trials"]);
-    assert_eq!(named(&document, "polyline").filter(|line| line.attribute("stroke-width") == Some("8")).count(), 1);
+    assert_eq!(
+        named(&document, "polyline").filter(|line| line.attribute("stroke-width") == Some("8")).count(),
+        1
+    );
     assert_eq!(named(&document, "circle").count(), 1);
 }
 
@@ -90,7 +93,7 @@ fn what_a_hostile_text_says_is_text() {
 #[test]
 fn colours_that_the_style_sheet_turns_dark_are_those_that_are_drawn() {
     let html = page("a").html();
-    for color in [plot::INK, plot::GRID] {
+    for color in [plot::INK, plot::GRID].map(plot::hex) {
         assert!(html.contains(&format!("stroke=\"{color}\"")), "{color} is not drawn");
         assert!(html.contains(&format!("[stroke=\"{color}\"]")), "{color} is not in the style sheet");
     }
