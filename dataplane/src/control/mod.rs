@@ -33,6 +33,7 @@ mod api;
 mod capture;
 pub mod client;
 pub mod columns;
+pub mod cores;
 pub mod explain;
 mod flows;
 mod metrics;

@@ -14,7 +14,7 @@ use hyper::StatusCode;
 use pnat_shared::capture::TapPoint;
 use pnat_shared::flow::{Handle, Protocol, ProxyId, WorkerId};
 use pnat_shared::report::{Fate, FlowRow, PairRow, PastKind, PastRow, Traffic};
-use pnat_shared::stats::{Closes, Counter, Drops, Metric, Stage};
+use pnat_shared::stats::{Closes, Counter, Drops, Metric, Stage, Turns};
 use pnat_shared::time::Instant;
 use pnat_shared::verdict::{CloseReason, DropReason};
 
@@ -61,6 +61,7 @@ enum Told {
 
 #[derive(Debug, Default)]
 struct FakeCounters {
+    turns: Turns,
     packets: Counter,
     drops: Drops,
     closes: Closes,
@@ -69,6 +70,10 @@ struct FakeCounters {
 impl Counters for FakeCounters {
     fn counters(&self, each: &mut dyn FnMut(Metric, u64)) {
         each(Metric::count("rx_packets", "Frames received."), self.packets.value());
+    }
+
+    fn turns(&self) -> Option<&Turns> {
+        Some(&self.turns)
     }
 
     fn drops(&self) -> Option<&Drops> {

@@ -1,6 +1,6 @@
 //! Counters of cores and devices under the names that control shows.
 
-use pnat_shared::stats::{Closes, Counter, Counters, Drops, Metric};
+use pnat_shared::stats::{Closes, Counter, Counters, Drops, Metric, Turns};
 use pnat_shared::verdict::DropReason;
 
 use crate::port::{PortInfo, capsule};
@@ -8,6 +8,7 @@ use crate::worker::WorkerStats;
 
 impl Counters for WorkerStats {
     fn counters(&self, each: &mut dyn FnMut(Metric, u64)) {
+        self.turns.counters(each);
         let sum = |of: fn(&crate::worker::PortStats) -> &Counter| {
             self.ports.iter().map(|port| of(port).value()).sum()
         };
@@ -53,6 +54,10 @@ impl Counters for WorkerStats {
             Metric::count("absorbed", "Frames that ended at the gateway: ARP answers."),
             self.absorbed.value(),
         );
+    }
+
+    fn turns(&self) -> Option<&Turns> {
+        Some(&self.turns)
     }
 
     fn drops(&self) -> Option<&Drops> {

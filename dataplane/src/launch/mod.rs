@@ -299,9 +299,15 @@ impl Seat {
         });
         let mut proxy =
             self.proxy.map(|plan| ProxyLoop::new(plan.reactor, pool, clock, plan.rings, plan.inbox));
+        let mut since = None;
         move || {
-            let worked = worker.as_mut().is_some_and(WorkerLoop::turn);
-            proxy.as_mut().is_some_and(ProxyLoop::turn) || worked
+            let worked = worker.as_mut().is_some_and(|worker| worker.turn(&mut since));
+            let worked = proxy.as_mut().is_some_and(|proxy| proxy.turn(&mut since)) || worked;
+            if !worked {
+                // The core may sleep before the next turn.
+                since = None;
+            }
+            worked
         }
     }
 }
