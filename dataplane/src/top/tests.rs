@@ -166,15 +166,15 @@ ring_wait       0        -        -        -         -        -        -
 proxy           0        -        -        -         -        -        -
 connect         0        -        -        -         -        -        -
 client 3/120      flows  up bit/s  down bit/s  up bytes  down bytes
-10.77.1.3             2         0        100k     1.00k        150k
-10.77.1.2            30         0          80     1.00k       50.1k
-10.77.1.1             1         0           0     1.00k        900M
+10.77.1.3             2         0        100k      1000        150k
+10.77.1.2            30         0          80      1000       50120
+10.77.1.1             1         0           0      1000        900M
 drop               per s   total  meaning
 martian                2      24  what martian means to people
 tx_full                0       7  what tx_full means to people
 buffer 2/3        used      of  full  ever
-frames           8.19k   65.5k   12%     -
-to_proxy 0-0     4.00k    4.10k   98%  100%
+frames            8190   65535   12%     -
+to_proxy 0-0      4000    4096   98%  100%
 q quit  p pause  clients by: r rate  b bytes  f flows  h help";
     assert_eq!(lines(&running(), 80, 24).join("\n"), expected);
 }

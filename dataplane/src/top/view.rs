@@ -347,8 +347,9 @@ fn per_second(rate: Rate) -> String {
     rate.map_or_else(|| "-".to_owned(), short)
 }
 
+/// Exact as long as five digits do.
 fn whole(number: u64) -> String {
-    short(number as f64)
+    if number < 100_000 { number.to_string() } else { short(number as f64) }
 }
 
 fn none() -> Cell {
