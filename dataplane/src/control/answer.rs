@@ -92,8 +92,28 @@ pub struct Flow {
     pub first: Traffic,
     /// Server to client.
     pub second: Traffic,
+    /// Longest IP packet that goes to the client and to the server for now, in bytes.
+    pub mtus: [u16; 2],
+    /// Legs that were found not to carry every packet.
+    pub path_mtus: Vec<PathMtu>,
     /// As the proxy core sees it.
     pub pair: Option<Pair>,
+}
+
+/// A leg that does not carry every packet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathMtu {
+    /// To the `client` or to the `server`.
+    pub leg: String,
+    /// Longest IP packet that passes, in bytes; `None`: a router did not say.
+    pub mtu: Option<u16>,
+    /// `port`, `router` or `black_hole`.
+    pub cause: String,
+    pub sentence: String,
+    /// Since it was found out; of a flow that has ended, until its end.
+    pub age_ms: u64,
+    /// Packets that were too long, as far as the gateway knows.
+    pub packets: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -188,6 +208,8 @@ pub struct Past {
     pub lived_ms: Option<u64>,
     pub first: Traffic,
     pub second: Traffic,
+    /// Legs that were found not to carry every packet.
+    pub path_mtus: Vec<PathMtu>,
 }
 
 /// One rule's answer.

@@ -3,7 +3,7 @@
 use core::fmt::Write as _;
 use core::net::SocketAddr;
 
-use super::answer::{Explanation, Flows, Past, Reason, Reloaded, Stats};
+use super::answer::{Explanation, Flows, Past, PathMtu, Reason, Reloaded, Stats};
 use super::columns::{self, FlowColumn};
 
 /// How a column is set.
@@ -131,6 +131,9 @@ impl core::fmt::Display for Explanation {
                 "live, see also pnat flows:\n{}",
                 indented(&columns::table_of(&self.flows, &FlowColumn::EXPLAINED))
             )?;
+            for flow in &self.flows {
+                flow.path_mtus.iter().try_for_each(|leg| writeln!(f, "  {}: {leg} ago", flow.client))?;
+            }
         }
         if self.past.is_empty() {
             return writeln!(f, "none is remembered");
@@ -182,7 +185,18 @@ impl core::fmt::Display for Past {
                 self.first.bytes, self.second.bytes
             )?;
         }
+        self.path_mtus.iter().try_for_each(|leg| write!(f, "; {leg} before the end"))?;
         writeln!(f)
+    }
+}
+
+/// Ends by a time, of which the reader must be told when it was.
+impl core::fmt::Display for PathMtu {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let most = self.mtu.map_or_else(|| "not every packet".to_owned(), |mtu| format!("mtu {mtu}"));
+        let (packets, were) = if self.packets == 1 { ("packet", "was") } else { ("packets", "were") };
+        write!(f, "{most} on the {}'s leg: {}, {}; ", self.leg, self.cause, self.sentence)?;
+        write!(f, "{} {packets} {were} too long, found out {}", self.packets, millis(self.age_ms))
     }
 }
 
