@@ -32,7 +32,9 @@ pub mod answer;
 mod api;
 mod capture;
 pub mod client;
+mod clients;
 pub mod columns;
+pub mod cores;
 pub mod explain;
 mod flows;
 mod metrics;
@@ -51,7 +53,7 @@ mod tests;
 
 pub use picture::percentile_curve;
 pub use server::{Control, ControlError, start};
-pub use text::nanos;
+pub use text::{nanos, short};
 
 /// How a core answers a [`CoreMessage`]. Sending never blocks; nobody may be listening any more.
 pub type Reply<T> = oneshot::Sender<T>;

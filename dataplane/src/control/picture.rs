@@ -18,9 +18,9 @@ const STAGES: [(&str, &str); 4] = [
 ];
 
 impl Report {
-    /// What the gateway has measured since it started: latency by stage, drops, ends of flows, counters.
+    /// What the gateway has measured since it started: latency by stage, cores, memory, drops, ends of flows, counters.
     pub fn sections(&self) -> Result<Vec<Section>, ReportError> {
-        Ok(vec![self.latency()?, self.reasons(), self.counters()])
+        Ok(vec![self.latency()?, self.load(), self.reasons(), self.counters()])
     }
 
     fn latency(&self) -> Result<Section, ReportError> {
@@ -35,15 +35,11 @@ impl Report {
             }
             let histogram = stage.decode()?;
             let times = [stage.p50, stage.p90, stage.p99, stage.p999, stage.max].map(|time| time as f64);
-            let times = std::iter::once(histogram.mean()).chain(times).map(|time| Unit::Nanos.tell(time));
+            let times = std::iter::once(stage.mean).chain(times).map(|time| Unit::Nanos.tell(time));
             table.row([stage.stage.clone(), stage.count.to_string()].into_iter().chain(times));
             let meaning =
                 STAGES.iter().find(|(key, _)| *key == stage.stage).map_or("", |(_, meaning)| meaning);
-            bars.push(Bar {
-                name: stage.stage.clone(),
-                value: histogram.mean(),
-                meaning: meaning.to_owned(),
-            });
+            bars.push(Bar { name: stage.stage.clone(), value: stage.mean, meaning: meaning.to_owned() });
             curves.push(Series::line(&stage.stage, percentile_curve(&histogram)));
         }
         blocks.push(Block::Table(table));
@@ -55,6 +51,61 @@ impl Report {
             series: curves,
         }));
         Ok(Section::new("Latency by stage", blocks))
+    }
+
+    fn load(&self) -> Section {
+        let mut table = Table::of_numbers([
+            "core",
+            "CPU",
+            "busy",
+            "CPU idle",
+            "packets",
+            "packets per burst",
+            "time per packet",
+            "cycles per packet",
+        ]);
+        for core in &self.cores {
+            let each = core.nanoseconds_per_packet.map(|each| Unit::Nanos.tell(each));
+            let cycles = core.cycles_per_packet.map(|cycles| format!("{cycles:.0}"));
+            table.row([
+                format!("{} {}", core.kind, core.name),
+                core.cpu.to_string(),
+                Unit::Percent.tell(core.busy_share),
+                Unit::Percent.tell(core.idle_share),
+                core.packets.to_string(),
+                format!("{:.1}", core.mean_burst),
+                each.unwrap_or_else(|| "-".to_owned()),
+                cycles.unwrap_or_else(|| "-".to_owned()),
+            ]);
+        }
+        let busy = self.cores.iter().map(|core| Bar {
+            name: format!("{} {}", core.kind, core.name),
+            value: core.busy_share,
+            meaning: format!("CPU {}", core.cpu),
+        });
+        let mut blocks = vec![
+            Block::Table(table),
+            Block::Bars(Bars {
+                title: "Busy, of the time since the start".to_owned(),
+                unit: Unit::Percent,
+                bars: busy.collect(),
+            }),
+        ];
+        if let Some(hz) = self.tsc_hz {
+            let text = format!("Cycles are ticks of the time stamp counter, {:.3} GHz.", hz / 1e9);
+            blocks.push(Block::Text(text));
+        }
+        if let Some(memory) = self.memory {
+            let mut table = Table::of_numbers(["memory", ""]);
+            let bytes = |bytes: u64| Unit::Bytes.tell(bytes as f64);
+            table.row(["resident".to_owned(), bytes(memory.resident)]);
+            table.row(["resident at most so far".to_owned(), bytes(memory.resident_peak)]);
+            if let Some(hugepages) = memory.hugepages {
+                table.row(["in huge pages, beside that".to_owned(), bytes(hugepages)]);
+            }
+            blocks.push(Block::Table(table));
+        }
+        Section::new("Cores and memory", blocks)
     }
 
     fn reasons(&self) -> Section {

@@ -1,5 +1,6 @@
 //! Compares runs figure by figure, and judges which differences are more than noise.
 
+use pnat_dataplane::control::report::Report;
 use pnat_dataplane::page::{Block, Section, Table, Unit};
 
 use super::{Run, load, ndr};
@@ -99,7 +100,24 @@ pub(super) fn section(runs: &[Run]) -> Option<Section> {
 
 fn figures(run: &Run) -> Vec<Figure> {
     let load = run.load.iter().flat_map(load::figures);
-    load.chain(run.ndr.iter().flat_map(ndr::figures)).collect()
+    let found = run.ndr.iter().flat_map(ndr::figures);
+    load.chain(found).chain(run.gateway.iter().flat_map(gateway)).collect()
+}
+
+/// What a gateway measures in itself says nothing of its own noise.
+fn gateway(report: &Report) -> Vec<Figure> {
+    let figure =
+        |name: String, unit, value| Figure { name, unit, is_better_higher: false, value, noise: None };
+    let stages = report.stages.iter().filter(|stage| stage.count > 0);
+    let means = stages.map(|stage| figure(format!("{} mean", stage.stage), Unit::Nanos, stage.mean));
+    let cycles = report.cores.iter().filter_map(|core| {
+        let name = format!("{} {} per packet", core.kind, core.name);
+        Some(figure(name, Unit::Cycles, core.cycles_per_packet?))
+    });
+    let memory = report
+        .memory
+        .map(|memory| figure("memory at most".to_owned(), Unit::Bytes, memory.resident_peak as f64));
+    means.chain(cycles).chain(memory).collect()
 }
 
 fn table(base: &str, other: &str, comparisons: &[Comparison]) -> Table {
@@ -167,7 +185,7 @@ mod tests {
     #[test]
     fn figures_that_only_one_run_has_are_not_compared() {
         let (one, two) = (figure("a", true, 1.0, None), figure("b", true, 1.0, None));
-        let compared = compare(&[one.clone(), two.clone()], &[two.clone()]);
+        let compared = compare(&[one.clone(), two.clone()], std::slice::from_ref(&two));
         assert_eq!(compared.iter().map(|compared| &compared.base).collect::<Vec<_>>(), [&two]);
         assert_eq!(compare(&[one], &[two]), []);
     }
