@@ -32,7 +32,9 @@ pub mod answer;
 mod api;
 mod capture;
 pub mod client;
+mod clients;
 pub mod columns;
+pub mod cores;
 pub mod explain;
 mod flows;
 mod metrics;
@@ -49,7 +51,7 @@ mod watch;
 mod tests;
 
 pub use server::{Control, ControlError, start};
-pub use text::nanos;
+pub use text::{nanos, short};
 
 /// How a core answers a [`CoreMessage`]. Sending never blocks; nobody may be listening any more.
 pub type Reply<T> = oneshot::Sender<T>;
