@@ -111,8 +111,6 @@ mod tests {
             idle: Duration::ZERO,
             first: Traffic { packets: 1, bytes },
             second: Traffic::default(),
-            mtus: [1500; 2],
-            path_mtus: [None; 2],
         }
     }
 
