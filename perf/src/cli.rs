@@ -13,11 +13,13 @@ use pnat_shared::config::ConfigError;
 use pnat_shared::time::Duration;
 
 use crate::bar::Bar;
-use crate::load::medium::with_medium;
+use crate::load::medium::{with_duplex, with_medium};
 use crate::load::result::{LoadResult, Provenance, pps};
+use crate::load::scenario::{AnyScenario, TcpScenario};
+use crate::load::tcp::result::TcpResult;
 use crate::load::trial::Progress;
 use crate::load::{Outcome, Scenario, Tester};
-use crate::ndr;
+use crate::{ndr, report};
 
 /// PNAT's load generator: sends a scenario's load through a device under test and accounts for every frame.
 #[derive(Debug, Parser)]
@@ -33,7 +35,7 @@ enum Command {
     Load {
         /// The scenario, as in perf/scenarios/nat-64b.toml.
         scenario: PathBuf,
-        /// Write result.json, latency.hlog, latency.hgrm and late.hgrm into this directory.
+        /// Write result.json (of connections: tcp.json) and the distributions into this directory.
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
         #[command(flatten)]
@@ -48,6 +50,16 @@ enum Command {
         out: Option<PathBuf>,
         #[command(flatten)]
         ports: Ports,
+    },
+    /// Tell what runs have shown: report.html with charts, report.md with tables. The first run is what the others are
+    /// compared with.
+    Report {
+        /// Directories that runs were written into.
+        #[arg(required = true, value_name = "RUN")]
+        runs: Vec<PathBuf>,
+        /// Write into this directory.
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        out: PathBuf,
     },
 }
 
@@ -70,11 +82,19 @@ impl Cli {
     /// Does what was asked; answers go to `out`.
     pub fn run(self, out: &mut (impl Write + Send)) -> Result<()> {
         match self.command {
-            Command::Load { scenario, out: dir, ports } => {
-                load(&Scenario::load(&scenario)?, dir.as_deref(), ports.hold, out)
-            }
+            Command::Load { scenario, out: dir, ports } => match AnyScenario::load(&scenario)? {
+                AnyScenario::Frames(scenario) => load(&scenario, dir.as_deref(), ports.hold, out),
+                AnyScenario::Tcp(scenario) => load_tcp(&scenario, dir.as_deref(), out),
+            },
             Command::Ndr { scenario, out: dir, ports } => {
                 search(&Scenario::load(&scenario)?, dir.as_deref(), ports.hold, out)
+            }
+            Command::Report { runs, out: dir } => {
+                let page = report::page(&report::read(&runs)?)?;
+                for file in report::write(&page, &dir)? {
+                    writeln!(out, "wrote {}", file.display())?;
+                }
+                Ok(())
             }
         }
     }
@@ -94,6 +114,23 @@ fn load(scenario: &Scenario, dir: Option<&Path>, hold: bool, out: &mut (impl Wri
         write!(out, "{result}")?;
         tell_files(out, dir.map_or_else(|| Ok(Vec::new()), |dir| result.write(&outcome, dir))?)
     })
+}
+
+fn load_tcp(scenario: &TcpScenario, dir: Option<&Path>, out: &mut impl Write) -> Result<()> {
+    let provenance = Provenance::of((&scenario.name, &scenario.file, &scenario.text), now());
+    let progress = Arc::new(Progress::default());
+    let outcome = with_duplex(scenario, progress.clone(), |tester| {
+        let bar = Bar::of_connections(progress);
+        if scenario.warm_up > Duration::ZERO {
+            bar.begin("warm-up".to_owned(), scenario.warm_up);
+            tester.run(scenario.trial(0, scenario.warm_up))?;
+        }
+        bar.begin(scenario.name.clone(), scenario.duration);
+        tester.run(scenario.trial(1, scenario.duration))
+    })?;
+    let result = TcpResult::new(provenance, &scenario.load.classes, &outcome);
+    write!(out, "{result}")?;
+    tell_files(out, dir.map_or_else(|| Ok(Vec::new()), |dir| result.write(&outcome, dir))?)
 }
 
 fn search(scenario: &Scenario, dir: Option<&Path>, hold: bool, out: &mut (impl Write + Send)) -> Result<()> {

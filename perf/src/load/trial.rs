@@ -66,7 +66,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    fn since(self, before: Self) -> Self {
+    pub(super) fn since(self, before: Self) -> Self {
         Self {
             refused: self.refused - before.refused,
             missed: self.missed - before.missed,

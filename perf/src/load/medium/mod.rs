@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
-use super::scenario::{MediumKind, Scenario};
+use super::scenario::{MediumKind, Scenario, TcpScenario};
+use super::tcp::{LocalTcp, TcpTester};
 use super::trial::{Local, Progress, Tester};
 
 mod dpdk;
@@ -14,6 +15,20 @@ mod wire;
 
 pub use memory::MemoryMedium;
 pub use wire::WireMedium;
+
+/// Makes the medium of a scenario of connections, and lets `body` run trials on it.
+pub fn with_duplex<T: Send>(
+    scenario: &TcpScenario,
+    progress: Arc<Progress>,
+    body: impl FnOnce(&mut dyn TcpTester) -> Result<T> + Send,
+) -> Result<T> {
+    let load = &scenario.load;
+    match &scenario.medium {
+        MediumKind::Memory(memory) => body(&mut LocalTcp::new(MemoryMedium::new(memory), load, progress)),
+        MediumKind::Wire(wire) => body(&mut LocalTcp::new(WireMedium::new(wire), load, progress)),
+        MediumKind::Dpdk(_) => bail!("medium.type: connections do not go over DPDK ports yet"),
+    }
+}
 
 /// Makes the scenario's medium, lets `trials` run trials on it, and `tell` what they have shown. Until it has told, the ports
 /// stay open; with `hold`, until the device under test has closed its own: DPDK's memif may crash where it is polled while its

@@ -10,8 +10,8 @@ use pnat_shared::time::Duration;
 use pnat_shared::wire::ethernet::Mac;
 use toml::Spanned;
 
-use super::raw::{RawDevice, RawFlows, RawMedium, RawScenario, RawSearch};
-use super::{Device, Dpdk, MediumKind, Memory, Scenario, Station, Wire};
+use super::raw::{RawDevice, RawFlows, RawKind, RawMedium, RawScenario, RawSearch};
+use super::{Device, Dpdk, LoadKind, MediumKind, Memory, Scenario, Station, Wire};
 use crate::load::flows::{self, Flows};
 use crate::load::schedule::Rate;
 use crate::load::sizes::{IMIX, MAX_ROUND, Sizes};
@@ -20,15 +20,15 @@ use crate::load::{TcpFlags, Transport};
 use crate::ndr::Goals;
 
 /// Longest trial.
-const LONGEST: Duration = Duration::from_secs(24 * 3600);
+pub(super) const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// Largest frame: jumbo, frame check sequence included.
 const LARGEST: u16 = 9018;
 /// Largest frame of the gateway in memory, whose ports have an MTU of 1500 bytes.
 const MEMORY_LARGEST: u16 = 1518;
 /// Bindings of one worker (a handle has 22 bits for them).
-const BINDINGS: u32 = (1 << 22) - 1;
+pub(super) const BINDINGS: u32 = (1 << 22) - 1;
 const RATES: &str = "a rate as in \"14.88 Mpps\", \"500 kpps\", \"2.5 Gbit/s\" or \"40 Mbit/s\"";
-const ADDRESSES: &str =
+pub(super) const ADDRESSES: &str =
     "IPv4 addresses as in \"10.0.0.2\", \"10.0.0.2-10.0.3.255\" or \"10.1.0.0/16\" (its hosts)";
 const SHARES: &str = "a share as in \"0.5 %\", from 0 to 100 %";
 
@@ -46,6 +46,17 @@ impl RawRate {
             Self::Bits(bits) => Rate::bits(bits, sizes.bits(), sizes.round()),
         }
     }
+}
+
+/// Which kind of load the file describes; where only frames will do, connections are a fault.
+pub(super) fn kind(file: &Path, text: &str, only_frames: bool) -> Result<LoadKind, ConfigError> {
+    let (raw, mut findings): (RawKind, _) = Findings::read(file, text)?;
+    let words = [("frames", LoadKind::Frames), ("tcp", LoadKind::Tcp)];
+    let kind = findings.choice_or(raw.kind.as_ref(), "kind", &words, LoadKind::Frames);
+    if let Some(place) = raw.kind.as_ref().filter(|_| only_frames && kind == LoadKind::Tcp) {
+        findings.fault(place, "kind", Fault::OnlyWith("scenarios of frames can be used here"));
+    }
+    findings.conclude(kind)
 }
 
 /// Parses and resolves `text`, which stands in `file`.
@@ -195,7 +206,7 @@ fn flows(raw: &RawFlows, findings: &mut Findings<'_>) -> Flows {
 }
 
 /// One address, two with a dash between them, or a network's hosts.
-fn parse_addresses(text: &str) -> Option<RangeInclusive<Ipv4Addr>> {
+pub(super) fn parse_addresses(text: &str) -> Option<RangeInclusive<Ipv4Addr>> {
     if let Some((low, high)) = text.split_once('-') {
         let (low, high): (Ipv4Addr, Ipv4Addr) = (low.trim().parse().ok()?, high.trim().parse().ok()?);
         return (low <= high).then_some(low..=high);
@@ -211,7 +222,7 @@ fn parse_addresses(text: &str) -> Option<RangeInclusive<Ipv4Addr>> {
 
 /// The types of a medium.
 #[derive(Copy, Clone, PartialEq)]
-enum Kind {
+pub(super) enum Kind {
     Memory,
     Wire,
     Dpdk,
@@ -230,7 +241,7 @@ fn medium(file: &RawScenario, flows: &Flows, sizes: &Sizes, findings: &mut Findi
 }
 
 /// Reports keys that another type has.
-fn refuse_others(raw: &RawMedium, kind: Kind, findings: &mut Findings<'_>) {
+pub(super) fn refuse_others(raw: &RawMedium, kind: Kind, findings: &mut Findings<'_>) {
     const ONLY: [&str; 3] = [
         "media of type = \"memory\" have this key",
         "media of type = \"wire\" have this key",
@@ -286,7 +297,7 @@ fn memory(file: &RawScenario, flows: &Flows, sizes: &Sizes, findings: &mut Findi
     MediumKind::Memory(Memory { action, bindings: flows.count })
 }
 
-fn wire(raw: &RawMedium, findings: &mut Findings<'_>) -> MediumKind {
+pub(super) fn wire(raw: &RawMedium, findings: &mut Findings<'_>) -> MediumKind {
     let mut share = |place: Option<&Spanned<String>>, key| {
         place.and_then(|place| findings.parsed(place, key, SHARES, parse_share)).unwrap_or(0.0)
     };
