@@ -376,6 +376,8 @@ pub struct Control {
     pub socket: PathBuf,
     /// Where metrics, health and readiness are served by TCP; `None`: nowhere.
     pub metrics: Option<SocketAddr>,
+    /// Whether stages and busy time of cores are measured.
+    pub measure: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]

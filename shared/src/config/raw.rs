@@ -165,6 +165,7 @@ pub(super) struct RawFilter {
 pub(super) struct RawControl {
     pub socket: Option<Spanned<String>>,
     pub metrics: Option<Spanned<String>>,
+    pub measure: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -383,7 +383,11 @@ fn control(raw: &RawControl, findings: &mut Findings<'_>) -> Control {
             text.parse().ok().filter(|address: &SocketAddr| address.port() != 0)
         })
     });
-    Control { socket: socket.unwrap_or_else(|| PathBuf::from("/run/pnat/control.sock")), metrics }
+    Control {
+        socket: socket.unwrap_or_else(|| PathBuf::from("/run/pnat/control.sock")),
+        metrics,
+        measure: raw.measure.unwrap_or(true),
+    }
 }
 
 fn log(raw: &RawLog, findings: &mut Findings<'_>) -> Log {

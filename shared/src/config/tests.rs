@@ -112,7 +112,7 @@ fn keys_left_out_have_the_documented_defaults() {
     assert_eq!(config.policy.default_action, Action::Proxy);
     assert_eq!(config.policy.rules[0].line, 21, "where [[rule]] stands");
     assert_eq!(config.control.socket, Path::new("/run/pnat/control.sock"));
-    assert_eq!(config.control.metrics, None);
+    assert_eq!((config.control.metrics, config.control.measure), (None, true));
     assert_eq!(config.log, Log { json: false, level: "info".to_owned() });
 }
 
@@ -184,6 +184,7 @@ by = "client"
 [control]
 socket = "target/c.sock"
 metrics = "127.0.0.1:9100"
+measure = false
 [log]
 format = "json"
 level = "warn,pnat_proxy=debug"
@@ -251,6 +252,7 @@ level = "warn,pnat_proxy=debug"
     );
     assert_eq!(config.control.socket, Path::new("target/c.sock"));
     assert_eq!(config.control.metrics, Some(([127, 0, 0, 1], 9100).into()));
+    assert!(!config.control.measure);
     assert_eq!(config.log, Log { json: true, level: "warn,pnat_proxy=debug".to_owned() });
 }
 
