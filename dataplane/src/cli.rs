@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pnat_shared::config::{Action, Config, ConfigError, Idle, Log};
 use pnat_shared::flow::Protocol;
+use pnat_shared::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
@@ -23,6 +24,7 @@ use crate::control::report::{Report, ReportError};
 use crate::launch::{self, LaunchError};
 use crate::port::capsule::RuntimeError;
 use crate::port::plan::PlanError;
+use crate::top::{self, TopError};
 use flows::FlowsArgs;
 
 mod flows;
@@ -93,6 +95,17 @@ enum Command {
         #[command(flatten)]
         ask: Ask,
     },
+    /// Watch ports, cores, latency, drops and clients on the terminal, anew each second; `h` tells the keys.
+    Top {
+        /// Time between two looks at the gateway, as in "500ms".
+        #[arg(long, value_name = "TIME", value_parser = interval, default_value = "1s")]
+        interval: Duration,
+        /// Print one frame as plain text, with the rates of one interval, and end.
+        #[arg(long)]
+        once: bool,
+        #[arg(long, value_name = "PATH")]
+        socket: Option<PathBuf>,
+    },
     /// Read the configuration again and put its policy, rules and filters in force: all of them or none.
     Reload {
         #[command(flatten)]
@@ -143,6 +156,8 @@ pub enum CliError {
     Client(#[from] ClientError),
     #[error(transparent)]
     Report(#[from] ReportError),
+    #[error(transparent)]
+    Top(#[from] TopError),
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
     #[error(transparent)]
@@ -153,7 +168,9 @@ impl CliError {
     /// What the process ends with.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Config(_) | Self::Address(_) | Self::Plan { .. } => ExitCode::from(2),
+            Self::Config(_) | Self::Address(_) | Self::Plan { .. } | Self::Top(TopError::NoTerminal) => {
+                ExitCode::from(2)
+            }
             Self::Client(ClientError::Refused { status, .. }) if status.as_u16() == 422 => ExitCode::from(2),
             // Whoever read the output has seen enough, as in `pnat flows | head`.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
@@ -181,6 +198,13 @@ impl Cli {
                 capture(&Ask { socket, json: false }.client(config)?, &path, &write, out)
             }
             Command::Report { out: dir, ask } => report(config, dir.as_deref(), &ask, out),
+            Command::Top { interval, once, socket } => {
+                let client = Ask { socket, json: false }.client(config)?;
+                if once {
+                    return Ok(out.write_all(top::once(client, interval)?.as_bytes())?);
+                }
+                Ok(top::run(client, interval)?)
+            }
             Command::Reload { ask } => reload(config, &ask, out),
         }
     }
@@ -331,6 +355,13 @@ fn report(config: &Path, dir: Option<&Path>, ask: &Ask, out: &mut impl Write) ->
 fn reload(config: &Path, ask: &Ask, out: &mut impl Write) -> Result<(), CliError> {
     let reloaded: Reloaded = ask.client(config)?.post("/reload")?;
     ask.print(&reloaded, out)
+}
+
+/// A terminal does not need more looks, and fewer are no view of now.
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let (least, most) = (Duration::from_millis(100), Duration::from_secs(60));
+    (least..=most).contains(&interval).then_some(interval).ok_or_else(|| "allowed: 100ms to 60s".to_owned())
 }
 
 /// CPUs are numbered below this. Offline CPUs leave gaps, so the highest number counts, not how many there are.

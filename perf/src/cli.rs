@@ -17,7 +17,7 @@ use crate::load::medium::with_medium;
 use crate::load::result::{LoadResult, Provenance, pps};
 use crate::load::trial::Progress;
 use crate::load::{Outcome, Scenario, Tester};
-use crate::ndr;
+use crate::{ndr, report};
 
 /// PNAT's load generator: sends a scenario's load through a device under test and accounts for every frame.
 #[derive(Debug, Parser)]
@@ -45,6 +45,16 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
+    /// Tell what runs have shown: report.html with charts, report.md with tables. The first run is what the others are
+    /// compared with.
+    Report {
+        /// Directories that runs were written into.
+        #[arg(required = true, value_name = "RUN")]
+        runs: Vec<PathBuf>,
+        /// Write into this directory.
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        out: PathBuf,
+    },
 }
 
 /// What the process ends with.
@@ -60,6 +70,13 @@ impl Cli {
         match self.command {
             Command::Load { scenario, out: dir } => load(&Scenario::load(&scenario)?, dir.as_deref(), out),
             Command::Ndr { scenario, out: dir } => search(&Scenario::load(&scenario)?, dir.as_deref(), out),
+            Command::Report { runs, out: dir } => {
+                let page = report::page(&report::read(&runs)?)?;
+                for file in report::write(&page, &dir)? {
+                    writeln!(out, "wrote {}", file.display())?;
+                }
+                Ok(())
+            }
         }
     }
 }

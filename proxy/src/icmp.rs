@@ -56,10 +56,5 @@ impl Quote {
 /// Whether it says that the destination cannot be had, in whatever way: during a handshake every such code answers the
 /// attempt.
 pub(crate) const fn is_refusal(error: &Header) -> bool {
-    error.kind == icmp::UNREACHABLE && error.code != icmp::CODE_FRAGMENTATION_NEEDED
-}
-
-/// Whether it says that a packet was too long for the path.
-pub(crate) const fn is_too_long(error: &Header) -> bool {
-    error.kind == icmp::UNREACHABLE && error.code == icmp::CODE_FRAGMENTATION_NEEDED
+    error.kind == icmp::UNREACHABLE && !error.asks_for_shorter()
 }

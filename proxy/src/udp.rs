@@ -11,6 +11,7 @@ use std::ops::Range;
 use pnat_shared::flow::{NewFlow, Side, Stream};
 use pnat_shared::frame::{Frame, FramePool, L2_LEN};
 use pnat_shared::loopback::{mask, socket};
+use pnat_shared::path_mtu::{MtuCause, PathMtus};
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::verdict::{CloseReason, DropReason};
 use pnat_shared::wire::checksum::Delta;
@@ -18,7 +19,7 @@ use pnat_shared::wire::{icmp, ip, udp};
 
 use crate::chunk::Chunk;
 use crate::filter::{DatagramChain, Datagrams, Flow};
-use crate::icmp::{Quote, is_too_long};
+use crate::icmp::Quote;
 use crate::reactor::{Complaint, Visit};
 use crate::tally::Tally;
 
@@ -34,6 +35,8 @@ pub(crate) struct Association<F> {
     chain: Option<DatagramChain<F>>,
     /// Largest IP packet that the client's and the server's leg carry, in bytes.
     mtu: [u16; 2],
+    /// What they did not carry.
+    path_mtus: PathMtus,
     timeout: Duration,
     /// When a datagram last came.
     last_seen: Instant,
@@ -58,6 +61,7 @@ impl<F: Frame> Association<F> {
             masked: mask(new.handle),
             chain: Some(chain),
             mtu: new.mtu,
+            path_mtus: PathMtus::default(),
             timeout,
             last_seen: now,
             quotes: [None; 2],
@@ -91,7 +95,7 @@ impl<F: Frame> Association<F> {
     /// An ICMP error about a datagram that the socket of `side` sent: the other side gets it, about the datagram that it
     /// sent last. An association takes no error for its end (RFC 4787 REQ-12). Answers whether it could be passed on.
     pub(crate) fn on_complaint<P: FramePool<F>>(
-        &self,
+        &mut self,
         side: Side,
         complaint: &Complaint,
         visit: &mut Visit<'_, F, P>,
@@ -101,7 +105,10 @@ impl<F: Frame> Association<F> {
         }
         let error = &complaint.error;
         // Headers are equally long on both legs, so the MTU of one holds for the other.
-        let mtu = if is_too_long(error) { error.next_hop_mtu() } else { 0 };
+        let mtu = if error.asks_for_shorter() { error.next_hop_mtu() } else { 0 };
+        if error.asks_for_shorter() {
+            self.path_mtus.note(side, mtu, MtuCause::Router, visit.now);
+        }
         self.complain(!side, error.kind, error.code, mtu, visit)
     }
 
@@ -142,6 +149,16 @@ impl<F: Frame> Association<F> {
         self.last_seen
     }
 
+    /// Longest IP packet that each leg is taken to carry, in bytes.
+    pub(crate) fn mtus(&self) -> [u16; 2] {
+        let known = self.path_mtus.legs().map(|leg| leg.map_or(u16::MAX, |found| found.mtu));
+        [0, 1].map(|leg| if known[leg] == 0 { self.mtu[leg] } else { self.mtu[leg].min(known[leg]) })
+    }
+
+    pub(crate) const fn path_mtus(&self) -> &PathMtus {
+        &self.path_mtus
+    }
+
     pub(crate) const fn tally(&self) -> &Tally {
         &self.tally
     }
@@ -179,6 +196,7 @@ impl<F: Frame> Association<F> {
         let mtu = self.mtu[!entering as usize];
         let len = datagram.len();
         if ip::MIN_LEN + udp::LEN + len > usize::from(mtu) {
+            self.path_mtus.note(!entering, mtu, MtuCause::Port, visit.now);
             if datagram.into_frame().is_ok_and(|(frame, _)| dont_fragment(frame.data())) {
                 let code = icmp::CODE_FRAGMENTATION_NEEDED;
                 self.complain(entering, icmp::UNREACHABLE, code, mtu, visit);

@@ -9,10 +9,12 @@ use pnat_proxy::filter::Chains;
 use pnat_proxy::reactor::Snapshot;
 use pnat_shared::config::{BlockAnswer, BlockFilter, FilterKind};
 use pnat_shared::flow::Side;
+use pnat_shared::loopback::FromProxy;
+use pnat_shared::path_mtu::{MtuCause, PathMtu};
 use pnat_shared::verdict::{CloseReason, DropReason};
 use support::filters::obedient;
 use support::script::Script;
-use support::{POLICY, Rig, WINDOW, policy_of, settings};
+use support::{POLICY, Rig, WINDOW, handle, policy_of, settings};
 
 fn script() -> Script {
     Script::new(Rig::new(vec![]))
@@ -209,6 +211,30 @@ fn an_icmp_error_about_an_open_connection_changes_nothing() {
         ",
     );
     assert_eq!(script.rig.reactor.stats().icmp_soft.value(), 1);
+}
+
+#[test]
+fn a_path_that_a_router_calls_narrow_is_told_while_the_pair_lives_and_at_its_end() {
+    let mut script = open();
+    script.play(
+        "
+        >> client ACK seq=101 ack=901 fill=1400
+        << server ACK seq=101 ack=901 len=1400
+        >> server ICMP 3/4 mtu=1200
+        << server ACK seq=101 ack=901 len=1160
+        << server ACK seq=1261 ack=901 len=240
+        ",
+    );
+    let view = script.rig.reactor.pair_of(handle(0), script.rig.now).expect("a pair");
+    let found = PathMtu { mtu: 1200, cause: MtuCause::Router, since: script.rig.now, packets: 1 };
+    assert_eq!((view.mtus, view.path_mtus.legs()), ([1500, 1200], [None, Some(found)]));
+    script.rig.gone(handle(0), CloseReason::Operator);
+    script.rig.burst();
+    let farewell = script.rig.take().into_iter().find_map(|message| match message {
+        FromProxy::Closed { last_words, .. } => Some(last_words.map(|words| words.path_mtus.legs())),
+        _ => None,
+    });
+    assert_eq!(farewell, Some(Some([None, Some(found)])));
 }
 
 #[test]

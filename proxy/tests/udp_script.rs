@@ -2,10 +2,12 @@
 
 mod support;
 
+use pnat_shared::loopback::FromProxy;
+use pnat_shared::path_mtu::{MtuCause, PathMtu};
 use pnat_shared::verdict::{CloseReason, DropReason};
 use support::filters::obedient;
 use support::script::Script;
-use support::{Rig, settings};
+use support::{Rig, handle, settings};
 
 fn script() -> Script {
     Script::new(Rig::new(vec![]))
@@ -194,4 +196,51 @@ fn the_idle_timeout_is_the_configured_one() {
         << closed idle
         ",
     );
+}
+
+/// What the pair of the script's flow says of its legs, and its farewell says likewise.
+fn path_mtus(script: &mut Script) -> ([u16; 2], [Option<PathMtu>; 2]) {
+    let view = script.rig.reactor.pair_of(handle(0), script.rig.now).expect("a pair");
+    let told = (view.mtus, view.path_mtus.legs());
+    script.rig.gone(handle(0), CloseReason::Operator);
+    script.rig.burst();
+    let farewell = script.rig.take().into_iter().find_map(|message| match message {
+        FromProxy::Closed { last_words, .. } => Some(last_words.map(|words| words.path_mtus.legs())),
+        _ => None,
+    });
+    assert_eq!(farewell, Some(Some(told.1)));
+    told
+}
+
+#[test]
+fn datagrams_that_the_servers_port_does_not_carry_are_told_with_its_mtu() {
+    let mut script = script();
+    let since = script.rig.now;
+    script.play(
+        "
+        >> client UDP fill=1473
+        << client ICMP 3/4 mtu=1500 quoted=UDP
+        @ 2s
+        >> client UDP fill=1473
+        << client ICMP 3/4 mtu=1500 quoted=UDP
+        ",
+    );
+    let found = PathMtu { mtu: 1500, cause: MtuCause::Port, since, packets: 2 };
+    assert_eq!(path_mtus(&mut script), ([1500; 2], [None, Some(found)]));
+}
+
+#[test]
+fn a_router_that_asks_for_shorter_datagrams_is_told() {
+    let mut script = script();
+    let since = script.rig.now;
+    script.play(
+        "
+        >> client UDP fill=1400
+        << server UDP len=1400
+        >> server ICMP 3/4 mtu=1280
+        << client ICMP 3/4 mtu=1280 quoted=UDP
+        ",
+    );
+    let found = PathMtu { mtu: 1280, cause: MtuCause::Router, since, packets: 1 };
+    assert_eq!(path_mtus(&mut script), ([1500, 1280], [None, Some(found)]));
 }

@@ -1,7 +1,7 @@
 # The servers: nginx (HTTP, HTTPS, uploads), dnsmasq, iperf3, and a port that swallows packets. Sourced by scripts/lab.
 # shellcheck shell=bash
 
-big_file_bytes=200000000
+big_file_bytes=50000000
 silent_port=9
 # Two, so that a policy by port can send one through the packet path and the other through the proxy.
 iperf3_ports=(5201 5202)
@@ -29,8 +29,7 @@ make_pages() {
     echo "I am a little teapot, short and stout." >"$state/www/word"
     # Incompressible and the same every time: AES in counter mode over zeros.
     { head -c "$big_file_bytes" /dev/zero |
-        openssl enc -aes-128-ctr -nosalt -K "$(printf '%032d' 1)" -iv "$(printf '%032d' 0)"; } >"$state/www/200M"
-    sha256sum <"$state/www/200M" | cut -d' ' -f1 >"$state/www/200M.sha256"
+        openssl enc -aes-128-ctr -nosalt -K "$(printf '%032d' 1)" -iv "$(printf '%032d' 0)"; } >"$state/www/big"
 }
 
 make_certificate() {

@@ -4,6 +4,7 @@ use core::fmt;
 use core::net::SocketAddr;
 use core::ops::Not;
 
+use crate::path_mtu::PathMtus;
 use crate::time::Instant;
 use crate::wire::tcp::{Options, Seq};
 
@@ -191,6 +192,15 @@ pub struct LastWords {
     pub verdict: Option<String>,
     /// What the client calls the server, where a filter has found out.
     pub name: Option<String>,
+    /// What its legs did not carry.
+    pub path_mtus: PathMtus,
+}
+
+impl LastWords {
+    /// Whether there is nothing to say.
+    pub fn is_empty(&self) -> bool {
+        self.verdict.is_none() && self.name.is_none() && self.path_mtus.is_empty()
+    }
 }
 
 /// A TCP handshake that a worker went through with the client and kept nothing of (SYN cookies, RFC 4987 section 3.6): the

@@ -7,6 +7,7 @@
 
 pub mod time;
 pub mod flow;
+pub mod path_mtu;
 pub mod frame;
 pub mod wire;
 pub mod verdict;

@@ -13,7 +13,8 @@ use ipnet::IpNet;
 use thiserror::Error;
 
 use crate::flow::{Handle, Protocol, ProxyId};
-use crate::time::Duration;
+use crate::path_mtu::{MtuCause, PathMtu, PathMtus};
+use crate::time::{Duration, Instant};
 use crate::verdict::{CloseReason, DropReason};
 
 /// Which flows control wants to see.
@@ -159,6 +160,10 @@ pub struct FlowRow {
     pub proxy: Option<ProxyId>,
     /// The worker's word for the flow's state, as in `established`.
     pub state: &'static str,
+    /// Longest IP packet that the client's and the server's port carry, in bytes.
+    pub mtus: [u16; 2],
+    /// What else the worker knows of their length.
+    pub path_mtus: [Option<NarrowLeg>; 2],
     pub age: Duration,
     /// Since the last packet.
     pub idle: Duration,
@@ -180,6 +185,10 @@ pub struct PairRow {
     pub name: Option<String>,
     /// Bytes that wait inside the pair.
     pub held: u64,
+    /// Longest IP packet that goes to the client and to the server for now, in bytes.
+    pub mtus: [u16; 2],
+    /// What the legs were found not to carry.
+    pub path_mtus: [Option<NarrowLeg>; 2],
     /// Since the last packet that was of use.
     pub idle: Duration,
     /// Client to server: payload.
@@ -259,7 +268,35 @@ pub enum Fate {
         verdict: Option<String>,
         /// What the client called the server.
         name: Option<String>,
+        /// What the legs were found not to carry; ages are those at the end.
+        path_mtus: [Option<NarrowLeg>; 2],
     },
+}
+
+/// A leg that does not carry every packet ([`PathMtu`]).
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct NarrowLeg {
+    /// Longest IP packet that passes, in bytes; 0: a router did not say.
+    pub mtu: u16,
+    pub cause: MtuCause,
+    /// Since it was found out.
+    pub age: Duration,
+    /// Packets that were too long for it, as far as the gateway knows.
+    pub packets: u64,
+}
+
+impl NarrowLeg {
+    /// What a flow has found out, by leg.
+    pub fn all(found: &PathMtus, now: Instant) -> [Option<Self>; 2] {
+        let leg =
+            |PathMtu { mtu, cause, since, packets }| Self { mtu, cause, age: now.since(since), packets };
+        found.legs().map(|found| found.map(leg))
+    }
+
+    /// Of what two have found out about a flow the first one's, where there is any.
+    pub fn prefer([client, server]: [Option<Self>; 2], second: [Option<Self>; 2]) -> [Option<Self>; 2] {
+        [client.or(second[0]), server.or(second[1])]
+    }
 }
 
 /// What one stream of a flow carried.

@@ -2,6 +2,7 @@
 //!
 //! Runs on: every core (writing), control (reading). Allocates: at creation. Blocks: never.
 
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hdrhistogram::Histogram;
@@ -213,6 +214,10 @@ pub enum Stage {
 impl Stage {
     pub const ALL: [Self; 7] =
         [Self::Nat, Self::NatIn, Self::RingIn, Self::Proxy, Self::RingOut, Self::NatOut, Self::Connect];
+    /// Those that workers measure.
+    pub const OF_WORKERS: [Self; 4] = [Self::Nat, Self::NatIn, Self::RingOut, Self::NatOut];
+    /// Those that proxy cores measure.
+    pub const OF_PROXIES: [Self; 3] = [Self::RingIn, Self::Proxy, Self::Connect];
     /// The way of a packet through a proxy core, in order.
     pub const PROXIED: [Self; 5] = [Self::NatIn, Self::RingIn, Self::Proxy, Self::RingOut, Self::NatOut];
 
@@ -229,34 +234,48 @@ impl Stage {
     }
 }
 
-/// Latency histograms of one core, one per [`Stage`], in nanoseconds: 1 ns to 60 s at two significant digits.
-#[derive(Clone, Debug)]
+/// Latency histograms of one core, one for each [`Stage`] that it measures, in nanoseconds: 1 ns to 60 s at two significant
+/// digits.
+#[derive(Clone, Debug, Default)]
 pub struct Latency {
-    stages: [Histogram<u64>; Stage::ALL.len()],
-}
-
-impl Default for Latency {
-    fn default() -> Self {
-        let new = || Histogram::new_with_bounds(1, 60_000_000_000, 2).expect("invariant: bounds are valid");
-        Self { stages: core::array::from_fn(|_| new()) }
-    }
+    /// `None`: 30 KB saved.
+    stages: [Option<Histogram<u64>>; Stage::ALL.len()],
 }
 
 impl Latency {
-    /// Records `count` equal measurements; longer than 60 s counts as 60 s.
-    pub fn record(&mut self, stage: Stage, took: Duration, count: u64) {
-        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).max(1);
-        self.stages[stage as usize].saturating_record_n(nanos, count);
+    /// For these stages; others are not recorded.
+    pub fn of(stages: &[Stage]) -> Self {
+        let mut new = Self::default();
+        for stage in stages {
+            new.stages[*stage as usize] = Some(empty());
+        }
+        new
     }
 
+    /// Records `count` equal measurements; longer than 60 s counts as 60 s.
+    pub fn record(&mut self, stage: Stage, took: Duration, count: u64) {
+        if let Some(histogram) = &mut self.stages[stage as usize] {
+            let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).max(1);
+            histogram.saturating_record_n(nanos, count);
+        }
+    }
+
+    /// What was recorded of a stage: nothing where it is not measured.
     pub fn stage(&self, stage: Stage) -> &Histogram<u64> {
-        &self.stages[stage as usize]
+        static NOTHING: LazyLock<Histogram<u64>> = LazyLock::new(empty);
+        self.stages[stage as usize].as_ref().unwrap_or(&NOTHING)
     }
 
     /// Adds another core's measurements.
     pub fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.stages.iter_mut().zip(&other.stages) {
-            mine.add(theirs).expect("invariant: same bounds");
+            if let Some(theirs) = theirs {
+                mine.get_or_insert_with(empty).add(theirs).expect("invariant: same bounds");
+            }
         }
     }
+}
+
+fn empty() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 60_000_000_000, 2).expect("invariant: bounds are valid")
 }

@@ -9,6 +9,7 @@ use hyper::client::conn::http1;
 use hyper::header::HOST;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use pnat_shared::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
@@ -30,6 +31,8 @@ pub enum ClientError {
     Broken(#[from] hyper::Error),
     #[error("the gateway's answer is unreadable, it may be of another version: {0}")]
     Unreadable(#[from] serde_json::Error),
+    #[error("the gateway at {} has not answered within {}", socket.display(), humantime::format_duration(*patience))]
+    Silent { socket: PathBuf, patience: Duration },
     #[error("the question cannot be put: {0}")]
     Question(#[from] serde_urlencoded::ser::Error),
     #[error("{0}")]
@@ -43,17 +46,25 @@ pub enum ClientError {
 pub struct Client {
     socket: PathBuf,
     runtime: Runtime,
+    /// How long a whole answer may take; `None`: as long as it will.
+    patience: Option<Duration>,
 }
 
 impl Client {
     pub fn new(socket: &Path) -> Result<Self, ClientError> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { socket: socket.to_owned(), runtime })
+        Ok(Self { socket: socket.to_owned(), runtime, patience: None })
+    }
+
+    /// Waits no longer than that for an answer; streams are not bounded by it.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience: Some(patience), ..self }
     }
 
     /// Asks, and reads the whole answer.
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.runtime.block_on(self.answer(Method::GET, path))
+        self.wait(self.answer(Method::GET, path))
     }
 
     /// As [`Client::get`], with a question in the query string.
@@ -65,8 +76,13 @@ impl Client {
         self.get(&format!("{path}?{}", serde_urlencoded::to_string(question)?))
     }
 
+    /// As [`Client::get`], where the gateway's no has the same form as its yes, as that of `/ready` does.
+    pub fn get_either<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.wait(async { whole(self.send(Method::GET, path).await?).await })
+    }
+
     pub fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.runtime.block_on(self.answer(Method::POST, path))
+        self.wait(self.answer(Method::POST, path))
     }
 
     /// Asks, and gives the answer to `take` as it comes, until it ends, `take` fails or SIGINT or SIGTERM arrives.
@@ -93,10 +109,16 @@ impl Client {
         })
     }
 
+    fn wait<T>(&self, answer: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
+        self.runtime.block_on(async {
+            let Some(patience) = self.patience else { return answer.await };
+            let silent = |_| ClientError::Silent { socket: self.socket.clone(), patience };
+            tokio::time::timeout(patience, answer).await.map_err(silent)?
+        })
+    }
+
     async fn answer<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, ClientError> {
-        let response = accepted(self.send(method, path).await?).await?;
-        let body = response.into_body().collect().await?.to_bytes();
-        Ok(serde_json::from_slice(&body)?)
+        whole(accepted(self.send(method, path).await?).await?).await
     }
 
     async fn send(&self, method: Method, path: &str) -> Result<Response<Incoming>, ClientError> {
@@ -110,6 +132,11 @@ impl Client {
             Request::builder().method(method).uri(path).header(HOST, "pnat").body(Empty::<Bytes>::new())?;
         Ok(sender.send_request(request).await?)
     }
+}
+
+async fn whole<T: DeserializeOwned>(response: Response<Incoming>) -> Result<T, ClientError> {
+    let body = response.into_body().collect().await?.to_bytes();
+    Ok(serde_json::from_slice(&body)?)
 }
 
 /// Turns an answer that is a refusal into an error.

@@ -22,6 +22,8 @@ pub enum FlowColumn {
     State,
     /// TCP states of the client's socket and of the server's.
     Legs,
+    /// Longest IP packet that goes to the client and to the server for now, in bytes.
+    Mtu,
     Age,
     /// Since the last packet.
     Idle,
@@ -55,13 +57,14 @@ impl FlowColumn {
     ];
 
     /// Those that tell what an on-call person asks about a flow whose server is known.
-    pub(super) const EXPLAINED: [Self; 10] = [
+    pub(super) const EXPLAINED: [Self; 11] = [
         Self::Client,
         Self::Public,
         Self::Name,
         Self::Rule,
         Self::State,
         Self::Legs,
+        Self::Mtu,
         Self::Age,
         Self::Idle,
         Self::Sent,
@@ -98,6 +101,7 @@ impl FlowColumn {
             Self::Legs => {
                 pair.and_then(|pair| pair.legs.as_ref()).map_or_else(String::new, |legs| legs.join("/"))
             }
+            Self::Mtu => flow.mtus.map(|mtu| mtu.to_string()).join("/"),
             Self::Age => millis(flow.age_ms),
             Self::Idle => millis(flow.idle_ms),
             Self::Sent => flow.first.bytes.to_string(),

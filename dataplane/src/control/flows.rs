@@ -3,15 +3,15 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
-use pnat_shared::flow::{Handle, ProxyId, WorkerId};
-use pnat_shared::report::{Bounds, Endpoint, FlowQuery, FlowRow, PairRow};
+use pnat_shared::flow::{Handle, ProxyId, Side, WorkerId};
+use pnat_shared::report::{Bounds, Endpoint, FlowPage, FlowQuery, FlowRow, NarrowLeg, PairRow};
 use pnat_shared::time::Duration;
 use thiserror::Error;
 
-use super::answer::{Flow, Flows, Pair};
+use super::answer::{Flow, Flows, Pair, PathMtu};
 use super::question::{DEFAULT_ACTION, FlowsQuestion, Sort};
 use super::server::{Live, Server};
-use super::{CoreError, CoreMessage, Role};
+use super::{Core, CoreError, CoreMessage, Role};
 
 /// Slots that a worker looks at between two bursts: some tens of microseconds.
 pub(super) const VISIT: u32 = 1_024;
@@ -41,10 +41,8 @@ pub(super) async fn collect(server: &Server, question: &FlowsQuestion) -> Result
     'workers: for worker in server.gateway.role(Role::Worker) {
         let mut from = Some(0);
         while let Some(start) = from {
-            let query = FlowQuery { from: start, visit: VISIT, ..query.clone() };
-            let page = worker.ask(|reply| CoreMessage::Flows { query, reply }).answer().await?;
-            // A core that does not move on would be asked for ever.
-            from = page.next.filter(|next| *next > start);
+            let page = page(worker, &query, start).await?;
+            from = page.next;
             let mut found: Vec<Flow> = page.rows.iter().map(|row| flow(row, &live)).collect();
             if let Some(rule) = &question.rule {
                 found.retain(|flow| flow.rule.as_deref().unwrap_or(DEFAULT_ACTION) == rule);
@@ -73,6 +71,15 @@ pub(super) async fn collect(server: &Server, question: &FlowsQuestion) -> Result
         join(server, &mut flows).await?;
     }
     Ok(Flows { flows, more })
+}
+
+/// What a worker answers from this slot on.
+pub(super) async fn page(worker: &Core, query: &FlowQuery, start: u32) -> Result<FlowPage, CoreError> {
+    let query = FlowQuery { from: start, visit: VISIT, ..query.clone() };
+    let mut page = worker.ask(|reply| CoreMessage::Flows { query, reply }).answer().await?;
+    // A core that does not move on would be asked for ever.
+    page.next = page.next.filter(|next| *next > start);
+    Ok(page)
 }
 
 fn query(question: &FlowsQuestion) -> Result<FlowQuery, FlowsError> {
@@ -128,7 +135,11 @@ async fn join(server: &Server, flows: &mut [Flow]) -> Result<(), CoreError> {
         }
     }
     for flow in flows {
-        flow.pair = pairs.remove(&handle(flow)).map(pair);
+        if let Some(row) = pairs.remove(&handle(flow)) {
+            flow.mtus = row.mtus;
+            prefer(path_mtus(row.path_mtus), &mut flow.path_mtus);
+            flow.pair = Some(pair(row));
+        }
     }
     Ok(())
 }
@@ -154,8 +165,39 @@ fn flow(row: &FlowRow, live: &Live) -> Flow {
         idle_ms: millis(row.idle),
         first: row.first,
         second: row.second,
+        mtus: passing(row),
+        path_mtus: path_mtus(row.path_mtus),
         pair: None,
     }
+}
+
+/// What a worker believes to pass.
+fn passing(row: &FlowRow) -> [u16; 2] {
+    let [client, server] = row.path_mtus.map(|leg| leg.map(|leg| leg.mtu).filter(|mtu| *mtu > 0));
+    let [to_client, to_server] = row.mtus;
+    [client.map_or(to_client, |mtu| mtu.min(to_client)), server.map_or(to_server, |mtu| mtu.min(to_server))]
+}
+
+/// Legs that do not carry every packet, in words.
+pub(super) fn path_mtus(legs: [Option<NarrowLeg>; 2]) -> Vec<PathMtu> {
+    let told = [Side::First, Side::Second].into_iter().zip(legs).filter_map(|(side, leg)| {
+        let NarrowLeg { mtu, cause, age, packets } = leg?;
+        Some(PathMtu {
+            leg: side.host().to_owned(),
+            mtu: (mtu > 0).then_some(mtu),
+            cause: cause.key().to_owned(),
+            sentence: cause.sentence().to_owned(),
+            age_ms: millis(age),
+            packets,
+        })
+    });
+    told.collect()
+}
+
+/// Where a pair knows something of a leg, it knows better than the worker.
+fn prefer(by_pair: Vec<PathMtu>, known: &mut Vec<PathMtu>) {
+    known.retain(|by_worker| by_pair.iter().all(|by_pair| by_pair.leg != by_worker.leg));
+    known.extend(by_pair);
 }
 
 fn pair(row: PairRow) -> Pair {

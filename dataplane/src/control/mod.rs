@@ -32,12 +32,14 @@ pub mod answer;
 mod api;
 mod capture;
 pub mod client;
+mod clients;
 pub mod columns;
 pub mod cores;
 pub mod explain;
 mod flows;
 mod metrics;
 mod past;
+mod picture;
 pub mod question;
 mod ready;
 mod reload;
@@ -49,8 +51,9 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
+pub use picture::percentile_curve;
 pub use server::{Control, ControlError, start};
-pub use text::nanos;
+pub use text::{nanos, short};
 
 /// How a core answers a [`CoreMessage`]. Sending never blocks; nobody may be listening any more.
 pub type Reply<T> = oneshot::Sender<T>;

@@ -3,7 +3,7 @@
 use pnat_shared::report::{Fate, FlowQuery, PastKind, PastQuery, PastRow, Traffic};
 
 use super::answer::Past;
-use super::flows::{VISIT, millis};
+use super::flows::{VISIT, millis, path_mtus};
 use super::server::{Live, Server};
 use super::{Core, CoreError, CoreMessage, Role};
 
@@ -71,6 +71,7 @@ fn past(row: PastRow, live: &Live) -> Past {
         lived_ms: None,
         first: Traffic::default(),
         second: Traffic::default(),
+        path_mtus: Vec::new(),
     };
     match row.fate {
         Fate::Refused { reason, times } => Past {
@@ -80,7 +81,7 @@ fn past(row: PastRow, live: &Live) -> Past {
             times,
             ..past
         },
-        Fate::Ended { reason, public, proxy, lived, first, second, verdict, name } => Past {
+        Fate::Ended { reason, public, proxy, lived, first, second, verdict, name, path_mtus: legs } => Past {
             outcome: "ended".to_owned(),
             reason: reason.key().to_owned(),
             sentence: reason.sentence().to_owned(),
@@ -92,6 +93,7 @@ fn past(row: PastRow, live: &Live) -> Past {
             second,
             verdict,
             name,
+            path_mtus: path_mtus(legs),
             ..past
         },
     }

@@ -113,7 +113,7 @@ fn compose(
     }
 }
 
-fn stage_report(stage: Stage, histogram: &Histogram<u64>) -> StageReport {
+pub(crate) fn stage_report(stage: Stage, histogram: &Histogram<u64>) -> StageReport {
     let mut encoded = Vec::new();
     V2Serializer::new().serialize(histogram, &mut encoded).expect("invariant: a vector takes every byte");
     StageReport {
@@ -130,7 +130,8 @@ fn stage_report(stage: Stage, histogram: &Histogram<u64>) -> StageReport {
 }
 
 impl StageReport {
-    fn decode(&self) -> Result<Histogram<u64>, ReportError> {
+    /// The histogram itself, in nanoseconds.
+    pub fn decode(&self) -> Result<Histogram<u64>, ReportError> {
         let unreadable = |reason: String| ReportError::Histogram { stage: self.stage.clone(), reason };
         let encoded = BASE64.decode(&self.histogram).map_err(|error| unreadable(error.to_string()))?;
         Deserializer::new()
@@ -290,7 +291,7 @@ mod tests {
     use super::*;
 
     fn report() -> Report {
-        let mut latency = Latency::default();
+        let mut latency = Latency::of(&Stage::ALL);
         for micros in 1..=1_000 {
             latency.record(Stage::Nat, Duration::from_nanos(micros), 10);
             latency.record(Stage::Connect, Duration::from_micros(micros * 20), 1);
@@ -305,6 +306,7 @@ mod tests {
             config_file: "lab.toml".to_owned(),
             generation: 2,
             uptime_seconds: 90,
+            uptime_ms: 90_000,
             totals: BTreeMap::from([
                 ("worker".to_owned(), BTreeMap::from([("rx_packets".to_owned(), 10_000)])),
                 ("proxy".to_owned(), BTreeMap::from([("panics".to_owned(), 0)])),

@@ -13,13 +13,15 @@ use crossbeam_channel::{Receiver, bounded, unbounded};
 use hyper::StatusCode;
 use pnat_shared::capture::TapPoint;
 use pnat_shared::flow::{Handle, Protocol, ProxyId, WorkerId};
-use pnat_shared::report::{Fate, FlowRow, PairRow, PastKind, PastRow, Traffic};
+use pnat_shared::path_mtu::MtuCause;
+use pnat_shared::report::{Fate, FlowRow, NarrowLeg, PairRow, PastKind, PastRow, Traffic};
 use pnat_shared::stats::{Closes, Counter, Drops, Metric, Stage, Turns};
 use pnat_shared::time::Instant;
 use pnat_shared::verdict::{CloseReason, DropReason};
 
 use super::answer::{Explanation, Flows, Reloaded, Stats};
 use super::client::{Client, ClientError};
+use super::columns::FlowColumn;
 use super::report::Report;
 use super::*;
 
@@ -240,7 +242,7 @@ fn fake_core(
                 let _ = reply.send(if refused { Err("no room for filters".to_owned()) } else { Ok(()) });
             }
             CoreMessage::Latency(reply) => {
-                let mut latency = Box::new(Latency::default());
+                let mut latency = Box::new(Latency::of(&[Stage::Nat]));
                 latency.record(Stage::Nat, Duration::from_nanos(100), 5);
                 let _ = reply.send(latency);
             }
@@ -267,6 +269,10 @@ fn fake_core(
     }
 }
 
+/// What a router has said.
+const ROUTER: NarrowLeg =
+    NarrowLeg { mtu: 1400, cause: MtuCause::Router, age: Duration::from_secs(2), packets: 3 };
+
 /// Three slots of a worker, told one at a time; the higher, the older and the more was carried. That of slot 1 is proxied.
 fn one_slot(index: usize, query: &FlowQuery) -> FlowPage {
     let slot = query.from;
@@ -280,6 +286,8 @@ fn one_slot(index: usize, query: &FlowQuery) -> FlowPage {
         rule: (slot == 1).then_some(0),
         proxy: (slot == 1).then_some(ProxyId(1)),
         state: "established",
+        mtus: [9000, 1500],
+        path_mtus: [None, (slot < 2).then_some(ROUTER)],
         age: Duration::from_secs(3 + u64::from(slot)),
         idle: Duration::from_millis(20),
         first: Traffic { packets: 1, bytes: 100 },
@@ -309,6 +317,7 @@ fn one_past(index: usize, query: &PastQuery) -> PastPage {
             second: Traffic { packets: 2, bytes: 200 },
             verdict: Some("sites: host www.example".to_owned()),
             name: Some("www.example".to_owned()),
+            path_mtus: [Some(NarrowLeg { mtu: 0, packets: 1, ..ROUTER }), None],
         },
     };
     let row = PastRow {
@@ -333,6 +342,8 @@ fn pair(role: Role, index: usize, handle: Handle) -> Option<PairRow> {
         legs: Some(["syn_held", "syn_sent"]),
         name: Some("www.example".to_owned()),
         held: 5,
+        mtus: [9000, 1064],
+        path_mtus: [None, Some(NarrowLeg { mtu: 1064, cause: MtuCause::BlackHole, ..ROUTER })],
         idle: Duration::from_millis(20),
         first: Traffic { packets: 1, bytes: 10 },
         second: Traffic::default(),
@@ -451,12 +462,38 @@ fn explain_tells_the_past_of_a_client_whose_port_nobody_knows() {
     default_action (policy generation 1)
   10.0 s ago  10.77.1.5:5000  ended after 1.50 s: blocked, a filter blocked the flow
     rule web, line 14 (policy generation 1); filter sites: host www.example; site www.example; by proxy 1 as \
-198.18.0.1:2000, 300 bytes sent, 200 received
+198.18.0.1:2000, 300 bytes sent, 200 received; not every packet on the client's leg: router, a router said that it carries \
+no longer packets; 1 packet was too long, found out 2.00 s before the end
 ";
     assert_eq!(told, expected);
     let one = ask("/explain?proto=tcp&src=10.77.1.5:5001&dst=192.0.2.9:80");
     assert_eq!((one.flows.len(), one.past.len()), (0, 1));
     assert!(ask("/explain?proto=udp&src=10.77.1.5&dst=192.0.2.9:80").past.is_empty());
+}
+
+#[test]
+fn what_a_leg_does_not_carry_is_told_with_its_cause_by_the_pair_or_else_the_worker() {
+    let rig = Rig::new("mtu");
+    let flows: Flows = rig.client().get("/flows?client=10.77.1.5&sort=age").expect("flows");
+    let mut mtus: Vec<_> = flows.flows.iter().map(|flow| (flow.slot, flow.worker, flow.mtus)).collect();
+    mtus.sort_unstable();
+    let translated = [9000, 1400];
+    let proxied = [9000, 1064];
+    let expected = [(0, 0, translated), (0, 1, translated), (1, 0, proxied), (1, 1, translated)];
+    assert_eq!((&mtus[..4], mtus[4].2), (&expected[..], [9000, 1500]));
+    let table = flows.table(&[FlowColumn::Client, FlowColumn::Mtu]);
+    assert!(table.contains("10.77.1.5:4000  9000/1400\n"), "{table}");
+    let told: Explanation =
+        rig.client().get("/explain?proto=tcp&src=10.77.1.5:4001&dst=192.0.2.9:80").expect("explained");
+    let told = told.to_string();
+    for line in [
+        "  10.77.1.5:4001: mtu 1064 on the server's leg: black_hole, longer packets vanished without a word; \
+         3 packets were too long, found out 2.00 s ago\n",
+        "  10.77.1.5:4001: mtu 1400 on the server's leg: router, a router said that it carries no longer packets; \
+         3 packets were too long, found out 2.00 s ago\n",
+    ] {
+        assert!(told.contains(line), "{told}");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use core::fmt::Write as _;
 use core::net::SocketAddr;
 
-use super::answer::{Explanation, Flows, Past, Reason, Reloaded, Stats};
+use super::answer::{Explanation, Flows, Past, PathMtu, Reason, Reloaded, Stats};
 use super::columns::{self, FlowColumn};
 
 /// How a column is set.
@@ -42,6 +42,19 @@ pub fn nanos(nanos: u64) -> String {
     let value = exact / scale;
     let decimals = if value < 10.0 { 2 } else { usize::from(value < 100.0) };
     format!("{value:.decimals$} {unit}")
+}
+
+/// Up to three digits and the letter of a power of a thousand: `0`, `0.5`, `830`, `1.23k`, `45.1M`.
+pub fn short(number: f64) -> String {
+    let scales = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
+    // What would be rounded up to a thousand of one letter is one of the next.
+    let Some((scale, letter)) = scales.into_iter().find(|(scale, _)| number >= scale * 0.9995) else {
+        let decimals = usize::from(number < 9.95 && number.fract() >= 0.05);
+        return format!("{number:.decimals$}");
+    };
+    let value = number / scale;
+    let decimals = if value < 9.995 { 2 } else { usize::from(value < 99.95) };
+    format!("{value:.decimals$}{letter}")
 }
 
 pub(super) fn millis(millis: u64) -> String {
@@ -118,6 +131,9 @@ impl core::fmt::Display for Explanation {
                 "live, see also pnat flows:\n{}",
                 indented(&columns::table_of(&self.flows, &FlowColumn::EXPLAINED))
             )?;
+            for flow in &self.flows {
+                flow.path_mtus.iter().try_for_each(|leg| writeln!(f, "  {}: {leg} ago", flow.client))?;
+            }
         }
         if self.past.is_empty() {
             return writeln!(f, "none is remembered");
@@ -169,7 +185,18 @@ impl core::fmt::Display for Past {
                 self.first.bytes, self.second.bytes
             )?;
         }
+        self.path_mtus.iter().try_for_each(|leg| write!(f, "; {leg} before the end"))?;
         writeln!(f)
+    }
+}
+
+/// Ends by a time, of which the reader must be told when it was.
+impl core::fmt::Display for PathMtu {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let most = self.mtu.map_or_else(|| "not every packet".to_owned(), |mtu| format!("mtu {mtu}"));
+        let (packets, were) = if self.packets == 1 { ("packet", "was") } else { ("packets", "were") };
+        write!(f, "{most} on the {}'s leg: {}, {}; ", self.leg, self.cause, self.sentence)?;
+        write!(f, "{} {packets} {were} too long, found out {}", self.packets, millis(self.age_ms))
     }
 }
 
@@ -195,6 +222,29 @@ mod tests {
         ];
         for (value, text) in rows {
             assert_eq!(nanos(value), text);
+        }
+    }
+
+    #[test]
+    fn numbers_have_at_most_three_digits_and_the_letter_of_their_size() {
+        let rows = [
+            (0.0, "0"),
+            (0.04, "0"),
+            (0.5, "0.5"),
+            (7.0, "7"),
+            (9.96, "10"),
+            (830.0, "830"),
+            (999.4, "999"),
+            (999.6, "1.00k"),
+            (1_234.0, "1.23k"),
+            (9_999.0, "10.0k"),
+            (45_100_000.0, "45.1M"),
+            (999_960_000.0, "1.00G"),
+            (123e9, "123G"),
+            (5e15, "5000T"),
+        ];
+        for (number, text) in rows {
+            assert_eq!(short(number), text, "{number}");
         }
     }
 

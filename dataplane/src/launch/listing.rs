@@ -7,7 +7,7 @@ use pnat_proxy::tcp::State;
 use pnat_shared::flow::{Handle, Protocol};
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::report::{
-    Fate, FlowPage, FlowQuery, FlowRow, PairRow, PastKind, PastPage, PastQuery, PastRow, Traffic,
+    Fate, FlowPage, FlowQuery, FlowRow, NarrowLeg, PairRow, PastKind, PastPage, PastQuery, PastRow, Traffic,
 };
 use pnat_shared::time::Instant;
 
@@ -64,6 +64,8 @@ fn row(view: &BindingView<'_>, now: Instant) -> FlowRow {
             (Protocol::Tcp, _) => "opening",
             (Protocol::Udp | Protocol::Icmp, _) => "open",
         },
+        mtus: view.mtus,
+        path_mtus: view.path_mtus.map_or([None; 2], |found| NarrowLeg::all(found, now)),
         age: now.since(binding.opened),
         idle: now.since(binding.last_seen),
         first: traffic(0),
@@ -133,7 +135,16 @@ fn ended(ending: &Ending) -> Fate {
         second: traffic(1),
         verdict: words.and_then(|words| words.verdict.clone()),
         name: words.and_then(|words| words.name.clone()),
+        path_mtus: narrow_legs(ending),
     }
+}
+
+/// What was found out about the legs' length by the pair, and else by the worker.
+fn narrow_legs(ending: &Ending) -> [Option<NarrowLeg>; 2] {
+    let by_worker = NarrowLeg::all(&ending.path_mtus, ending.at);
+    let words = ending.last_words.as_deref();
+    let by_pair = words.map_or([None; 2], |words| NarrowLeg::all(&words.path_mtus, ending.at));
+    NarrowLeg::prefer(by_pair, by_worker)
 }
 
 /// What the pairs of these flows have come to.
@@ -147,6 +158,8 @@ pub(super) fn pairs<F: Frame>(reactor: &Reactor<F>, handles: &[Handle], now: Ins
             legs: view.states.map(|legs| legs.map(leg)),
             name: view.flow.name.clone(),
             held: view.held as u64,
+            mtus: view.mtus,
+            path_mtus: NarrowLeg::all(&view.path_mtus, now),
             idle: view.idle,
             first: traffic(0),
             second: traffic(1),

@@ -13,7 +13,7 @@ use crate::handoff::Handoff;
 use crate::worker::Outputs;
 
 /// Measurements, and those in progress.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Meter {
     latency: Latency,
     /// The bursts of this turn.
@@ -39,6 +39,12 @@ impl Left {
         let to_ports: usize = out.transmit.iter().map(Vec::len).sum();
         let to_proxies: usize = out.to_proxy.iter().map(Vec::len).sum();
         Self([to_ports as u64, to_proxies as u64])
+    }
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        Self { latency: Latency::of(&Stage::OF_WORKERS), bursts: Vec::new() }
     }
 }
 

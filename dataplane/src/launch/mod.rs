@@ -89,23 +89,26 @@ pub fn run(config: Config, path: &Path, cpus: usize) -> Result<(), LaunchError> 
         Gauge { kind: "pool", name: "frames".to_owned(), counters: Arc::new(PoolGauge) },
         Gauge { kind: "log", name: "writer".to_owned(), counters: log_thread.counters() },
     ];
-    gauges.extend(runtime.ports().iter().map(|port| Gauge {
-        kind: "port",
-        name: port.name.clone(),
-        counters: Arc::new(PortGauge::new(port.clone())),
-    }));
-
     let (worker_ends, proxy_ends) =
         mesh(config.cores.workers.len(), config.cores.proxies.len(), config.proxy.ring as usize);
+    let levels = mesh::levels(&worker_ends, &proxy_ends).into_iter();
     let mut seats: BTreeMap<usize, Seat> = BTreeMap::new();
     let setup = WorkerSetup::new(&config, runtime.ports())?;
+    let mut workers = Vec::new();
     for (index, (&cpu, rings)) in config.cores.workers.iter().zip(worker_ends).enumerate() {
         let (messages, inbox) = bounded(CORE_QUEUE);
         let stats = Arc::new(WorkerStats::new(config.ports.len()));
         cores.push(Core { role: Role::Worker, index, cpu, messages, counters: stats.clone() });
+        workers.push(stats.clone());
         let plan = WorkerPlan { setup: setup.of(index)?, stats, rings, inbox, announces: index == 0 };
         seats.entry(cpu).or_default().worker = Some(plan);
     }
+    gauges.extend(runtime.ports().iter().enumerate().map(|(number, port)| Gauge {
+        kind: "port",
+        name: port.name.clone(),
+        counters: Arc::new(PortGauge::new(port.clone(), number, workers.clone())),
+    }));
+    gauges.extend(levels.map(|(name, level)| Gauge { kind: "ring", name, counters: level }));
     let mut pairs = Vec::new();
     for (index, (&cpu, rings)) in config.cores.proxies.iter().zip(proxy_ends).enumerate() {
         let (messages, inbox) = bounded(CORE_QUEUE);

@@ -3,13 +3,14 @@
 use core::net::{Ipv4Addr, SocketAddr};
 
 use pnat_shared::config::{Action, Denial};
-use pnat_shared::flow::{Accepted, NewFlow, Offloads, Protocol, Stream};
+use pnat_shared::flow::{Accepted, NewFlow, Offloads, Protocol, Side, Stream};
 use pnat_shared::frame::{Frame, FramePool, L2_LEN};
 use pnat_shared::loopback::{self, ToProxy};
+use pnat_shared::path_mtu::MtuCause;
 use pnat_shared::time::Instant;
 use pnat_shared::verdict::DropReason;
-use pnat_shared::wire::ip;
 use pnat_shared::wire::tcp::Flags;
+use pnat_shared::wire::{icmp, ip};
 
 use super::parse::{self, Packet};
 use super::reply::Answer;
@@ -73,6 +74,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
                 if let Some(mtu) = self.too_big_for(egress, bytes) {
                     let header = ip::Header::read_quoted(&frame.data()[L2_LEN..]);
                     let answer = header.map_or(Answer::Silence, |header| too_big(&header, mtu));
+                    self.note_size(slot, !stream.enters(), mtu, MtuCause::Port, now);
                     return self.refuse_packet(frame, port, DropReason::Oversized, answer, now, out);
                 }
                 let (to, change) = match stream {
@@ -251,7 +253,6 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         let Some((keys, binding)) = self.nat.flows().entry(slot) else { return };
         let Path::Proxy(core) = binding.path else { return };
         let port = |stream: Stream| self.routes.port(binding.egress[stream as usize]);
-        let mtu = |stream| port(stream).map_or(ip::MIN_LEN as u16, |info| info.mtu);
         let offloads = |stream| port(stream).map_or_else(Offloads::default, |info| info.offloads);
         let flow = Box::new(NewFlow {
             handle: self.nat.handle(slot),
@@ -261,7 +262,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
             public: SocketAddr::V4(keys[1].dst()),
             policy: binding.policy,
             rule: binding.rule,
-            mtu: [mtu(Stream::Second), mtu(Stream::First)],
+            mtu: self.mtus(binding),
             offloads: [offloads(Stream::Second), offloads(Stream::First)],
             opened: now,
             accepted,
@@ -284,11 +285,11 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
     ) {
         let key = quote.tuple.reversed();
         let flows = self.nat.flows();
-        let Some((slot, (keys, binding))) =
-            flows.find(stream, flows.hash(&key), &key).and_then(|slot| Some((slot, flows.entry(slot)?)))
-        else {
+        let Some(slot) = flows.find(stream, flows.hash(&key), &key) else {
             return self.stats.drops.add(DropReason::IcmpUnrelated, 1);
         };
+        self.note_error(slot, stream.enters(), &frame, now);
+        let Some((keys, binding)) = self.nat.flows().entry(slot) else { return };
         let data = &mut frame.data_mut()[L2_LEN..];
         let Ok(header) = ip::Header::read_quoted(data) else {
             return self.stats.drops.add(DropReason::Truncated, 1);
@@ -344,6 +345,31 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
             && let Some((_, binding)) = self.nat.flow_mut(slot)
         {
             binding.hops[stream as usize] = known;
+        }
+    }
+
+    /// Longest IP packet that a flow's ports carry to the client and to the server, in bytes.
+    pub(super) fn mtus(&self, binding: &Binding) -> [u16; 2] {
+        let mtu = |stream: Stream| self.routes.port(binding.egress[stream as usize]).map(|info| info.mtu);
+        [Stream::Second, Stream::First].map(|stream| mtu(stream).unwrap_or(ip::MIN_LEN as u16))
+    }
+
+    /// Remembers that a packet was too long for the leg of `side`.
+    #[cold]
+    pub(super) fn note_size(&mut self, slot: u32, side: Side, mtu: u16, cause: MtuCause, now: Instant) {
+        self.sizes.note(self.nat.handle(slot), side, mtu, cause, now);
+    }
+
+    /// Remembers an ICMP error by which a router on the leg of `side` asks for shorter packets.
+    fn note_error(&mut self, slot: u32, side: Side, frame: &F, now: Instant) {
+        let Some(Ok(error)) = frame.data().get(L2_LEN + ip::MIN_LEN..).map(icmp::Header::read) else {
+            return;
+        };
+        let Some((_, binding)) = self.nat.flows().entry(slot) else { return };
+        let mtu = error.next_hop_mtu();
+        // What our own port carries, its owner need not be told by others.
+        if error.asks_for_shorter() && mtu < self.mtus(binding)[side as usize] {
+            self.note_size(slot, side, mtu, MtuCause::Router, now);
         }
     }
 

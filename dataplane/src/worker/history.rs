@@ -8,6 +8,7 @@
 use core::net::SocketAddrV4;
 
 use pnat_shared::flow::LastWords;
+use pnat_shared::path_mtu::PathMtus;
 use pnat_shared::time::Instant;
 use pnat_shared::verdict::{CloseReason, DropReason};
 
@@ -58,6 +59,8 @@ pub struct Ending {
     pub bytes: [u64; 2],
     pub reason: CloseReason,
     pub at: Instant,
+    /// What the worker found to be longer than a leg carries.
+    pub path_mtus: PathMtus,
     pub last_words: Option<Box<LastWords>>,
 }
 
@@ -83,6 +86,7 @@ impl History {
         &mut self,
         closed: &Closed,
         reason: CloseReason,
+        path_mtus: PathMtus,
         last_words: Option<Box<LastWords>>,
         at: Instant,
     ) {
@@ -99,6 +103,7 @@ impl History {
             bytes: binding.bytes,
             reason,
             at,
+            path_mtus,
             last_words,
         });
     }

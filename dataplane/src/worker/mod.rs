@@ -24,6 +24,7 @@ use pnat_shared::config;
 use pnat_shared::flow::{Handle, LastWords, Protocol, Stream, WorkerId};
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::loopback::{FromProxy, ToProxy};
+use pnat_shared::path_mtu::PathMtus;
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::verdict::{CloseReason, DropReason};
 
@@ -37,6 +38,7 @@ use crate::route::{PortInfo, Routes};
 use early::Early;
 use parse::Kind;
 use reply::{Answer, Bucket};
+use size::Sizes;
 
 mod flow;
 mod early;
@@ -46,6 +48,7 @@ mod link;
 mod parse;
 mod reply;
 mod history;
+mod size;
 mod stats;
 
 pub use history::{Ending, History, Past, Refusal};
@@ -115,6 +118,10 @@ pub struct BindingView<'a> {
     pub server: SocketAddrV4,
     pub public: SocketAddrV4,
     pub binding: &'a Binding,
+    /// Longest IP packet that the client's and the server's port carry, in bytes.
+    pub mtus: [u16; 2],
+    /// What was found to be longer than a leg carries.
+    pub path_mtus: Option<&'a PathMtus>,
 }
 
 /// One NAT core.
@@ -131,6 +138,7 @@ pub struct Worker<F, P> {
     pool: P,
     stats: Arc<WorkerStats>,
     history: History,
+    sizes: Sizes,
     errors: Bucket,
     resets: Bucket,
     early: Early,
@@ -158,6 +166,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
             pool,
             stats,
             history: History::default(),
+            sizes: Sizes::default(),
             errors: Bucket::new(ERRORS_PER_SECOND, now),
             resets: Bucket::new(RESETS_PER_SECOND, now),
             early: Early::new(cookies),
@@ -321,14 +330,17 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         self.nat.flows().iter().map(|(slot, keys, binding)| self.view(slot, keys, binding))
     }
 
-    fn view<'a>(&self, slot: u32, keys: &Keys, binding: &'a Binding) -> BindingView<'a> {
+    fn view<'a>(&'a self, slot: u32, keys: &Keys, binding: &'a Binding) -> BindingView<'a> {
+        let handle = self.nat.handle(slot);
         BindingView {
-            handle: self.nat.handle(slot),
+            handle,
             protocol: keys[0].protocol(),
             client: keys[0].src(),
             server: keys[0].dst(),
             public: keys[1].dst(),
             binding,
+            mtus: self.mtus(binding),
+            path_mtus: self.sizes.of(handle),
         }
     }
 
@@ -426,7 +438,8 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         now: Instant,
     ) {
         self.stats.closes.add(reason, 1);
-        self.history.ended(closed, reason, last_words, now);
+        let path_mtus = self.sizes.take(closed.handle);
+        self.history.ended(closed, reason, path_mtus, last_words, now);
         self.tell_flows();
     }
 

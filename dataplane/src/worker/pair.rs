@@ -3,6 +3,7 @@
 use pnat_shared::flow::{Handle, Protocol, Side, Stream};
 use pnat_shared::frame::{Checksum, Frame, FramePool, L2_LEN};
 use pnat_shared::loopback;
+use pnat_shared::path_mtu::MtuCause;
 use pnat_shared::time::Instant;
 use pnat_shared::verdict::DropReason;
 use pnat_shared::wire::tcp::{self, Flags};
@@ -64,6 +65,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         }
         // Of segments that the port cuts from the frame, the longest counts.
         if let Some(mtu) = self.too_big_for(egress, frame.data().len() - L2_LEN) {
+            self.note_size(slot, side, mtu, MtuCause::Port, now);
             self.fail(frame, egress, DropReason::Oversized, too_big(&header, mtu), now, out);
             return Ok(());
         }

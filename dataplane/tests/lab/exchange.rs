@@ -40,10 +40,10 @@ pub(crate) fn ping_is_answered(_: &Lab) {
 }
 
 pub(crate) fn big_file_goes_down_and_up_at_the_same_time_unharmed(lab: &Lab) {
-    let page = lab.file("www/200M");
+    let page = lab.file("www/big");
     let copies = [lab.file("down"), lab.file("uploads/up")];
     let mut down =
-        CLIENT.command(&["curl", "-sS", "-m", "300", "-o", text(&copies[0]), "http://198.18.5.10/200M"]);
+        CLIENT.command(&["curl", "-sS", "-m", "300", "-o", text(&copies[0]), "http://198.18.5.10/big"]);
     let mut up =
         CLIENT.command(&["curl", "-sS", "-m", "300", "-T", text(&page), "http://198.18.0.2/uploads/up"]);
 

@@ -1,7 +1,7 @@
 //! What those see who watch a gateway: Prometheus and its tools.
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -11,7 +11,8 @@ use serde_json::Value;
 use socket2::SockRef;
 
 use crate::fixture::{Lab, printed, text, wait_until};
-use crate::hosts::{CLIENT, CLIENT_ADDRESS, FAR_ADDRESS, GATEWAY, PATIENCE, SERVER, accept, finish};
+use crate::hosts::{CLIENT, CLIENT_ADDRESS, FAR_ADDRESS, GATEWAY, Host, PATIENCE, SERVER, accept, finish};
+use crate::interop::path::{self, FAR, put_behind};
 use crate::policy::{self, Arrangement, METRICS};
 
 /// A program of the operator's, ended with the test.
@@ -138,6 +139,60 @@ fn an_operator_is_told_why_a_site_does_not_load() {
     told(&lab, 7006, &["refused", ": ports_exhausted, no public port is free for a new flow", &rule("rest")]);
 }
 
+/// Long packets do not get through: the operator is told on which leg, and who has found out.
+#[test]
+fn an_operator_is_told_which_leg_does_not_carry_long_packets() {
+    let wide = Arrangement { driver: "net_af_packet", wire_mtu: 1700, mtu: 1500, ..Arrangement::default() };
+    let lab = Lab::arranged(wide, LEGS);
+    let _far = put_behind(SERVER, FAR, path::FAR_ADDRESS, 1300);
+    SERVER.run(&[
+        "nft",
+        "add table ip hole; add chain ip hole in { type filter hook prerouting priority 0; }; \
+         add rule ip hole in tcp dport 7014 ip length > 1100 drop",
+    ]);
+    let port = "port, the gateway's port carries no longer packets";
+    let router = "router, a router said that it carries no longer packets";
+    let hole = "black_hole, longer packets vanished without a word";
+    let rows = [
+        (7011, SERVER, FAR_ADDRESS, "1500/1500", "mtu 1500", port),
+        (7013, FAR, path::FAR_ADDRESS, "1500/1300", "mtu 1300", router),
+        (7014, FAR, path::FAR_ADDRESS, "1500/10", "mtu 10", hole),
+        // The last one, for it is the client's kernel that learns, and remembers.
+        (7012, FAR, path::FAR_ADDRESS, "1500/1300", "mtu 1300", router),
+    ];
+    for (number, host, address, mtus, mtu, cause) in rows {
+        let flow = upload(host, address, number);
+        let found = [mtu, " on the server's leg: ", cause, " too long, found out "];
+        explained(&lab, address, number, &[&found[..], &[mtus]].concat());
+        SockRef::from(&flow.0).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(flow);
+        if number >= 7013 {
+            explained(&lab, address, number, &[&found[..], &["ended", " before the end"]].concat());
+        }
+    }
+}
+
+/// A connection by which the client has sent a flight of segments that are as long as they may be.
+fn upload(server: Host, address: &str, port: u16) -> (TcpStream, TcpStream) {
+    let listener = server.listen(port);
+    let mut client = CLIENT.connect(address, port);
+    let mut server = accept(&listener);
+    client.write_all(&[7; 20_000]).unwrap();
+    server.read_exact(&mut [0; 20_000]).unwrap();
+    (client, server)
+}
+
+/// By packet translation or by proxy, the last two.
+const LEGS: &str = r#"
+        [[rule]]
+        name = "proxied"
+        match = { proto = "tcp", dst_port = ["7013-7014"] }
+        action = "proxy"
+
+        [policy]
+        default_action = "nat"
+"#;
+
 const SITES: &str = r#"
         [[filter]]
         name = "sites"
@@ -171,7 +226,12 @@ fn line_of_rule(lab: &Lab, name: &str) -> usize {
 
 /// What `pnat explain` says of the client's flows to a port of the server, in which all of this must come to stand.
 fn told(lab: &Lab, port: u16, expected: &[&str]) {
-    let server = format!("{FAR_ADDRESS}:{port}");
+    explained(lab, FAR_ADDRESS, port, expected);
+}
+
+/// The same for another server.
+fn explained(lab: &Lab, address: &str, port: u16, expected: &[&str]) {
+    let server = format!("{address}:{port}");
     let start = Instant::now();
     loop {
         let said = lab.pnat("explain", &["tcp", CLIENT_ADDRESS, &server]);

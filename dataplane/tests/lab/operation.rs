@@ -196,8 +196,7 @@ fn hugepages() -> String {
 /// A transfer of some seconds; its result is the hash of what arrived.
 fn slow_download(lab: &Lab) -> thread::JoinHandle<String> {
     let copy = lab.file("down");
-    let curl =
-        ["curl", "-sS", "-m", "60", "--limit-rate", "50M", "-o", text(&copy), "http://198.18.0.2/200M"];
+    let curl = ["curl", "-sS", "-m", "60", "--limit-rate", "12M", "-o", text(&copy), "http://198.18.0.2/big"];
     let mut running = CLIENT.command(&curl).spawn().unwrap();
     thread::spawn(move || {
         assert!(running.wait().unwrap().success());
@@ -206,7 +205,7 @@ fn slow_download(lab: &Lab) -> thread::JoinHandle<String> {
 }
 
 fn page_hash(lab: &Lab) -> String {
-    hash(&lab.file("www/200M"))
+    hash(&lab.file("www/big"))
 }
 
 fn hash(file: &Path) -> String {

@@ -82,7 +82,8 @@ fn refused_and_ended_flows_are_remembered_with_who_decided_and_why() {
     gateway.receive(INSIDE, &datagram(4000));
     let handle = gateway.worker.bindings().next().unwrap().handle;
     gateway.pass(Duration::from_secs(2));
-    let last_words = Some(Box::new(LastWords { verdict: Some("names: no".to_owned()), name: None }));
+    let last_words =
+        Some(Box::new(LastWords { verdict: Some("names: no".to_owned()), ..LastWords::default() }));
     gateway.receive_from_proxy(FromProxy::Closed { handle, reason: CloseReason::Blocked, last_words });
     gateway.worker.drain();
     for _ in 0..3 {

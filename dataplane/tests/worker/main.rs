@@ -5,4 +5,5 @@ mod world;
 mod cases;
 mod shards;
 mod control;
+mod path_mtu;
 mod property;

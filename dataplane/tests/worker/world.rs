@@ -139,7 +139,7 @@ fn tell_accepted(handshake: &Accepted) -> String {
 pub(crate) struct Gateway {
     pub(crate) worker: TestWorker,
     pub(crate) now: Instant,
-    outputs: Outputs<VecFrame>,
+    pub(crate) outputs: Outputs<VecFrame>,
     /// Addresses that do not answer ARP.
     pub(crate) dead: Vec<Ipv4Addr>,
     /// Whether ARP is told; otherwise it happens unseen.

@@ -127,7 +127,8 @@ impl Provenance {
         }
     }
 
-    fn started(&self) -> SystemTime {
+    /// Wall-clock time at the start.
+    pub fn started(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_millis(self.started_ms)
     }
 }

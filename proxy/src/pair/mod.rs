@@ -34,6 +34,7 @@ use std::sync::Arc;
 
 use pnat_shared::flow::{Side, Stream};
 use pnat_shared::frame::{Frame, FramePool};
+use pnat_shared::path_mtu::PathMtus;
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::verdict::{CloseReason, DropReason};
 use pnat_shared::wire::tcp::{Flags, Header, Seq};
@@ -276,6 +277,16 @@ impl<F: Frame> Pair<F> {
     /// State of the client's socket and of the server's.
     pub(crate) fn states(&self) -> [State; 2] {
         [self.first.state(), self.second.state()]
+    }
+
+    /// Longest IP packet that goes to the client and to the server for now, in bytes.
+    pub(crate) fn mtus(&self) -> [u16; 2] {
+        [self.first.longest_packet(), self.second.longest_packet()]
+    }
+
+    /// What the legs were found not to carry.
+    pub(crate) fn path_mtus(&self) -> PathMtus {
+        PathMtus::from([self.first.path_mtu(), self.second.path_mtu()])
     }
 
     /// Bytes inside the pair: with the filters, and in send queues.

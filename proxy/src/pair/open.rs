@@ -148,7 +148,7 @@ impl<F: Frame> Pair<F> {
     ) -> bool {
         let Some(seq) = complaint.seq else { return false };
         let error = &complaint.error;
-        if icmp::is_too_long(error) {
+        if error.asks_for_shorter() {
             self.socket(side).on_mtu(seq, error.next_hop_mtu(), visit.now);
             return true;
         }

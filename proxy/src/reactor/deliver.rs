@@ -209,10 +209,12 @@ impl<F: Frame> Reactor<F> {
             verdict = flow.verdict.as_deref(), "flow closed"
         );
         self.stats.closes.add(reason, 1);
-        let has_words = flow.verdict.is_some() || flow.name.is_some();
-        let last_words =
-            has_words.then(|| Box::new(LastWords { verdict: flow.verdict.clone(), name: flow.name.clone() }));
-        out.closed(slot.handle, reason, last_words);
+        let last_words = LastWords {
+            verdict: flow.verdict.clone(),
+            name: flow.name.clone(),
+            path_mtus: slot.conversation.path_mtus(),
+        };
+        out.closed(slot.handle, reason, (!last_words.is_empty()).then(|| Box::new(last_words)));
         self.bench.memory.close(slot.account);
         if reason == CloseReason::Internal {
             let _ = contain(|| drop(slot.conversation));

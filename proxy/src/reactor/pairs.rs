@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pnat_shared::flow::{Handle, Side};
 use pnat_shared::frame::{Frame, FramePool};
+use pnat_shared::path_mtu::PathMtus;
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::verdict::{CloseReason, DropReason};
 
@@ -81,7 +82,7 @@ impl<F: Frame> Shells<F> {
 }
 
 /// A pair as it may be shown.
-#[derive(Copy, Clone, Debug)]
+#[derive(Clone, Debug)]
 pub struct PairView<'a> {
     pub handle: Handle,
     /// Whose it is, and what it is called.
@@ -93,6 +94,10 @@ pub struct PairView<'a> {
     pub packets: [u64; 2],
     /// Bytes inside the pair: with filters, and in send queues.
     pub held: usize,
+    /// Longest IP packet that goes to the client and to the server for now, in bytes.
+    pub mtus: [u16; 2],
+    /// What the legs were found not to carry.
+    pub path_mtus: PathMtus,
     /// Generation of the policy snapshot that decided.
     pub policy: u32,
     pub age: Duration,
@@ -136,6 +141,8 @@ impl<F: Frame> Slot<F> {
             bytes: tally.bytes(),
             packets: tally.packets(),
             held,
+            mtus: self.conversation.mtus(),
+            path_mtus: self.conversation.path_mtus(),
             policy: self.policy,
             age: now.since(flow.opened),
             idle: now.since(last_seen),
@@ -248,6 +255,21 @@ impl<F: Frame> Conversation<F> {
         match self {
             Self::Tcp(pair) => pair.over(),
             Self::Udp(association) => association.over(),
+        }
+    }
+
+    fn mtus(&self) -> [u16; 2] {
+        match self {
+            Self::Tcp(pair) => pair.mtus(),
+            Self::Udp(association) => association.mtus(),
+        }
+    }
+
+    /// What the legs were found not to carry.
+    pub(super) fn path_mtus(&self) -> PathMtus {
+        match self {
+            Self::Tcp(pair) => pair.path_mtus(),
+            Self::Udp(association) => association.path_mtus().clone(),
         }
     }
 

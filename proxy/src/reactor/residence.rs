@@ -48,7 +48,7 @@ pub(super) struct Residence {
 impl Residence {
     pub(super) fn new(is_on: bool) -> Self {
         Self {
-            latency: Latency::default(),
+            latency: if is_on { Latency::of(&Stage::OF_PROXIES) } else { Latency::default() },
             is_on,
             now: Instant::ZERO,
             waiting: (Instant::ZERO, 0),

@@ -16,6 +16,7 @@
 //! after ten minutes; where they are lost, timeouts tell. All sizes are MSS: payload and options, without headers.
 
 use pnat_shared::frame::Frame;
+use pnat_shared::path_mtu::{MtuCause, PathMtu};
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::tcp::{Header, SackBlocks, Seq};
 
@@ -59,6 +60,11 @@ pub(super) struct Path {
 /// While segments are shorter than both ends allow: the way back.
 #[derive(Debug)]
 struct Search {
+    /// Why they are shorter, and since when.
+    cause: MtuCause,
+    since: Instant,
+    /// Segments that were too long, as far as is known.
+    refused: u64,
     /// The longest size that may pass.
     high: u16,
     /// The size that is tried now.
@@ -71,8 +77,13 @@ struct Search {
 }
 
 impl Search {
-    const fn new(most: u16, next: Instant) -> Self {
-        Self { high: most, size: most, tries: 0, probe: None, next }
+    const fn new(cause: MtuCause, refused: u64, now: Instant, most: u16, next: Instant) -> Self {
+        Self { cause, since: now, refused, high: most, size: most, tries: 0, probe: None, next }
+    }
+
+    /// Looks for `most` again, from `next` on.
+    const fn restart(&mut self, most: u16, next: Instant) {
+        (self.high, self.size, self.tries, self.probe, self.next) = (most, most, 0, None, next);
     }
 
     /// The last probe got no answer. Answers whether there is something left to try above `low`.
@@ -103,6 +114,18 @@ impl Path {
 }
 
 impl<F: Frame> Endpoint<F> {
+    /// Longest IP packet that is sent for now, in bytes.
+    pub fn longest_packet(&self) -> u16 {
+        let mss = if self.peer.is_some() && self.is_open() { self.send.mss } else { self.most_mss() };
+        mss + HEADERS
+    }
+
+    /// What is known of a path that does not carry all that both ends allow; `None` once it is found that it does.
+    pub fn path_mtu(&self) -> Option<PathMtu> {
+        let Search { cause, since, refused, .. } = **self.path.search.as_ref()?;
+        Some(PathMtu { mtu: self.send.mss + HEADERS, cause, since, packets: refused })
+    }
+
     /// What both ends and the leg's MTU allow.
     pub(super) fn most_mss(&self) -> u16 {
         let fits = self.settings.mtu.saturating_sub(HEADERS);
@@ -114,6 +137,9 @@ impl<F: Frame> Endpoint<F> {
         let in_flight = !seq.before(self.send.una) && seq.before(self.send.nxt);
         if !in_flight {
             return false;
+        }
+        if let Some(search) = &mut self.path.search {
+            search.refused += 1;
         }
         let Some(asked) = self.asked_mss(mtu, now) else { return false };
         if asked >= self.send.mss {
@@ -136,11 +162,11 @@ impl<F: Frame> Endpoint<F> {
         let (low, most) = (self.send.mss, self.most_mss());
         let Some(search) = self.path.search.as_mut().filter(|search| search.probe.is_some()) else { return };
         let high = asked.min(search.size - 1);
-        **search = if high > low {
-            Search { high, size: high, tries: 0, probe: None, next: now }
+        if high > low {
+            search.restart(high, now);
         } else {
-            Search::new(most, now + REST)
-        };
+            search.restart(most, now + REST);
+        }
     }
 
     /// The MSS that an ICMP error asks for. A router that names no MTU is asked again by the next shorter length that is
@@ -159,7 +185,9 @@ impl<F: Frame> Endpoint<F> {
     fn lower_mss(&mut self, mss: u16, seq: Seq, now: Instant) -> bool {
         self.path.mark = None;
         self.path.claim = if mss > self.path.claim { self.path.claim } else { 0 };
-        self.path.search = Some(Box::new(Search::new(self.most_mss(), now + REST)));
+        let refused = self.path.search.as_ref().map_or(1, |search| search.refused);
+        let search = Search::new(MtuCause::Router, refused, now, self.most_mss(), now + REST);
+        self.path.search = Some(Box::new(search));
         self.send.shrink_mss(seq, mss)
     }
 
@@ -183,19 +211,19 @@ impl<F: Frame> Endpoint<F> {
         let claim = std::mem::take(&mut path.claim);
         let is_usual = path.proven >= mss || mss <= BASES[0];
         let patience = if is_usual { PROVEN_PATIENCE } else { UNPROVEN_PATIENCE };
-        let (shorter, next) = if (1..mss).contains(&claim) {
-            (Some(claim), now + REST)
+        let (shorter, cause, next) = if (1..mss).contains(&claim) {
+            (Some(claim), MtuCause::Router, now + REST)
         } else if path.timeouts >= patience {
             // Nobody has said so: it may have been an outage, so the search begins with the next flight.
-            (BASES.into_iter().find(|base| *base < mss), now)
+            (BASES.into_iter().find(|base| *base < mss), MtuCause::BlackHole, now)
         } else {
-            (None, now)
+            (None, MtuCause::BlackHole, now)
         };
         if let Some(shorter) = shorter {
-            path.timeouts = 0;
+            let refused = u64::from(std::mem::take(&mut path.timeouts));
             path.proven = shorter;
             let next = if self.send.sack { next } else { now + REST };
-            self.path.search = Some(Box::new(Search::new(self.most_mss(), next)));
+            self.path.search = Some(Box::new(Search::new(cause, refused, now, self.most_mss(), next)));
             self.send.set_mss(shorter);
         }
         shorter.is_some()
@@ -234,7 +262,7 @@ impl<F: Frame> Endpoint<F> {
         let (low, most) = (self.send.mss, self.most_mss());
         let search = self.path.search.as_mut().filter(|search| search.next <= now && self.send.sack)?;
         if search.probe.is_some() && !search.give_up(low) {
-            **search = Search::new(most, now + REST);
+            search.restart(most, now + REST);
             return None;
         }
         let len = u32::from(search.size - self.clock.option_len());
@@ -271,7 +299,7 @@ impl<F: Frame> Endpoint<F> {
             search.probe = None;
             search.next = now;
             if !search.narrow(size) {
-                **search = Search::new(most, now + REST);
+                search.restart(most, now + REST);
             }
         }
         let mut sack = SackBlocks::default();

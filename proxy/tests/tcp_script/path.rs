@@ -40,6 +40,7 @@ fn rfc1191_smaller_packets_follow_an_icmp_message_that_quotes_what_is_in_flight(
         << P. 2981+40 ack 301
         mtu 1561 1000                             # the second of that flight: known already
         << -
+        path 1000 router 2 @0.1
         ",
     );
 }
@@ -78,8 +79,10 @@ fn rfc5927_7_2_longer_packets_that_have_passed_speak_against_the_message_until_a
         mtu 1561 1000
         @0.49
         << -                                      # doubted
+        path whole
         @0.51
         << @0.5 . 1561+960 ack 301
+        path 1000 router 1 @0.5
         ",
     );
 }
@@ -164,7 +167,7 @@ const BLACK_HOLE: &str = "
 
 #[test]
 fn rfc4821_7_7_two_timeouts_of_long_segments_find_a_black_hole() {
-    play_plain(BLACK_HOLE);
+    play_plain(&format!("{BLACK_HOLE}path 1064 black_hole 2 @1"));
 }
 
 #[test]
@@ -276,6 +279,7 @@ fn rfc8899_5_after_ten_minutes_a_probe_of_full_size_repeats_what_was_just_sent()
         send 2920
         << . 4441+1460 ack 301
         << P. 5901+1460 ack 301
+        path whole
         "
     ));
 }

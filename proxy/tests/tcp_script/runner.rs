@@ -14,6 +14,7 @@
 //! window N | keepalive N | patience N              settings, times in seconds, before the endpoint opens
 //! send N | shutdown | abort | urgent | read | downstream N | limit USEFUL MOST | mtu SEQ SIZE | pool N
 //! state S | error E | got N | marked N | queued N | over
+//! path MTU CAUSE PACKETS @1.5 | path whole         what is known of the path, since when
 //! ```
 //!
 //! Flags are `S F R P U .`(ACK) `E`(ECE) `C`(CWR). Fields of a `<<` line that are not written are not compared, except
@@ -98,7 +99,7 @@ pub(crate) fn play(script: &str) {
             quick_acks: 0,
             ..Settings::default()
         },
-        now: Instant::from_secs(100),
+        now: START,
         endpoint: None,
         pool: VecPool::endless(),
         sent: VecDeque::new(),
@@ -122,7 +123,7 @@ pub(crate) fn play(script: &str) {
 }
 
 fn show(sent: &Sent) -> String {
-    let after = sent.at.since(Instant::from_secs(100)).as_secs_f64();
+    let after = sent.at.since(START).as_secs_f64();
     let Sent { header, payload, ecn, .. } = sent;
     format!("@{after} {header:?} +{} bytes, ECN {ecn}", payload.len())
 }
@@ -132,9 +133,12 @@ fn number(words: &mut VecDeque<&str>) -> Result<u32, String> {
     word.parse().map_err(|_| format!("`{word}` is no number"))
 }
 
+/// When scripts begin.
+const START: Instant = Instant::from_secs(100);
+
 fn time(word: &str) -> Result<Instant, String> {
     let secs: f64 = word.parse().map_err(|_| format!("`{word}` is no time"))?;
-    Ok(Instant::from_secs(100) + Duration::from_micros((secs * 1e6).round() as u64))
+    Ok(START + Duration::from_micros((secs * 1e6).round() as u64))
 }
 
 fn pair(word: Option<&str>, by: char) -> Result<(u32, u32), String> {
@@ -246,6 +250,7 @@ impl Bench {
                 let queued = number(&mut words)? as usize;
                 return same(&self.endpoint()?.queued(), &queued);
             }
+            "path" => return same(&self.path()?.as_str(), &rest),
             "finished" => return same(&self.endpoint()?.is_receive_finished(), &true),
             _ => {}
         }
@@ -377,6 +382,17 @@ impl Bench {
         }
         self.now = until;
         Ok(())
+    }
+
+    fn path(&mut self) -> Result<String, String> {
+        let found = self.endpoint()?.path_mtu();
+        Ok(found.map_or_else(
+            || "whole".to_owned(),
+            |found| {
+                let since = found.since.since(START).as_millis() as f64 / 1000.0;
+                format!("{} {} {} @{since}", found.mtu, found.cause.key(), found.packets)
+            },
+        ))
     }
 
     fn transmit(&mut self) {

@@ -63,6 +63,11 @@ impl Header {
         u16::from_be_bytes([self.rest[0], self.rest[1]])
     }
 
+    /// Whether it says that a packet was too long for the path.
+    pub const fn asks_for_shorter(&self) -> bool {
+        self.kind == UNREACHABLE && self.code == CODE_FRAGMENTATION_NEEDED
+    }
+
     /// The next hop's MTU of "fragmentation needed" (RFC 1191).
     pub fn next_hop_mtu(&self) -> u16 {
         be16(&self.rest, 2)

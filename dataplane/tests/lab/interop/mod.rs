@@ -13,7 +13,7 @@ mod jumbo;
 
 mod opening;
 mod options;
-mod path;
+pub(crate) mod path;
 mod patience;
 mod setting;
 mod size;

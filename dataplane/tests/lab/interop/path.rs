@@ -12,8 +12,8 @@ use crate::hosts::{CLIENT, Host, SERVER, SERVER_ADDRESS, accept};
 /// Hosts behind the two, on the other side of a narrow link.
 const NEAR: Host = Host::named("near");
 const NEAR_ADDRESS: &str = "10.77.1.77";
-const FAR: Host = Host::named("far");
-const FAR_ADDRESS: &str = "203.0.113.77";
+pub(crate) const FAR: Host = Host::named("far");
+pub(crate) const FAR_ADDRESS: &str = "203.0.113.77";
 
 /// Bytes that a packet on a link may have.
 const NARROW: u16 = 1300;
@@ -62,7 +62,8 @@ fn bulk_between(client: Host, server: Host, address: &str, way: Way) {
 }
 
 /// A host behind another one, gone when this is dropped.
-struct Behind(Host);
+#[derive(Debug)]
+pub(crate) struct Behind(Host);
 
 impl Drop for Behind {
     fn drop(&mut self) {
@@ -73,7 +74,7 @@ impl Drop for Behind {
 
 /// Connects a host with this address to another one, which forwards for it over a link that carries packets of `mtu`
 /// bytes. Its own packets fit, but it announces the MSS of a wide link, so whoever sends to it has to be told.
-fn put_behind(router: Host, host: Host, address: &str, mtu: u16) -> Behind {
+pub(crate) fn put_behind(router: Host, host: Host, address: &str, mtu: u16) -> Behind {
     let (router_name, host_name) = (router.namespace(), host.namespace());
     let behind = Behind(host);
     for command in [

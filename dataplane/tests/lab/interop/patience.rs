@@ -31,14 +31,14 @@ fn hosts_may_take_their_time() {
     );
 }
 
-/// `sides` says who sends and who does not read for half a minute.
+/// `sides` says who sends and who does not read for a quarter of a minute.
 fn shut_window(way: Way, sides: fn((TcpStream, TcpStream)) -> (TcpStream, TcpStream)) {
     const BYTES: usize = 40_000_000;
     let (sender, reader) = sides(connection(way));
     sender.set_write_timeout(Some(Duration::from_secs(60))).unwrap();
     let sending = send_all(&sender, noise(1, BYTES));
 
-    thread::sleep(Duration::from_secs(30));
+    thread::sleep(Duration::from_secs(15));
 
     expect(&read(&reader), noise(1, BYTES), End::Fin);
     finish(sending);
