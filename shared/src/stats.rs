@@ -232,6 +232,19 @@ impl Stage {
             Self::Connect => "connect",
         }
     }
+
+    /// What it is, for people.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Nat => "the whole way of a translated packet, from port to port",
+            Self::NatIn => "of a proxied packet: from a port into the ring to a proxy core",
+            Self::RingIn => "its wait in that ring",
+            Self::Proxy => "its time on the proxy core",
+            Self::RingOut => "the wait in the ring back of what it caused",
+            Self::NatOut => "from there to a port",
+            Self::Connect => "from a client's SYN to the server's answer",
+        }
+    }
 }
 
 /// Latency histograms of one core, one for each [`Stage`] that it measures, in nanoseconds: 1 ns to 60 s at two significant

@@ -53,17 +53,8 @@ impl Meter {
         &self.latency
     }
 
-    /// A burst from a port or from other workers was taken `at`; this is what it has added to the outputs.
-    pub(super) fn from_port(&mut self, at: Instant, before: Left, after: Left) {
-        self.taken(Stage::Nat, at, before, after);
-    }
-
-    /// The same for a burst from a proxy core.
-    pub(super) fn from_proxy(&mut self, at: Instant, before: Left, after: Left) {
-        self.taken(Stage::NatOut, at, before, after);
-    }
-
-    fn taken(&mut self, stage: Stage, at: Instant, before: Left, after: Left) {
+    /// A burst was taken `at`; between `before` and `after` it was added to the outputs. What of it goes to ports ends `stage`.
+    pub(super) fn taken(&mut self, stage: Stage, at: Instant, before: Left, after: Left) {
         let [to_ports, to_proxies] = [0, 1].map(|way| after.0[way] - before.0[way]);
         self.bursts.push(Taken { at, stage, to_ports, to_proxies });
     }

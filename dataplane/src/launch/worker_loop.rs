@@ -7,7 +7,7 @@ use pnat_shared::capture::{Tap, TapPoint};
 use pnat_shared::flow::Handle;
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::loopback::{FromProxy, ToProxy};
-use pnat_shared::stats::Latency;
+use pnat_shared::stats::{Latency, Stage};
 use pnat_shared::time::Instant;
 
 use super::clock::{Clock, Timepiece};
@@ -168,7 +168,7 @@ impl<F: Frame, P: FramePool<F>, Q: PortQueue<F>, C: Timepiece> WorkerLoop<F, P, 
         let before = Left::of(&self.out);
         self.worker.on_port_burst(port as u8, &mut self.frames, start, &mut self.out);
         if let Some(meter) = &mut self.meter {
-            meter.from_port(start, before, Left::of(&self.out));
+            meter.taken(Stage::Nat, start, before, Left::of(&self.out));
         }
         true
     }
@@ -194,7 +194,7 @@ impl<F: Frame, P: FramePool<F>, Q: PortQueue<F>, C: Timepiece> WorkerLoop<F, P, 
             }
             self.worker.on_proxy_burst(&mut self.answers, start, &mut self.out);
             if let Some(meter) = &mut self.meter {
-                meter.from_proxy(start, before, Left::of(&self.out));
+                meter.taken(Stage::NatOut, start, before, Left::of(&self.out));
             }
             worked = true;
         }
@@ -213,7 +213,7 @@ impl<F: Frame, P: FramePool<F>, Q: PortQueue<F>, C: Timepiece> WorkerLoop<F, P, 
         let (before, received) = (Left::of(&self.out), meter::received(&self.handed, start));
         self.worker.on_handoff(&mut self.handed, start, &mut self.out);
         if let Some(meter) = &mut self.meter {
-            meter.from_port(received, before, Left::of(&self.out));
+            meter.taken(Stage::Nat, received, before, Left::of(&self.out));
         }
         true
     }
