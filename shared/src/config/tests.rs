@@ -112,7 +112,8 @@ fn keys_left_out_have_the_documented_defaults() {
     assert_eq!(config.policy.default_action, Action::Proxy);
     assert_eq!(config.policy.rules[0].line, 21, "where [[rule]] stands");
     assert_eq!(config.control.socket, Path::new("/run/pnat/control.sock"));
-    assert_eq!((config.control.metrics, config.control.measure), (None, true));
+    assert_eq!((config.control.group, config.control.metrics, config.control.listen), (None, None, None));
+    assert!(config.control.measure);
     assert_eq!(config.log, Log { json: false, level: "info".to_owned() });
 }
 
@@ -183,8 +184,11 @@ burst = 1500
 by = "client"
 [control]
 socket = "target/c.sock"
+group = "operators"
 metrics = "127.0.0.1:9100"
 measure = false
+listen = "[::1]:9443"
+tls = { certificate = "gateway.pem", key = "gateway.key", clients = "ca.pem" }
 [log]
 format = "json"
 level = "warn,pnat_proxy=debug"
@@ -251,8 +255,13 @@ level = "warn,pnat_proxy=debug"
         ]
     );
     assert_eq!(config.control.socket, Path::new("target/c.sock"));
+    assert_eq!(config.control.group.as_deref(), Some("operators"));
     assert_eq!(config.control.metrics, Some(([127, 0, 0, 1], 9100).into()));
     assert!(!config.control.measure);
+    let tls =
+        TlsFiles { certificate: "gateway.pem".into(), key: "gateway.key".into(), clients: "ca.pem".into() };
+    let address = "[::1]:9443".parse().expect("an address");
+    assert_eq!(config.control.listen, Some(Listen { address, tls }));
     assert_eq!(config.log, Log { json: true, level: "warn,pnat_proxy=debug".to_owned() });
 }
 
