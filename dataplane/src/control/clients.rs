@@ -109,7 +109,7 @@ mod tests {
             idle: Duration::ZERO,
             first: Traffic { packets: 1, bytes },
             second: Traffic::default(),
-            mtus: [1500; 2],
+            mtus: [1_500; 2],
             path_mtus: [None; 2],
         }
     }
