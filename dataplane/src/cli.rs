@@ -19,6 +19,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::control::answer::{Explanation, Reloaded, Stats};
 use crate::control::client::{Client, ClientError};
+use crate::control::course;
 use crate::control::explain::{AddressError, explain, parse_client, parse_server};
 use crate::control::report::{Report, ReportError};
 use crate::launch::{self, LaunchError};
@@ -92,6 +93,12 @@ enum Command {
         /// Also write report.txt, latency.hlog and one .hgrm per stage into this directory.
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
+        /// Also write a page with the last quarter of an hour in charts.
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
+        /// Show that page's tables, in Markdown.
+        #[arg(long, conflicts_with = "json")]
+        markdown: bool,
         #[command(flatten)]
         ask: Ask,
     },
@@ -197,7 +204,10 @@ impl Cli {
                 let path = format!("/capture?at={at}&snaplen={snaplen}{count}{seconds}");
                 capture(&Ask { socket, json: false }.client(config)?, &path, &write, out)
             }
-            Command::Report { out: dir, ask } => report(config, dir.as_deref(), &ask, out),
+            Command::Report { out: dir, html, markdown, ask } => {
+                let forms = Forms { dir, html, markdown };
+                report(config, &forms, &ask, out)
+            }
             Command::Top { interval, once, socket } => {
                 let client = Ask { socket, json: false }.client(config)?;
                 if once {
@@ -339,11 +349,32 @@ fn capture(client: &Client, path: &str, write: &Path, out: &mut impl Write) -> R
     Ok(())
 }
 
-fn report(config: &Path, dir: Option<&Path>, ask: &Ask, out: &mut impl Write) -> Result<(), CliError> {
-    let report: Report = ask.client(config)?.get("/report")?;
-    ask.print(&report, out)?;
-    let Some(dir) = dir else { return Ok(()) };
-    for file in report.write(dir)? {
+/// What a report is written as.
+struct Forms {
+    dir: Option<PathBuf>,
+    html: Option<PathBuf>,
+    markdown: bool,
+}
+
+fn report(config: &Path, forms: &Forms, ask: &Ask, out: &mut impl Write) -> Result<(), CliError> {
+    let client = ask.client(config)?;
+    let report: Report = client.get("/report")?;
+    let page = if forms.html.is_some() || forms.markdown {
+        Some(course::page(&report, &client.get("/history")?)?)
+    } else {
+        None
+    };
+    match &page {
+        Some(page) if forms.markdown => out.write_all(page.markdown().as_bytes())?,
+        _ => ask.print(&report, out)?,
+    }
+    let mut written = forms.dir.as_deref().map_or_else(|| Ok(Vec::new()), |dir| report.write(dir))?;
+    if let Some((page, file)) = page.zip(forms.html.as_ref()) {
+        let failed = |source| CliError::File { path: file.clone(), source };
+        std::fs::write(file, page.html()).map_err(failed)?;
+        written.push(file.clone());
+    }
+    for file in written {
         // JSON on standard output stays JSON.
         if !ask.json {
             writeln!(out, "wrote {}", file.display())?;

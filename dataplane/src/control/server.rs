@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::SystemTime;
 
 use pnat_shared::config::{Config, Policy, Rule};
 use pnat_shared::stats::Counter;
@@ -19,6 +20,7 @@ use tokio::sync::watch::Sender;
 use tokio::sync::{Mutex, oneshot};
 use tracing::{error, info, warn};
 
+use super::history::{self, Recorder};
 use super::report::{self, Report};
 use super::{CoreMessage, FIRST_GENERATION, Gateway, api, reload, watch};
 
@@ -51,6 +53,7 @@ pub(super) struct Server {
     pub(super) capturing: Arc<Mutex<()>>,
     pub(super) captured: Counter,
     pub(super) lost: Counter,
+    pub(super) history: Mutex<Recorder>,
     stopping: AtomicBool,
     pub(super) began: tokio::time::Instant,
 }
@@ -118,6 +121,7 @@ pub fn start(gateway: Gateway) -> Result<Control, ControlError> {
         // Caught from here on: a SIGHUP that comes early must not end the process.
         (tokio::time::Instant::now(), signal(SignalKind::hangup()).map_err(ControlError::Thread)?)
     };
+    let history = Recorder::new(&history::owners(&gateway), gateway.cores.len(), now());
     let server = Arc::new(Server {
         gateway,
         live: Sender::new(Arc::new(live)),
@@ -125,6 +129,7 @@ pub fn start(gateway: Gateway) -> Result<Control, ControlError> {
         capturing: Arc::new(Mutex::new(())),
         captured: Counter::default(),
         lost: Counter::default(),
+        history: Mutex::new(history),
         stopping: AtomicBool::new(false),
         began,
     });
@@ -135,7 +140,8 @@ pub fn start(gateway: Gateway) -> Result<Control, ControlError> {
             tokio::select! {
                 () = serve(listener, serving.clone()) => {}
                 () = watch::serve(watchers, serving.clone()) => {}
-                () = reload_on_hangup(hangups, serving) => {}
+                () = reload_on_hangup(hangups, serving.clone()) => {}
+                () = history::keep(serving) => {}
                 _ = stopped => {}
             }
         });
@@ -183,6 +189,11 @@ impl Drop for Control {
             error!(%error, socket = %self.socket.display(), "the control socket stays behind");
         }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "what has been is told by the clock on the wall")]
+fn now() -> SystemTime {
+    SystemTime::now()
 }
 
 /// Answers requests, for ever.
