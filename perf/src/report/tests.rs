@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::*;
-use crate::load::Scenario;
 use crate::load::medium::with_medium;
 use crate::load::result::LoadResult;
 use crate::load::trial::Progress;
+use crate::load::{Scenario, Tester};
 
 /// 5,000 frames per second over a wire for 3,125, in virtual time.
 const SCENARIO: &str = r#"
@@ -53,9 +53,8 @@ impl Dirs {
     fn load(&self, name: &str, change: impl FnOnce(&mut LoadResult)) -> PathBuf {
         let dir = self.run(name);
         let scenario = scenario();
-        let outcome = with_medium(&scenario, Arc::new(Progress::default()), |tester| {
-            tester.run(scenario.trial(1, scenario.duration))
-        });
+        let trial = |tester: &mut dyn Tester| tester.run(scenario.trial(1, scenario.duration));
+        let outcome = with_medium(&scenario, Arc::new(Progress::default()), false, trial, Ok);
         let outcome = outcome.expect("it runs");
         let mut result = LoadResult::new(provenance(&scenario), &outcome);
         change(&mut result);
@@ -66,9 +65,9 @@ impl Dirs {
     fn ndr(&self, name: &str) -> PathBuf {
         let dir = self.run(name);
         let scenario = scenario();
-        let result = with_medium(&scenario, Arc::new(Progress::default()), |tester| {
-            crate::ndr::run(&scenario, provenance(&scenario), tester, |_, _, _| {})
-        });
+        let search =
+            |tester: &mut dyn Tester| crate::ndr::run(&scenario, provenance(&scenario), tester, |_, _, _| {});
+        let result = with_medium(&scenario, Arc::new(Progress::default()), false, search, Ok);
         result.expect("it runs").write(&dir).expect("written");
         dir
     }
