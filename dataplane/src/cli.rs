@@ -1,7 +1,7 @@
 //! The command line: what `pnat` is asked to do, and the answers as text.
 //!
 //! `run` and `check` read the configuration file themselves; the other commands ask the running gateway over its control
-//! socket. Exit codes: 0 done, 1 failed, 2 the configuration or the command line is wrong (nothing was touched).
+//! socket, or by TCP. Exit codes: 0 done, 1 failed, 2 the configuration or the command line is wrong (nothing was touched).
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write};
@@ -18,17 +18,21 @@ use thiserror::Error;
 use tracing_subscriber::EnvFilter;
 
 use crate::control::answer::{Explanation, Reloaded, Stats};
-use crate::control::client::{Client, ClientError};
-use crate::control::course;
+use crate::control::client::{Client, ClientError, RemoteError};
 use crate::control::explain::{AddressError, explain, parse_client, parse_server};
-use crate::control::report::{Report, ReportError};
+use crate::control::report::ReportError;
+use crate::control::tls::Credentials;
 use crate::launch::{self, LaunchError};
 use crate::port::capsule::RuntimeError;
 use crate::port::plan::PlanError;
 use crate::top::{self, TopError};
 use flows::FlowsArgs;
+use reach::Reach;
+use report::ReportArgs;
 
 mod flows;
+mod reach;
+mod report;
 
 /// PNAT, a network gateway: packets are translated by NAT workers, streams pass through filters on proxy cores.
 #[derive(Debug, Parser)]
@@ -85,23 +89,11 @@ enum Command {
         /// Bytes kept of each packet.
         #[arg(long, value_name = "BYTES", default_value_t = 65_535)]
         snaplen: u32,
-        #[arg(long, value_name = "PATH")]
-        socket: Option<PathBuf>,
-    },
-    /// Show latency percentiles by stage, and totals.
-    Report {
-        /// Also write report.txt, latency.hlog and one .hgrm per stage into this directory.
-        #[arg(long, value_name = "DIR")]
-        out: Option<PathBuf>,
-        /// Also write a page with the last quarter of an hour in charts.
-        #[arg(long, value_name = "FILE")]
-        html: Option<PathBuf>,
-        /// Show that page's tables, in Markdown.
-        #[arg(long, conflicts_with = "json")]
-        markdown: bool,
         #[command(flatten)]
-        ask: Ask,
+        reach: Reach,
     },
+    /// Show latency percentiles by stage, cores, memory, and totals.
+    Report(ReportArgs),
     /// Watch ports, cores, latency, drops and clients on the terminal, anew each second; `h` tells the keys.
     Top {
         /// Time between two looks at the gateway, as in "500ms".
@@ -110,8 +102,8 @@ enum Command {
         /// Print one frame as plain text, with the rates of one interval, and end.
         #[arg(long)]
         once: bool,
-        #[arg(long, value_name = "PATH")]
-        socket: Option<PathBuf>,
+        #[command(flatten)]
+        reach: Reach,
     },
     /// Read the configuration again and put its policy, rules and filters in force: all of them or none.
     Reload {
@@ -122,12 +114,11 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Ask {
-    /// Ask at this control socket, without reading the configuration.
-    #[arg(long, value_name = "PATH")]
-    socket: Option<PathBuf>,
-    /// Answer in JSON, as the control socket does.
+    /// Answer in JSON, as the gateway does.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    reach: Reach,
 }
 
 #[derive(Copy, Clone, Debug, ValueEnum)]
@@ -161,6 +152,10 @@ pub enum CliError {
     Launch(#[from] LaunchError),
     #[error(transparent)]
     Client(#[from] ClientError),
+    #[error("a gateway elsewhere is asked with {option} FILE (or {variable})")]
+    NoCredentials { option: &'static str, variable: &'static str },
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     #[error(transparent)]
     Report(#[from] ReportError),
     #[error(transparent)]
@@ -175,9 +170,12 @@ impl CliError {
     /// What the process ends with.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Config(_) | Self::Address(_) | Self::Plan { .. } | Self::Top(TopError::NoTerminal) => {
-                ExitCode::from(2)
-            }
+            Self::Config(_)
+            | Self::Address(_)
+            | Self::Plan { .. }
+            | Self::NoCredentials { .. }
+            | Self::Remote(_)
+            | Self::Top(TopError::NoTerminal) => ExitCode::from(2),
             Self::Client(ClientError::Refused { status, .. }) if status.as_u16() == 422 => ExitCode::from(2),
             // Whoever read the output has seen enough, as in `pnat flows | head`.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
@@ -198,18 +196,15 @@ impl Cli {
             Command::Explain { proto, src, dst, ask } => {
                 explained(config, proto.into(), &src, &dst, &ask, out)
             }
-            Command::Capture { at, write, count, seconds, snaplen, socket } => {
+            Command::Capture { at, write, count, seconds, snaplen, reach } => {
                 let number = |key, n: Option<u64>| n.map_or_else(String::new, |n| format!("&{key}={n}"));
                 let (at, count, seconds) = (at.join(","), number("count", count), number("seconds", seconds));
                 let path = format!("/capture?at={at}&snaplen={snaplen}{count}{seconds}");
-                capture(&Ask { socket, json: false }.client(config)?, &path, &write, out)
+                capture(&reach.client(config)?, &path, &write, out)
             }
-            Command::Report { out: dir, html, markdown, ask } => {
-                let forms = Forms { dir, html, markdown };
-                report(config, &forms, &ask, out)
-            }
-            Command::Top { interval, once, socket } => {
-                let client = Ask { socket, json: false }.client(config)?;
+            Command::Report(args) => args.run(config, out),
+            Command::Top { interval, once, reach } => {
+                let client = reach.client(config)?;
                 if once {
                     return Ok(out.write_all(top::once(client, interval)?.as_bytes())?);
                 }
@@ -225,6 +220,7 @@ fn run(file: &Path) -> Result<(), CliError> {
     let config = Config::load(file, cpus)?;
     start_log(&config.log);
     launch::run(config, file, cpus).map_err(|error| match error {
+        LaunchError::Config(error) => error.into(),
         LaunchError::Port(RuntimeError::Plan(source)) => CliError::Plan { file: file.to_owned(), source },
         other => other.into(),
     })
@@ -242,6 +238,9 @@ fn start_log(log: &Log) {
 
 fn check(file: &Path, cpus: usize, out: &mut impl Write) -> Result<(), CliError> {
     let config = Config::load(file, cpus)?;
+    if let Some(listen) = &config.control.listen {
+        Credentials::load(file, &listen.tls)?;
+    }
     writeln!(out, "{} is good.", file.display())?;
     for port in &config.ports {
         let addresses: Vec<String> =
@@ -282,17 +281,16 @@ fn check(file: &Path, cpus: usize, out: &mut impl Write) -> Result<(), CliError>
         .control
         .metrics
         .map_or_else(String::new, |address| format!(", metrics at http://{address}/metrics"));
-    writeln!(out, "control: {}{metrics}", config.control.socket.display())?;
+    let group = config.control.group.map_or_else(String::new, |group| format!(" (and group {group})"));
+    let listen =
+        config.control.listen.map_or_else(String::new, |listen| format!(", https://{}", listen.address));
+    writeln!(out, "control: {}{group}{listen}{metrics}", config.control.socket.display())?;
     Ok(())
 }
 
 impl Ask {
     fn client(&self, config: &Path) -> Result<Client, CliError> {
-        let socket = match &self.socket {
-            Some(socket) => socket.clone(),
-            None => Config::load(config, cpus_of_this_machine())?.control.socket,
-        };
-        Ok(Client::new(&socket)?)
+        self.reach.client(config)
     }
 
     fn get<T>(&self, config: &Path, path: &str, out: &mut impl Write) -> Result<(), CliError>
@@ -326,7 +324,7 @@ fn explained(
     let (client, server) = (parse_client(protocol, src)?, parse_server(protocol, dst)?);
     let explanation = match ask.client(config)?.get(&format!("/explain?proto={protocol}&src={src}&dst={dst}"))
     {
-        Err(ClientError::NoGateway { .. }) if ask.socket.is_none() => {
+        Err(ClientError::NoGateway { .. }) if ask.reach.is_configured() => {
             let policy = Config::load(config, cpus_of_this_machine())?.policy;
             explain(&policy, protocol, client, server)
         }
@@ -346,40 +344,6 @@ fn capture(client: &Client, path: &str, write: &Path, out: &mut impl Write) -> R
     let packets = after.capture.packets - before.capture.packets;
     let lost = after.capture.lost - before.capture.lost;
     writeln!(out, "{packets} packets in {}, {lost} lost because the reader was slow", write.display())?;
-    Ok(())
-}
-
-/// What a report is written as.
-struct Forms {
-    dir: Option<PathBuf>,
-    html: Option<PathBuf>,
-    markdown: bool,
-}
-
-fn report(config: &Path, forms: &Forms, ask: &Ask, out: &mut impl Write) -> Result<(), CliError> {
-    let client = ask.client(config)?;
-    let report: Report = client.get("/report")?;
-    let page = if forms.html.is_some() || forms.markdown {
-        Some(course::page(&report, &client.get("/history")?)?)
-    } else {
-        None
-    };
-    match &page {
-        Some(page) if forms.markdown => out.write_all(page.markdown().as_bytes())?,
-        _ => ask.print(&report, out)?,
-    }
-    let mut written = forms.dir.as_deref().map_or_else(|| Ok(Vec::new()), |dir| report.write(dir))?;
-    if let Some((page, file)) = page.zip(forms.html.as_ref()) {
-        let failed = |source| CliError::File { path: file.clone(), source };
-        std::fs::write(file, page.html()).map_err(failed)?;
-        written.push(file.clone());
-    }
-    for file in written {
-        // JSON on standard output stays JSON.
-        if !ask.json {
-            writeln!(out, "wrote {}", file.display())?;
-        }
-    }
     Ok(())
 }
 
