@@ -109,6 +109,8 @@ mod tests {
             idle: Duration::ZERO,
             first: Traffic { packets: 1, bytes },
             second: Traffic::default(),
+            mtus: [1_500; 2],
+            path_mtus: [None; 2],
         }
     }
 

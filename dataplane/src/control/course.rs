@@ -26,22 +26,25 @@ pub fn page(report: &Report, history: &History) -> Result<Page, ReportError> {
 }
 
 fn charts(history: &History) -> Vec<Block> {
-    let per_second = |title: &str, unit, series| chart(title, Axis::linear("per second", unit), series);
+    let per_second = |title: &str, what: &str, unit, series| chart(title, Axis::linear(what, unit), series);
     let port = |counter| rates(history, "port", counter);
     let mut charts = vec![
-        per_second("Packets by port", Unit::Packets, both(port("rx_packets"), port("tx_packets"))),
+        per_second("Packets by port", "packets", Unit::Packets, both(port("rx_packets"), port("tx_packets"))),
         per_second(
             "Bits by port",
+            "bits",
             Unit::Bits,
             both(eightfold(port("rx_bytes")), eightfold(port("tx_bytes"))),
         ),
         per_second(
             "Packets received by worker",
+            "packets",
             Unit::Packets,
             named("worker", rates(history, "worker", "rx_packets")),
         ),
         per_second(
             "Flows opened by worker",
+            "flows",
             Unit::PerSecond,
             named("worker", rates(history, "worker", "flows_opened")),
         ),
@@ -51,7 +54,7 @@ fn charts(history: &History) -> Vec<Block> {
             let flows = named("flows of worker", levels(history, "worker", "flows_active"));
             std::iter::once(flows).chain(pairs).flatten().collect()
         }),
-        per_second("Packets dropped by reason", Unit::Packets, drops(history)),
+        per_second("Packets dropped by reason", "packets", Unit::Packets, drops(history)),
         chart("Busy cores", Axis::linear("of the time", Unit::Percent), {
             let busy = |kind| named(kind, shares(rates(history, kind, "busy_nanoseconds")));
             busy("worker").into_iter().chain(busy("proxy")).collect()
