@@ -283,7 +283,9 @@ impl Latency {
     pub fn since(&self, earlier: &Self) -> Option<Self> {
         let mut since = self.clone();
         for (mine, theirs) in since.stages.iter_mut().zip(&earlier.stages) {
-            mine.subtract(theirs).ok()?;
+            if let Some(theirs) = theirs {
+                mine.as_mut()?.subtract(theirs).ok()?;
+            }
         }
         Some(since)
     }

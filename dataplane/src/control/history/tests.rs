@@ -43,7 +43,7 @@ fn recorder(owners: &[Owner<'_>]) -> Recorder {
 }
 
 fn latency(nanos: u64, count: u64) -> Option<Box<Latency>> {
-    let mut latency = Latency::default();
+    let mut latency = Latency::of(&[Stage::Nat]);
     latency.record(Stage::Nat, Duration::from_nanos(nanos), count);
     Some(Box::new(latency))
 }
