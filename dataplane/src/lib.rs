@@ -5,6 +5,7 @@
 pub mod cli;
 pub mod launch;
 pub mod control;
+pub mod page;
 pub mod top;
 pub mod filters;
 pub mod port;

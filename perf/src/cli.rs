@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use pnat_dataplane::port::capsule::RuntimeError;
 use pnat_shared::config::ConfigError;
 use pnat_shared::time::Duration;
@@ -19,7 +19,7 @@ use crate::load::scenario::{AnyScenario, TcpScenario};
 use crate::load::tcp::result::TcpResult;
 use crate::load::trial::Progress;
 use crate::load::{Outcome, Scenario, Tester};
-use crate::ndr;
+use crate::{ndr, report};
 
 /// PNAT's load generator: sends a scenario's load through a device under test and accounts for every frame.
 #[derive(Debug, Parser)]
@@ -38,6 +38,8 @@ enum Command {
         /// Write result.json (of connections: tcp.json) and the distributions into this directory.
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
+        #[command(flatten)]
+        ports: Ports,
     },
     /// Search for the highest rates at which nothing is lost (NDR), and at most a little (PDR).
     Ndr {
@@ -46,7 +48,27 @@ enum Command {
         /// Write ndr.json into this directory.
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
+        #[command(flatten)]
+        ports: Ports,
     },
+    /// Tell what runs have shown: report.html with charts, report.md with tables. The first run is what the others are
+    /// compared with.
+    Report {
+        /// Directories that runs were written into.
+        #[arg(required = true, value_name = "RUN")]
+        runs: Vec<PathBuf>,
+        /// Write into this directory.
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        out: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Ports {
+    /// When the results are written, keep the DPDK ports open until the device under test has closed its own, a minute at
+    /// most: a device whose memif is polled may crash when its peer leaves.
+    #[arg(long)]
+    hold: bool,
 }
 
 /// What the process ends with.
@@ -58,32 +80,40 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
 
 impl Cli {
     /// Does what was asked; answers go to `out`.
-    pub fn run(self, out: &mut impl Write) -> Result<()> {
+    pub fn run(self, out: &mut (impl Write + Send)) -> Result<()> {
         match self.command {
-            Command::Load { scenario, out: dir } => match AnyScenario::load(&scenario)? {
-                AnyScenario::Frames(scenario) => load(&scenario, dir.as_deref(), out),
+            Command::Load { scenario, out: dir, ports } => match AnyScenario::load(&scenario)? {
+                AnyScenario::Frames(scenario) => load(&scenario, dir.as_deref(), ports.hold, out),
                 AnyScenario::Tcp(scenario) => load_tcp(&scenario, dir.as_deref(), out),
             },
-            Command::Ndr { scenario, out: dir } => search(&Scenario::load(&scenario)?, dir.as_deref(), out),
+            Command::Ndr { scenario, out: dir, ports } => {
+                search(&Scenario::load(&scenario)?, dir.as_deref(), ports.hold, out)
+            }
+            Command::Report { runs, out: dir } => {
+                let page = report::page(&report::read(&runs)?)?;
+                for file in report::write(&page, &dir)? {
+                    writeln!(out, "wrote {}", file.display())?;
+                }
+                Ok(())
+            }
         }
     }
 }
 
-fn load(scenario: &Scenario, dir: Option<&Path>, out: &mut impl Write) -> Result<()> {
+fn load(scenario: &Scenario, dir: Option<&Path>, hold: bool, out: &mut (impl Write + Send)) -> Result<()> {
     let provenance = Provenance::new(scenario, now());
     let progress = Arc::new(Progress::default());
-    let outcome = with_medium(scenario, progress.clone(), |tester| {
-        let bar = Bar::new(progress);
+    let trial = |tester: &mut dyn Tester| {
+        let bar = Bar::new(progress.clone());
         warm_up(scenario, tester, &bar)?;
         bar.begin(scenario.name.clone(), scenario.duration);
         tester.run(scenario.trial(1, scenario.duration))
-    })?;
-    let result = LoadResult::new(provenance, &outcome);
-    write!(out, "{result}")?;
-    for file in dir.map_or_else(|| Ok(Vec::new()), |dir| result.write(&outcome, dir))? {
-        writeln!(out, "wrote {}", file.display())?;
-    }
-    Ok(())
+    };
+    with_medium(scenario, progress.clone(), hold, trial, |outcome| {
+        let result = LoadResult::new(provenance, &outcome);
+        write!(out, "{result}")?;
+        tell_files(out, dir.map_or_else(|| Ok(Vec::new()), |dir| result.write(&outcome, dir))?)
+    })
 }
 
 fn load_tcp(scenario: &TcpScenario, dir: Option<&Path>, out: &mut impl Write) -> Result<()> {
@@ -100,27 +130,30 @@ fn load_tcp(scenario: &TcpScenario, dir: Option<&Path>, out: &mut impl Write) ->
     })?;
     let result = TcpResult::new(provenance, &scenario.load.classes, &outcome);
     write!(out, "{result}")?;
-    for file in dir.map_or_else(|| Ok(Vec::new()), |dir| result.write(&outcome, dir))? {
-        writeln!(out, "wrote {}", file.display())?;
-    }
-    Ok(())
+    tell_files(out, dir.map_or_else(|| Ok(Vec::new()), |dir| result.write(&outcome, dir))?)
 }
 
-fn search(scenario: &Scenario, dir: Option<&Path>, out: &mut impl Write) -> Result<()> {
+fn search(scenario: &Scenario, dir: Option<&Path>, hold: bool, out: &mut (impl Write + Send)) -> Result<()> {
     let provenance = Provenance::new(scenario, now());
     let progress = Arc::new(Progress::default());
-    let result = with_medium(scenario, progress.clone(), |tester| {
-        let bar = Bar::new(progress);
+    let trials = |tester: &mut dyn Tester| {
+        let bar = Bar::new(progress.clone());
         warm_up(scenario, tester, &bar)?;
         ndr::run(scenario, provenance, tester, |number, rate, duration| {
             bar.begin(format!("{} trial {number} at {}", scenario.name, pps(rate)), duration);
         })
-    })?;
-    write!(out, "{result}")?;
-    for file in dir.map_or_else(|| Ok(Vec::new()), |dir| result.write(dir))? {
+    };
+    with_medium(scenario, progress.clone(), hold, trials, |result| {
+        write!(out, "{result}")?;
+        tell_files(out, dir.map_or_else(|| Ok(Vec::new()), |dir| result.write(dir))?)
+    })
+}
+
+fn tell_files(out: &mut impl Write, files: Vec<PathBuf>) -> Result<()> {
+    for file in files {
         writeln!(out, "wrote {}", file.display())?;
     }
-    Ok(())
+    Ok(out.flush()?)
 }
 
 /// Opens flows and lets neighbors find each other, where the scenario asks for it. What it shows is not looked at.

@@ -11,5 +11,6 @@ pub mod measure;
 pub mod netsim;
 pub mod load;
 pub mod ndr;
+pub mod report;
 mod bar;
 pub mod cli;

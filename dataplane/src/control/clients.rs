@@ -105,6 +105,8 @@ mod tests {
             rule: None,
             proxy: None,
             state: "open",
+            mtus: [1_500; 2],
+            path_mtus: [None; 2],
             age: Duration::ZERO,
             idle: Duration::ZERO,
             first: Traffic { packets: 1, bytes },

@@ -39,6 +39,7 @@ pub mod explain;
 mod flows;
 mod metrics;
 mod past;
+mod picture;
 pub mod question;
 mod ready;
 mod reload;
@@ -50,6 +51,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
+pub use picture::percentile_curve;
 pub use server::{Control, ControlError, start};
 pub use text::{nanos, short};
 

@@ -74,6 +74,12 @@ pub(super) struct Core {
     pub(super) cpu: Option<usize>,
     /// Taken from ports and rings.
     pub(super) packets: Rate,
+    /// The share of the time that the loop had something to do, from 0 to 1.
+    pub(super) busy: Option<f64>,
+    /// What all loops of its CPU together leave of the time.
+    pub(super) idle: Option<f64>,
+    /// Busy nanoseconds by packets.
+    pub(super) each: Option<f64>,
     pub(super) drops: Drops,
     /// Flows of a worker, pairs of a proxy core.
     pub(super) flows: u64,
@@ -171,6 +177,7 @@ impl Model {
 }
 
 const MILLIS_PER_SECOND: f64 = 1_000.0;
+const NANOS_PER_SECOND: f64 = 1e9;
 const BITS_PER_BYTE: f64 = 8.0;
 
 /// The groups of both looks, and the time between them; 0 where there is no earlier one.
@@ -219,22 +226,30 @@ impl<'a> Groups<'a> {
     }
 
     fn core(&self, group: &Group) -> Core {
-        let (taken, flows, opened): (&[&str], &[&str], &[&str]) = match group.kind.as_str() {
-            "worker" => (&["rx_packets", "from_proxy", "handed_in"], &["flows_active"], &["flows_opened"]),
-            _ => (
-                &["first_packets", "second_packets"],
-                &["pairs_tcp", "pairs_udp"],
-                &["pairs_tcp_opened", "pairs_udp_opened"],
-            ),
+        let (flows, opened): (&[&str], &[&str]) = match group.kind.as_str() {
+            "worker" => (&["flows_active"], &["flows_opened"]),
+            _ => (&["pairs_tcp", "pairs_udp"], &["pairs_tcp_opened", "pairs_udp_opened"]),
         };
+        let packets = self.rate(group, &["burst_packets"]);
+        let busy = self.busy(group);
+        let of_cpu = self.after.iter().filter(|other| other.cpu.is_some() && other.cpu == group.cpu);
+        let all_busy: Option<f64> = of_cpu.map(|other| self.busy(other)).sum();
+        let each = busy.zip(packets).filter(|(busy, packets)| *busy > 0.0 && *packets > 0.0);
         Core {
             name: format!("{} {}", group.kind, group.name),
             cpu: group.cpu,
-            packets: self.rate(group, taken),
+            packets,
+            busy,
+            idle: all_busy.map(|busy| (1.0 - busy).max(0.0)),
+            each: each.map(|(busy, packets)| busy * NANOS_PER_SECOND / packets),
             drops: self.drops(group),
             flows: flows.iter().map(|counter| level(group, counter)).sum(),
             opened: self.rate(group, opened),
         }
+    }
+
+    fn busy(&self, group: &Group) -> Option<f64> {
+        self.rate(group, &["busy_nanoseconds"]).map(|nanos| nanos / NANOS_PER_SECOND)
     }
 
     fn flows(&self) -> Flows {

@@ -49,15 +49,16 @@ fn after(seconds: u64) -> Look {
         ("tx_bytes", bytes),
     ];
     let worker = [
-        ("rx_packets", 2 * packets),
-        ("from_proxy", packets),
+        ("burst_packets", 3 * packets),
+        // A tenth of each second.
+        ("busy_nanoseconds", 100_000_000 * seconds),
         ("flows_active", 40),
         ("flows_opened", 10 * seconds),
         ("half_open", 3),
     ];
     let proxy = [
-        ("first_packets", packets),
-        ("second_packets", packets),
+        ("burst_packets", 2 * packets),
+        ("busy_nanoseconds", 300_000_000 * seconds),
         ("pairs_tcp", 30),
         ("pairs_udp", 5),
         ("pairs_tcp_opened", 8 * seconds),
@@ -93,6 +94,9 @@ fn after(seconds: u64) -> Look {
         started_ms: 1_700_000_000_000,
         uptime_seconds: seconds,
         silent: Vec::new(),
+        cores: Vec::new(),
+        tsc_hz: None,
+        memory: None,
         stages: Stage::ALL.iter().map(|stage| stage_report(*stage, latency.stage(*stage))).collect(),
         totals: BTreeMap::new(),
         drops: Vec::new(),
@@ -160,9 +164,9 @@ flows 40 (+10/s, 3 half-open)  pairs 30 TCP, 5 UDP (+10/s)
 port        link  rx pkt/s  rx bit/s  tx pkt/s  tx bit/s  drop/s  dropped
 inside      up       1.00k     10.0M     1.00k     10.0M       0        0
 outside     up       1.00k     10.0M     1.00k     10.0M       0        7
-core        cpu    pkt/s   flows   new/s  drop/s  dropped
-worker 0      1    3.00k      40      10       2       24
-proxy 0       1    2.00k      35      10       0        0
+core        cpu  idle  busy  ns/pkt    pkt/s   flows   new/s  drop/s
+worker 0      1   60%   10%   33.3k    3.00k      40      10       2
+proxy 0       1   60%   30%    150k    2.00k      35      10       0
 latency     per s      p50      p99      max  ever p50      p99      max
 nat         1.00k  9.02 us  9.02 us  9.02 us   9.02 us  9.02 us  9.02 us
 ring_wait       0        -        -        -         -        -        -
@@ -346,7 +350,7 @@ fn a_pause_keeps_the_numbers_and_they_go_on_from_where_the_gateway_is() {
 fn help_explains_and_escape_leaves_it_before_it_leaves_the_view() {
     let mut state = running();
     assert!(press(&mut state, '?'));
-    assert!(lines(&state, 80, 24).join("\n").contains("from a client's SYN to the server's answer"));
+    assert!(lines(&state, 80, 24).join("\n").contains("what all loops of its CPU leave"));
     let escape = || News::Key(KeyEvent::new(KeyCode::Esc, KeyModifiers::NONE));
     assert!(state.take(escape()).is_continue());
     assert!(lines(&state, 80, 24).join("\n").contains("worker 0"));

@@ -28,10 +28,10 @@ const HELP: [&str; 17] = [
     "Rates are those between two looks at the gateway, an interval apart.",
     "",
     "port     as workers received and sent; a frame that the device cuts counts once",
-    "core     pkt/s: taken from ports and rings; flows: a proxy core's are pairs",
-    "latency  of the last interval, then since the start (ever):",
-    "         nat, proxy: a packet's time there; ring_wait: between them;",
-    "         connect: from a client's SYN to the server's answer",
+    "core     idle: what all loops of its CPU leave; busy: this loop's share of it;",
+    "         ns/pkt: busy time by packets taken from ports and rings (pkt/s);",
+    "         flows: of a proxy core its pairs",
+    "latency  of a stage in the last interval, then since the start (ever)",
     "buffer   frames in use, ring places taken, as last seen",
     "drop     packets dropped, by reason; pnat stats says by whom",
     "end      flows that ended, by reason; pnat explain tells of single ones",
@@ -222,22 +222,28 @@ fn cores(model: &Model) -> Section {
     let columns = [
         Column::Left("core", 10),
         Column::Right("cpu", 3),
+        Column::Right("idle", 4),
+        Column::Right("busy", 4),
+        Column::Right("ns/pkt", 6),
         Column::Right("pkt/s", 7),
         Column::Right("flows", 6),
         Column::Right("new/s", 6),
         Column::Right("drop/s", 6),
-        Column::Right("dropped", 7),
     ];
+    let percent =
+        |share: Option<f64>| share.map_or_else(none, |share| format!("{:.0}%", share * 100.0).into());
     let rows = model.cores.iter().map(|core| {
-        let [rate, total] = dropped(core.drops);
+        let [drops, _] = dropped(core.drops);
         vec![
             core.name.clone().into(),
             core.cpu.map_or_else(String::new, |cpu| cpu.to_string()).into(),
+            percent(core.idle),
+            percent(core.busy),
+            core.each.map_or_else(none, |each| short(each).into()),
             per_second(core.packets).into(),
             whole(core.flows).into(),
             per_second(core.opened).into(),
-            rate,
-            total,
+            drops,
         ]
     });
     Section::new(columns, 3, rows)

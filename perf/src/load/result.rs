@@ -72,7 +72,7 @@ pub struct Frames {
     /// Different ones that have come.
     pub received: u64,
     pub lost: u64,
-    /// Of those lost, how many found the receive queue of the gateway in memory full.
+    /// Of those lost, how many found the receive queue of the device under test full: the gateway's in memory, or a memif's.
     pub missed: u64,
     pub duplicated: u64,
     pub reordered: u64,
@@ -132,7 +132,8 @@ impl Provenance {
         }
     }
 
-    fn started(&self) -> SystemTime {
+    /// Wall-clock time at the start.
+    pub fn started(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_millis(self.started_ms)
     }
 
@@ -286,7 +287,7 @@ impl fmt::Display for LoadResult {
         writeln!(f, "{:<12}{reordered:>14}  {ratio:>14}  by up to {}", "reordered", frames.farthest)?;
         let others = [
             ("refused", frames.refused, "by the generator's own port"),
-            ("missed", frames.missed, "of those lost, by the gateway's full receive queue"),
+            ("missed", frames.missed, "of those lost, by a full receive queue of the device under test"),
             ("corrupt", frames.corrupt, "with a wrong checksum"),
             ("stale", frames.stale, "too late to be told from duplicates"),
             ("foreign", frames.foreign, "none of this trial's"),

@@ -1,5 +1,6 @@
 //! Scenarios: what an operator wrote about a load, and what it means.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use pnat_shared::config::{Action, ConfigError};
@@ -75,8 +76,19 @@ pub struct Dpdk {
     pub frames: u32,
     /// Further arguments for DPDK's environment layer.
     pub eal: Vec<String>,
-    /// The station that frames are sent to.
-    pub mac: Mac,
+    /// Where frames are sent to.
+    pub station: Station,
+}
+
+/// A station on a link.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Station {
+    Mac(Mac),
+    /// Whoever answers for `address`, asked in the name of `asked_by`.
+    Gateway {
+        address: Ipv4Addr,
+        asked_by: Ipv4Addr,
+    },
 }
 
 /// A DPDK device.

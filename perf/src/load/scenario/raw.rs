@@ -71,6 +71,7 @@ pub(super) struct RawMedium {
     pub frames: Option<Spanned<i64>>,
     pub eal: Option<Spanned<Vec<String>>>,
     pub mac: Option<Spanned<String>>,
+    pub gateway: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -11,7 +11,7 @@ use pnat_shared::wire::ethernet::Mac;
 use toml::Spanned;
 
 use super::raw::{RawDevice, RawFlows, RawKind, RawMedium, RawScenario, RawSearch};
-use super::{Device, Dpdk, LoadKind, MediumKind, Memory, Scenario, Wire};
+use super::{Device, Dpdk, LoadKind, MediumKind, Memory, Scenario, Station, Wire};
 use crate::load::flows::{self, Flows};
 use crate::load::schedule::Rate;
 use crate::load::sizes::{IMIX, MAX_ROUND, Sizes};
@@ -236,7 +236,7 @@ fn medium(file: &RawScenario, flows: &Flows, sizes: &Sizes, findings: &mut Findi
     match kind {
         Kind::Memory => memory(file, flows, sizes, findings),
         Kind::Wire => wire(raw, findings),
-        Kind::Dpdk => dpdk(raw, findings),
+        Kind::Dpdk => dpdk(raw, flows, findings),
     }
 }
 
@@ -257,6 +257,7 @@ pub(super) fn refuse_others(raw: &RawMedium, kind: Kind, findings: &mut Findings
         (Kind::Wire, "reorder_by", reorder_by),
         (Kind::Wire, "capacity", capacity),
         (Kind::Dpdk, "mac", &raw.mac),
+        (Kind::Dpdk, "gateway", &raw.gateway),
     ];
     let numbers = [
         (Kind::Wire, "queue", &raw.queue),
@@ -330,7 +331,7 @@ fn parse_share(text: &str) -> Option<f64> {
     (0.0..=100.0).contains(&percent).then_some(percent / 100.0)
 }
 
-fn dpdk(raw: &RawMedium, findings: &mut Findings<'_>) -> MediumKind {
+fn dpdk(raw: &RawMedium, flows: &Flows, findings: &mut Findings<'_>) -> MediumKind {
     let device = |place: &Spanned<RawDevice>| Device {
         name: place.get_ref().device.get_ref().clone(),
         args: place.get_ref().args.clone(),
@@ -347,13 +348,24 @@ fn dpdk(raw: &RawMedium, findings: &mut Findings<'_>) -> MediumKind {
     let mac = raw.mac.as_ref().and_then(|place| {
         findings.parsed(place, "medium.mac", "an Ethernet address as in \"02:00:00:00:00:01\"", parse_mac)
     });
+    let gateway = raw.gateway.as_ref().and_then(|place| {
+        if raw.mac.is_some() {
+            findings.fault(place, "medium.gateway", Fault::OnlyWith("media without a mac have this key"));
+        }
+        findings
+            .parsed(place, "medium.gateway", "an IPv4 address as in \"10.0.0.1\"", |text| text.parse().ok())
+    });
+    let station = match gateway {
+        Some(address) => Station::Gateway { address, asked_by: *flows.src.start() },
+        None => Station::Mac(mac.unwrap_or(Mac::BROADCAST)),
+    };
     MediumKind::Dpdk(Dpdk {
         send: send.unwrap_or(Device { name: String::new(), args: None }),
         receive,
         core: findings.integer_or(raw.core.as_ref(), "medium.core", 0..=1023, 0) as usize,
         frames: findings.integer_or(raw.frames.as_ref(), "medium.frames", 1_024..=4_194_303, 32_767),
         eal: raw.eal.as_ref().map(|place| place.get_ref().clone()).unwrap_or_default(),
-        mac: mac.unwrap_or(Mac::BROADCAST),
+        station,
     })
 }
 

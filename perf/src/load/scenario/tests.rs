@@ -15,7 +15,7 @@ type = "wire"
 "#;
 
 /// Line, what stands in its place, what is told.
-const ROWS: [(&str, &str, &str); 18] = [
+const ROWS: [(&str, &str, &str); 19] = [
     (
         "rate = \"10 kpps\"",
         "rates = \"10 kpps\"",
@@ -86,6 +86,11 @@ const ROWS: [(&str, &str, &str); 18] = [
         "type = \"dpdk\"\nsend.device = \"net_ring0\"\nmac = \"02:00:00:00:00\"",
         "a.toml:12: medium.mac: \"02:00:00:00:00\" is not allowed",
     ),
+    (
+        "type = \"wire\"",
+        "type = \"dpdk\"\nsend.device = \"net_ring0\"\nmac = \"02:00:00:00:00:01\"\ngateway = \"10.0.0.1\"",
+        "a.toml:13: medium.gateway: only media without a mac have this key",
+    ),
     ("duration = \"2s\"", "duration = \"25h\"", "a.toml:1: duration: \"25h\" is not allowed"),
     (
         "type = \"wire\"",
@@ -119,7 +124,7 @@ fn what_is_not_said_has_its_default() {
     assert_eq!((scenario.name.as_str(), scenario.burst), ("a", 1));
     assert_eq!((scenario.warm_up, scenario.drain), (Duration::ZERO, Duration::from_millis(100)));
     assert_eq!(scenario.content.sizes.extremes(), (64, 64));
-    assert_eq!(*scenario.content.flows.src.start(), std::net::Ipv4Addr::new(10, 0, 0, 1));
+    assert_eq!(*scenario.content.flows.src.start(), Ipv4Addr::new(10, 0, 0, 1));
     assert_eq!(scenario.content.flows.dst_port, 9..=9);
     assert_eq!(scenario.rate.per_second().round(), 10_000.0);
     assert!((scenario.search.lowest - 10.0).abs() < 1e-6);
