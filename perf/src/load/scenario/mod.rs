@@ -149,6 +149,7 @@ impl Scenario {
             rate: self.rate,
             burst: self.burst,
             duration,
+            then: None,
             drain: self.drain,
         }
     }
