@@ -6,13 +6,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, Subcommand};
 use pnat_dataplane::port::capsule::RuntimeError;
+use pnat_scenes::rows::{ROWS, Row};
 use pnat_shared::config::ConfigError;
 use pnat_shared::time::Duration;
 
 use crate::bar::Bar;
+use crate::guard::baseline::Baselines;
+use crate::guard::{self, Comparison};
 use crate::load::medium::with_medium;
 use crate::load::result::{LoadResult, Provenance, pps};
 use crate::load::trial::Progress;
@@ -45,6 +48,25 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
+    /// Count what a packet costs (by valgrind) and hold it against the baselines; fails where it is too much.
+    Compare {
+        #[arg(long, value_name = "FILE", default_value = "perf/baselines.toml")]
+        baselines: PathBuf,
+        /// Only this row; may be given several times.
+        #[arg(long = "row", value_name = "NAME", value_parser = row)]
+        rows: Vec<&'static Row>,
+        /// The program that runs rows; the one beside this one where it is not named.
+        #[arg(long, value_name = "FILE")]
+        program: Option<PathBuf>,
+        /// Write what was counted into the file of baselines.
+        #[arg(long)]
+        update: bool,
+    },
+}
+
+fn row(name: &str) -> Result<&'static Row, String> {
+    let names = || ROWS.iter().map(|row| row.name).collect::<Vec<_>>().join(", ");
+    Row::named(name).ok_or_else(|| format!("there are {}", names()))
 }
 
 /// What the process ends with.
@@ -60,8 +82,42 @@ impl Cli {
         match self.command {
             Command::Load { scenario, out: dir } => load(&Scenario::load(&scenario)?, dir.as_deref(), out),
             Command::Ndr { scenario, out: dir } => search(&Scenario::load(&scenario)?, dir.as_deref(), out),
+            Command::Compare { baselines, rows, program, update } => {
+                compare(&baselines, rows, program, update, out)
+            }
         }
     }
+}
+
+fn compare(
+    file: &Path,
+    mut rows: Vec<&'static Row>,
+    program: Option<PathBuf>,
+    update: bool,
+    out: &mut impl Write,
+) -> Result<()> {
+    let known = if update && !file.exists() { None } else { Some(Baselines::load(file)?) };
+    if rows.is_empty() {
+        rows.extend(&ROWS);
+    }
+    let program = match program {
+        Some(program) => program,
+        None => std::env::current_exe().context("this program")?.with_file_name("pnat-rows"),
+    };
+    ensure!(program.is_file(), "{} is missing: cargo build --release", program.display());
+    let counted = guard::count(&program, rows)?;
+    let next = update.then(|| guard::updated(&counted, known.as_ref())).transpose()?;
+    if let Some(known) = known.as_ref().or(next.as_ref()) {
+        let comparison = Comparison::new(&counted, known, guard::cpu());
+        write!(out, "{comparison}")?;
+        let worse = comparison.worse();
+        ensure!(update || worse.is_empty(), "beyond the bound: {}", worse.join(", "));
+    }
+    if let Some(next) = next {
+        std::fs::write(file, next.to_string()).with_context(|| file.display().to_string())?;
+        writeln!(out, "wrote {}", file.display())?;
+    }
+    Ok(())
 }
 
 fn load(scenario: &Scenario, dir: Option<&Path>, out: &mut impl Write) -> Result<()> {
