@@ -7,7 +7,7 @@ use pnat_scenes::tcp::{In, Out};
 
 fn main() -> ExitCode {
     let mut bench = Bench::from_args();
-    bench.run("tcp/segment_in", Allocations::None, In::new);
-    bench.run("tcp/segment_out", Allocations::None, Out::new);
+    bench.run("tcp/segment_in", Allocations::None, In::open);
+    bench.run("tcp/segment_out", Allocations::None, Out::open);
     bench.finish()
 }

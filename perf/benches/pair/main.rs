@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         let mut peer = bench.run(&format!("smoltcp/{name}"), Allocations::Told, peer);
         bench.compare(&mut pass, &mut peer);
     }
-    bench.run("pair/connection", Allocations::Told, Connections::new);
+    bench.run("pair/connection", Allocations::Told, Connections::default);
     for (name, flows) in [("1", 1), ("10k", 10_000)] {
         let gateway = || whole::Whole::new(flows, one_rule("all", Vec::new()), chains(None));
         bench.run(&format!("gateway/no_filter/{name}"), Allocations::None, gateway);

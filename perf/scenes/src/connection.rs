@@ -36,11 +36,13 @@ struct Connection {
     server: Option<Host>,
 }
 
-impl Connections {
-    pub fn new() -> Self {
+impl Default for Connections {
+    fn default() -> Self {
         Self { core: Core::new(SLOTS, chains(None)), opened: 0, batch: Vec::with_capacity(BATCH) }
     }
+}
 
+impl Connections {
     fn handle(&self, number: usize) -> Handle {
         let at = self.opened + number;
         handle(at % SLOTS, (at / SLOTS) as u16)

@@ -39,8 +39,8 @@ pub const ROWS: [Row; 9] = [
     Row { name: "nat_hit/1k", make: || Box::new(Hit::new(1_000)), ..ROW },
     Row { name: "nat_miss/translated", make: || Box::new(Miss::new(Action::Nat)), ..ROW },
     Row { name: "nat_miss/proxied", make: || Box::new(Miss::new(Action::Proxy)), ..ROW },
-    Row { name: "tcp/segment_in", unit: "segment", make: || Box::new(In::new()), ..ROW },
-    Row { name: "tcp/segment_out", unit: "segment", make: || Box::new(Out::new()), ..ROW },
+    Row { name: "tcp/segment_in", unit: "segment", make: || Box::new(In::open()), ..ROW },
+    Row { name: "tcp/segment_out", unit: "segment", make: || Box::new(Out::open()), ..ROW },
     Row { name: "pair/pass/1", unit: "segment", make: || pairs(1), ..ROW },
     // Each flow comes once to warm up, and once to be counted.
     Row { name: "pair/pass/10k", unit: "segment", warm_up: 20_000, packets: 20_000, make: || pairs(10_000) },
@@ -55,7 +55,7 @@ pub const ROWS: [Row; 9] = [
         unit: "connection",
         warm_up: 256,
         packets: 512,
-        make: || Box::new(Connections::new()),
+        make: || Box::new(Connections::default()),
     },
 ];
 

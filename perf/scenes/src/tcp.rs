@@ -79,8 +79,7 @@ impl Connection {
 pub struct In(Connection);
 
 impl In {
-    #[expect(clippy::new_without_default, reason = "it opens a connection")]
-    pub fn new() -> Self {
+    pub fn open() -> Self {
         Self(Connection::new())
     }
 }
@@ -109,8 +108,7 @@ impl Scene for In {
 pub struct Out(Connection);
 
 impl Out {
-    #[expect(clippy::new_without_default, reason = "it opens a connection")]
-    pub fn new() -> Self {
+    pub fn open() -> Self {
         Self(Connection::new())
     }
 }
