@@ -5,6 +5,8 @@
 pub mod cli;
 pub mod launch;
 pub mod control;
+pub mod page;
+pub mod top;
 pub mod filters;
 pub mod port;
 pub mod worker;

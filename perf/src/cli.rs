@@ -6,21 +6,20 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use anyhow::{Context as _, Result, ensure};
-use clap::{Parser, Subcommand};
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
 use pnat_dataplane::port::capsule::RuntimeError;
-use pnat_scenes::rows::{ROWS, Row};
 use pnat_shared::config::ConfigError;
 use pnat_shared::time::Duration;
 
 use crate::bar::Bar;
-use crate::guard::baseline::Baselines;
-use crate::guard::{self, Comparison};
-use crate::load::medium::with_medium;
+use crate::load::medium::{with_duplex, with_medium};
 use crate::load::result::{LoadResult, Provenance, pps};
+use crate::load::scenario::{AnyScenario, TcpScenario};
+use crate::load::tcp::result::TcpResult;
 use crate::load::trial::Progress;
 use crate::load::{Outcome, Scenario, Tester};
-use crate::ndr;
+use crate::{guard, ndr, report};
 
 /// PNAT's load generator: sends a scenario's load through a device under test and accounts for every frame.
 #[derive(Debug, Parser)]
@@ -36,9 +35,11 @@ enum Command {
     Load {
         /// The scenario, as in perf/scenarios/nat-64b.toml.
         scenario: PathBuf,
-        /// Write result.json, latency.hlog, latency.hgrm and late.hgrm into this directory.
+        /// Write result.json (of connections: tcp.json) and the distributions into this directory.
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
+        #[command(flatten)]
+        ports: Ports,
     },
     /// Search for the highest rates at which nothing is lost (NDR), and at most a little (PDR).
     Ndr {
@@ -47,26 +48,29 @@ enum Command {
         /// Write ndr.json into this directory.
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
+        #[command(flatten)]
+        ports: Ports,
+    },
+    /// Tell what runs have shown: report.html with charts, report.md with tables. The first run is what the others are
+    /// compared with.
+    Report {
+        /// Directories that runs were written into.
+        #[arg(required = true, value_name = "RUN")]
+        runs: Vec<PathBuf>,
+        /// Write into this directory.
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        out: PathBuf,
     },
     /// Count what a packet costs (by valgrind) and hold it against the baselines; fails where it is too much.
-    Compare {
-        #[arg(long, value_name = "FILE", default_value = "perf/baselines.toml")]
-        baselines: PathBuf,
-        /// Only this row; may be given several times.
-        #[arg(long = "row", value_name = "NAME", value_parser = row)]
-        rows: Vec<&'static Row>,
-        /// The program that runs rows; the one beside this one where it is not named.
-        #[arg(long, value_name = "FILE")]
-        program: Option<PathBuf>,
-        /// Write what was counted into the file of baselines.
-        #[arg(long)]
-        update: bool,
-    },
+    Compare(guard::Compare),
 }
 
-fn row(name: &str) -> Result<&'static Row, String> {
-    let names = || ROWS.iter().map(|row| row.name).collect::<Vec<_>>().join(", ");
-    Row::named(name).ok_or_else(|| format!("there are {}", names()))
+#[derive(Debug, Args)]
+struct Ports {
+    /// When the results are written, keep the DPDK ports open until the device under test has closed its own, a minute at
+    /// most: a device whose memif is polled may crash when its peer leaves.
+    #[arg(long)]
+    hold: bool,
 }
 
 /// What the process ends with.
@@ -78,80 +82,81 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
 
 impl Cli {
     /// Does what was asked; answers go to `out`.
-    pub fn run(self, out: &mut impl Write) -> Result<()> {
+    pub fn run(self, out: &mut (impl Write + Send)) -> Result<()> {
         match self.command {
-            Command::Load { scenario, out: dir } => load(&Scenario::load(&scenario)?, dir.as_deref(), out),
-            Command::Ndr { scenario, out: dir } => search(&Scenario::load(&scenario)?, dir.as_deref(), out),
-            Command::Compare { baselines, rows, program, update } => {
-                compare(&baselines, rows, program, update, out)
+            Command::Load { scenario, out: dir, ports } => match AnyScenario::load(&scenario)? {
+                AnyScenario::Frames(scenario) => load(&scenario, dir.as_deref(), ports.hold, out),
+                AnyScenario::Tcp(scenario) => load_tcp(&scenario, dir.as_deref(), out),
+            },
+            Command::Ndr { scenario, out: dir, ports } => {
+                search(&Scenario::load(&scenario)?, dir.as_deref(), ports.hold, out)
             }
+            Command::Report { runs, out: dir } => {
+                let page = report::page(&report::read(&runs)?)?;
+                for file in report::write(&page, &dir)? {
+                    writeln!(out, "wrote {}", file.display())?;
+                }
+                Ok(())
+            }
+            Command::Compare(compare) => compare.run(out),
         }
     }
 }
 
-fn compare(
-    file: &Path,
-    mut rows: Vec<&'static Row>,
-    program: Option<PathBuf>,
-    update: bool,
-    out: &mut impl Write,
-) -> Result<()> {
-    let known = if update && !file.exists() { None } else { Some(Baselines::load(file)?) };
-    if rows.is_empty() {
-        rows.extend(&ROWS);
-    }
-    let program = match program {
-        Some(program) => program,
-        None => std::env::current_exe().context("this program")?.with_file_name("pnat-rows"),
-    };
-    ensure!(program.is_file(), "{} is missing: cargo build --release", program.display());
-    let counted = guard::count(&program, rows)?;
-    let next = update.then(|| guard::updated(&counted, known.as_ref())).transpose()?;
-    if let Some(known) = known.as_ref().or(next.as_ref()) {
-        let comparison = Comparison::new(&counted, known, guard::cpu());
-        write!(out, "{comparison}")?;
-        let worse = comparison.worse();
-        ensure!(update || worse.is_empty(), "beyond the bound: {}", worse.join(", "));
-    }
-    if let Some(next) = next {
-        std::fs::write(file, next.to_string()).with_context(|| file.display().to_string())?;
-        writeln!(out, "wrote {}", file.display())?;
-    }
-    Ok(())
-}
-
-fn load(scenario: &Scenario, dir: Option<&Path>, out: &mut impl Write) -> Result<()> {
+fn load(scenario: &Scenario, dir: Option<&Path>, hold: bool, out: &mut (impl Write + Send)) -> Result<()> {
     let provenance = Provenance::new(scenario, now());
     let progress = Arc::new(Progress::default());
-    let outcome = with_medium(scenario, progress.clone(), |tester| {
-        let bar = Bar::new(progress);
+    let trial = |tester: &mut dyn Tester| {
+        let bar = Bar::new(progress.clone());
         warm_up(scenario, tester, &bar)?;
         bar.begin(scenario.name.clone(), scenario.duration);
         tester.run(scenario.trial(1, scenario.duration))
-    })?;
-    let result = LoadResult::new(provenance, &outcome);
-    write!(out, "{result}")?;
-    for file in dir.map_or_else(|| Ok(Vec::new()), |dir| result.write(&outcome, dir))? {
-        writeln!(out, "wrote {}", file.display())?;
-    }
-    Ok(())
+    };
+    with_medium(scenario, progress.clone(), hold, trial, |outcome| {
+        let result = LoadResult::new(provenance, &outcome);
+        write!(out, "{result}")?;
+        tell_files(out, dir.map_or_else(|| Ok(Vec::new()), |dir| result.write(&outcome, dir))?)
+    })
 }
 
-fn search(scenario: &Scenario, dir: Option<&Path>, out: &mut impl Write) -> Result<()> {
+fn load_tcp(scenario: &TcpScenario, dir: Option<&Path>, out: &mut impl Write) -> Result<()> {
+    let provenance = Provenance::of((&scenario.name, &scenario.file, &scenario.text), now());
+    let progress = Arc::new(Progress::default());
+    let outcome = with_duplex(scenario, progress.clone(), |tester| {
+        let bar = Bar::of_connections(progress);
+        if scenario.warm_up > Duration::ZERO {
+            bar.begin("warm-up".to_owned(), scenario.warm_up);
+            tester.run(scenario.trial(0, scenario.warm_up))?;
+        }
+        bar.begin(scenario.name.clone(), scenario.duration);
+        tester.run(scenario.trial(1, scenario.duration))
+    })?;
+    let result = TcpResult::new(provenance, &scenario.load.classes, &outcome);
+    write!(out, "{result}")?;
+    tell_files(out, dir.map_or_else(|| Ok(Vec::new()), |dir| result.write(&outcome, dir))?)
+}
+
+fn search(scenario: &Scenario, dir: Option<&Path>, hold: bool, out: &mut (impl Write + Send)) -> Result<()> {
     let provenance = Provenance::new(scenario, now());
     let progress = Arc::new(Progress::default());
-    let result = with_medium(scenario, progress.clone(), |tester| {
-        let bar = Bar::new(progress);
+    let trials = |tester: &mut dyn Tester| {
+        let bar = Bar::new(progress.clone());
         warm_up(scenario, tester, &bar)?;
         ndr::run(scenario, provenance, tester, |number, rate, duration| {
             bar.begin(format!("{} trial {number} at {}", scenario.name, pps(rate)), duration);
         })
-    })?;
-    write!(out, "{result}")?;
-    for file in dir.map_or_else(|| Ok(Vec::new()), |dir| result.write(dir))? {
+    };
+    with_medium(scenario, progress.clone(), hold, trials, |result| {
+        write!(out, "{result}")?;
+        tell_files(out, dir.map_or_else(|| Ok(Vec::new()), |dir| result.write(dir))?)
+    })
+}
+
+fn tell_files(out: &mut impl Write, files: Vec<PathBuf>) -> Result<()> {
+    for file in files {
         writeln!(out, "wrote {}", file.display())?;
     }
-    Ok(())
+    Ok(out.flush()?)
 }
 
 /// Opens flows and lets neighbors find each other, where the scenario asks for it. What it shows is not looked at.

@@ -10,5 +10,6 @@ pub mod guard;
 pub mod netsim;
 pub mod load;
 pub mod ndr;
+pub mod report;
 mod bar;
 pub mod cli;

@@ -3,7 +3,8 @@
 //! Runs on: proxy cores. Allocates: never for frames. Blocks: never.
 //!
 //! A received frame is handed on as a chunk, through the chain and into the other socket's send queue, without a copy;
-//! its payload is copied once, into the frame that is sent. Only what a filter writes lives on the heap.
+//! its payload is copied once, into the frame that is sent. Only what a filter writes lives on the heap, and what a load generator
+//! sends is constant.
 
 use core::ops::Range;
 
@@ -17,6 +18,8 @@ const GATHER: usize = 2048;
 enum Store<F> {
     Frame(F),
     Heap(Vec<u8>),
+    /// Constants of the program.
+    Static(&'static [u8]),
 }
 
 /// Bytes `start..end` of what it holds. Never empty inside a queue.
@@ -52,11 +55,17 @@ impl<F: Frame> Chunk<F> {
         Self { store: Store::Heap(bytes), start: 0, end, sum: None }
     }
 
+    /// Bytes that are nobody's: they cost no memory, however many wait.
+    pub fn from_static(bytes: &'static [u8]) -> Self {
+        Self { store: Store::Static(bytes), start: 0, end: place(bytes.len()), sum: None }
+    }
+
     #[inline]
     pub fn bytes(&self) -> &[u8] {
         let all = match &self.store {
             Store::Frame(frame) => frame.data(),
             Store::Heap(bytes) => bytes,
+            Store::Static(bytes) => bytes,
         };
         &all[self.start as usize..self.end as usize]
     }
@@ -92,11 +101,11 @@ impl<F: Frame> Chunk<F> {
         }
     }
 
-    /// The frame that holds the bytes, and where in it they are; the chunk itself where they live on the heap.
+    /// The frame that holds the bytes, and where in it they are; the chunk itself where no frame does.
     pub fn into_frame(self) -> Result<(F, Range<usize>), Self> {
         match self.store {
             Store::Frame(frame) => Ok((frame, self.start as usize..self.end as usize)),
-            Store::Heap(_) => Err(self),
+            Store::Heap(_) | Store::Static(_) => Err(self),
         }
     }
 
@@ -135,11 +144,11 @@ impl<F: Frame> Chunk<F> {
         Some(Self::from_vec(bytes))
     }
 
-    /// The same bytes on the heap: copied where a frame holds them, which is free for others then.
+    /// The same bytes outside of any frame: copied where one holds them, which is free for others then.
     pub fn out_of_frame(self) -> Self {
         match &self.store {
             Store::Frame(_) => Self { sum: self.sum, ..self.copy_from(0) },
-            Store::Heap(_) => self,
+            Store::Heap(_) | Store::Static(_) => self,
         }
     }
 
@@ -154,6 +163,7 @@ impl<F: Frame> Chunk<F> {
         match &self.store {
             Store::Frame(frame) => frame.capacity(),
             Store::Heap(bytes) => bytes.capacity(),
+            Store::Static(_) => 0,
         }
     }
 }
@@ -185,6 +195,18 @@ mod tests {
         later.advance(1);
         shorter.truncate(6);
         assert_eq!((later.sum(), shorter.sum(), chunk().copy_from(1).sum()), (None, None, None));
+    }
+
+    #[test]
+    fn constant_bytes_take_no_memory_and_are_never_copied() {
+        let chunk = || Chunk::<VecFrame>::from_static(b"constant");
+        let mut later = chunk();
+        later.advance(3);
+        assert_eq!((later.bytes(), later.footprint()), (&b"stant"[..], 0));
+        let mut last = Chunk::from_vec(Vec::with_capacity(64));
+        let kept = Chunk::gather(Some(&mut last), chunk()).expect("kept as it is");
+        assert_eq!(kept.out_of_frame().bytes().as_ptr(), chunk().bytes().as_ptr());
+        assert!(chunk().into_frame().is_err());
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod verdict;
 pub mod loopback;
 pub mod ring;
 pub mod paged;
+pub mod slots;
 pub mod wheel;
 pub mod stats;
 pub mod report;

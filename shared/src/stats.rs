@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use hdrhistogram::Histogram;
 
-use crate::time::Duration;
+use crate::time::{Duration, Instant};
 use crate::verdict::{CloseReason, DropReason};
 
 /// A counter with one writer. Adding is a plain load and store, no locked instruction.
@@ -66,6 +66,11 @@ pub trait Counters: core::fmt::Debug + Send + Sync {
     /// Calls `each` with every number and its value.
     fn counters(&self, each: &mut dyn FnMut(Metric, u64));
 
+    /// What the owner's loop makes of its turns, where it has one.
+    fn turns(&self) -> Option<&Turns> {
+        None
+    }
+
     /// Packets dropped, where the owner drops packets.
     fn drops(&self) -> Option<&Drops> {
         None
@@ -119,6 +124,63 @@ impl Closes {
 
     pub fn value(&self, reason: CloseReason) -> u64 {
         self.0[reason.index()].value()
+    }
+}
+
+/// What one loop of a core (a worker's, a reactor's) makes of its turns. A CPU on which two loops run by turns has two.
+///
+/// Time is counted where the loop measures itself. A turn that found nothing is idle, and so is the sleep after it: what is
+/// not busy is idle.
+#[derive(Debug, Default)]
+pub struct Turns {
+    pub all: Counter,
+    /// Those that found nothing to do.
+    pub idle: Counter,
+    /// Nanoseconds of the others.
+    pub busy: Counter,
+    /// Bursts taken from ports and rings, and packets in them.
+    pub bursts: Counter,
+    pub packets: Counter,
+}
+
+impl Turns {
+    /// Counts a burst that was taken.
+    #[inline]
+    pub fn burst(&self, packets: usize) {
+        self.bursts.add(1);
+        self.packets.add(packets as u64);
+    }
+
+    /// Counts a turn that worked; it began and ended at these times where that is known.
+    #[inline]
+    pub fn worked(&self, lasted: Option<(Instant, Instant)>) {
+        self.all.add(1);
+        if let Some((began, ended)) = lasted {
+            self.busy.add(ended.nanos_since(began));
+        }
+    }
+
+    /// Counts a turn that found nothing.
+    #[inline]
+    pub fn idled(&self) {
+        self.all.add(1);
+        self.idle.add(1);
+    }
+}
+
+impl Counters for Turns {
+    fn counters(&self, each: &mut dyn FnMut(Metric, u64)) {
+        each(Metric::count("turns", "Turns of the core's poll loop."), self.all.value());
+        each(
+            Metric::count("idle_turns", "Turns of the core's poll loop that found nothing."),
+            self.idle.value(),
+        );
+        each(
+            Metric::count("busy_nanoseconds", "Time of the turns that found something, in nanoseconds."),
+            self.busy.value(),
+        );
+        each(Metric::count("bursts", "Bursts taken from ports and rings."), self.bursts.value());
+        each(Metric::count("burst_packets", "Packets in the bursts taken."), self.packets.value());
     }
 }
 

@@ -1,6 +1,6 @@
 //! The API's answers, as JSON carries them: the server fills them in, the client reads them back.
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use std::collections::BTreeMap;
 
 use pnat_shared::flow::Protocol;
@@ -15,6 +15,8 @@ pub struct Stats {
     /// Of the policy that decides now; a reload counts up.
     pub generation: u32,
     pub uptime_seconds: u64,
+    /// The same in milliseconds: when the counters were read.
+    pub uptime_ms: u64,
     /// Counters of all workers, and of all proxy cores, summed up.
     pub totals: BTreeMap<String, BTreeMap<String, u64>>,
     /// Packets dropped by all cores, every reason.
@@ -133,6 +135,28 @@ impl Flow {
     pub fn told_state(&self) -> &str {
         self.pair.as_ref().map_or(&self.state, |pair| &pair.state)
     }
+}
+
+/// `GET /clients`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Clients {
+    /// The largest first.
+    pub clients: Vec<Client>,
+    /// Clients with live flows, as many as were added up.
+    pub known: usize,
+    /// Whether there were too many to add all of them up: small ones may be missing, or told as too small.
+    pub partial: bool,
+}
+
+/// A client and what its live flows carried.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Client {
+    pub address: IpAddr,
+    pub flows: u64,
+    /// From the client.
+    pub first: Traffic,
+    /// To the client.
+    pub second: Traffic,
 }
 
 /// `GET /explain`: what the policy decides for a flow's first packet.

@@ -8,6 +8,7 @@
 //! | `GET /openapi.json` | what is answered, as OpenAPI 3.1 |
 //! | `GET /stats` | counters, summed up and one by one |
 //! | `GET /flows?` and what [`FlowsQuestion`] holds | live flows |
+//! | `GET /clients?limit=&sort=` | clients by what their live flows carry |
 //! | `GET /explain?proto=&src=&dst=` | what the policy decides, and what became of such flows |
 //! | `GET /report` | latency percentiles with their histograms |
 //! | `POST /reload` | the new generation |
@@ -32,13 +33,14 @@ use pnat_shared::report::{Endpoint, FlowQuery};
 use serde::Deserialize;
 
 use super::CoreError;
-use super::answer::{Explanation, Failure, Flows, Health, Ready, Reloaded, Stats};
+use super::answer::{Clients, Explanation, Failure, Flows, Health, Ready, Reloaded, Stats};
 use super::capture::{self, CaptureError};
+use super::clients;
 use super::explain::{AddressError, explain, parse_client, parse_server};
 use super::flows::{self, FlowsError};
 use super::metrics;
 use super::past;
-use super::question::FlowsQuestion;
+use super::question::{ClientsQuestion, FlowsQuestion};
 use super::ready;
 use super::reload::{self, ReloadError};
 use super::report::{self, Report};
@@ -87,6 +89,7 @@ pub(super) fn owning() -> Routes {
         ("/openapi.json", get(async || ([(header::CONTENT_TYPE, "application/json")], DESCRIPTION))),
         ("/stats", get(stats)),
         ("/flows", get(flows)),
+        ("/clients", get(clients)),
         ("/explain", get(explained)),
         ("/report", get(report)),
         ("/reload", post(reload)),
@@ -174,6 +177,11 @@ async fn stats(State(server): State<Arc<Server>>) -> Json<Stats> {
 async fn flows(State(server): State<Arc<Server>>, asked: Asked<FlowsQuestion>) -> Answer<Flows> {
     let Query(question) = asked?;
     Ok(Json(flows::collect(&server, &question).await?))
+}
+
+async fn clients(State(server): State<Arc<Server>>, asked: Asked<ClientsQuestion>) -> Answer<Clients> {
+    let Query(question) = asked?;
+    Ok(Json(clients::collect(&server, &question).await?))
 }
 
 #[derive(Debug, Deserialize)]

@@ -4,14 +4,14 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use pnat_shared::flow::{Handle, ProxyId, Side, WorkerId};
-use pnat_shared::report::{Bounds, Endpoint, FlowQuery, FlowRow, NarrowLeg, PairRow};
+use pnat_shared::report::{Bounds, Endpoint, FlowPage, FlowQuery, FlowRow, NarrowLeg, PairRow};
 use pnat_shared::time::Duration;
 use thiserror::Error;
 
 use super::answer::{Flow, Flows, Pair, PathMtu};
 use super::question::{DEFAULT_ACTION, FlowsQuestion, Sort};
 use super::server::{Live, Server};
-use super::{CoreError, CoreMessage, Role};
+use super::{Core, CoreError, CoreMessage, Role};
 
 /// Slots that a worker looks at between two bursts: some tens of microseconds.
 pub(super) const VISIT: u32 = 1_024;
@@ -41,10 +41,8 @@ pub(super) async fn collect(server: &Server, question: &FlowsQuestion) -> Result
     'workers: for worker in server.gateway.role(Role::Worker) {
         let mut from = Some(0);
         while let Some(start) = from {
-            let query = FlowQuery { from: start, visit: VISIT, ..query.clone() };
-            let page = worker.ask(|reply| CoreMessage::Flows { query, reply }).answer().await?;
-            // A core that does not move on would be asked for ever.
-            from = page.next.filter(|next| *next > start);
+            let page = page(worker, &query, start).await?;
+            from = page.next;
             let mut found: Vec<Flow> = page.rows.iter().map(|row| flow(row, &live)).collect();
             if let Some(rule) = &question.rule {
                 found.retain(|flow| flow.rule.as_deref().unwrap_or(DEFAULT_ACTION) == rule);
@@ -73,6 +71,15 @@ pub(super) async fn collect(server: &Server, question: &FlowsQuestion) -> Result
         join(server, &mut flows).await?;
     }
     Ok(Flows { flows, more })
+}
+
+/// What a worker answers from this slot on.
+pub(super) async fn page(worker: &Core, query: &FlowQuery, start: u32) -> Result<FlowPage, CoreError> {
+    let query = FlowQuery { from: start, visit: VISIT, ..query.clone() };
+    let mut page = worker.ask(|reply| CoreMessage::Flows { query, reply }).answer().await?;
+    // A core that does not move on would be asked for ever.
+    page.next = page.next.filter(|next| *next > start);
+    Ok(page)
 }
 
 fn query(question: &FlowsQuestion) -> Result<FlowQuery, FlowsError> {

@@ -32,6 +32,25 @@ pub struct FlowsQuestion {
 /// What stands in a rule's place where none matched.
 pub const DEFAULT_ACTION: &str = "(default)";
 
+/// `GET /clients`: the clients with the most of something.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientsQuestion {
+    /// Clients told at most.
+    pub limit: Option<usize>,
+    /// Bytes where it is absent.
+    pub sort: Option<ClientSort>,
+}
+
+/// What clients are ordered by.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientSort {
+    /// Of their live flows, both ways together.
+    Bytes,
+    Flows,
+}
+
 /// What flows are ordered by.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::answer::{Reason, Stats};
+use super::cores::{self, CoreReport, MemoryReport};
 use super::server::Server;
 use super::text::{Column, nanos, table};
 use super::{CoreMessage, stats};
@@ -36,6 +37,12 @@ pub struct Report {
     /// Cores whose measurements are not in it.
     pub silent: Vec<String>,
     pub stages: Vec<StageReport>,
+    /// Workers, then proxy cores.
+    pub cores: Vec<CoreReport>,
+    /// Ticks of the time stamp counter per second, where the machine has one.
+    pub tsc_hz: Option<f64>,
+    /// `None` where the kernel does not tell.
+    pub memory: Option<MemoryReport>,
     /// Counters of workers and of proxy cores, summed up, as in [`Stats::totals`].
     pub totals: BTreeMap<String, BTreeMap<String, u64>>,
     /// Reasons that occurred.
@@ -44,10 +51,11 @@ pub struct Report {
 }
 
 /// One stage's latency, in nanoseconds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StageReport {
     pub stage: String,
     pub count: u64,
+    pub mean: f64,
     pub p50: u64,
     pub p90: u64,
     pub p99: u64,
@@ -77,10 +85,17 @@ pub(super) async fn gather(server: &Server) -> Report {
         }
     }
     let started = server.gateway.started.duration_since(UNIX_EPOCH).unwrap_or_default();
-    compose(&latency, stats::read(server), started, silent)
+    let cores = cores::read(&server.gateway.cores, server.began.elapsed());
+    compose(&latency, stats::read(server), cores, started, silent)
 }
 
-fn compose(latency: &Latency, stats: Stats, started: Duration, silent: Vec<String>) -> Report {
+fn compose(
+    latency: &Latency,
+    stats: Stats,
+    cores: Vec<CoreReport>,
+    started: Duration,
+    silent: Vec<String>,
+) -> Report {
     let occurred = |reasons: Vec<Reason>| reasons.into_iter().filter(|reason| reason.count > 0).collect();
     Report {
         version: stats.version,
@@ -89,18 +104,22 @@ fn compose(latency: &Latency, stats: Stats, started: Duration, silent: Vec<Strin
         uptime_seconds: stats.uptime_seconds,
         silent,
         stages: Stage::ALL.iter().map(|stage| stage_report(*stage, latency.stage(*stage))).collect(),
+        cores,
+        tsc_hz: cores::tsc_hz(),
+        memory: cores::memory(),
         totals: stats.totals,
         drops: occurred(stats.drops),
         closes: occurred(stats.closes),
     }
 }
 
-fn stage_report(stage: Stage, histogram: &Histogram<u64>) -> StageReport {
+pub(crate) fn stage_report(stage: Stage, histogram: &Histogram<u64>) -> StageReport {
     let mut encoded = Vec::new();
     V2Serializer::new().serialize(histogram, &mut encoded).expect("invariant: a vector takes every byte");
     StageReport {
         stage: stage.key().to_owned(),
         count: histogram.len(),
+        mean: histogram.mean(),
         p50: histogram.value_at_quantile(0.5),
         p90: histogram.value_at_quantile(0.9),
         p99: histogram.value_at_quantile(0.99),
@@ -111,7 +130,8 @@ fn stage_report(stage: Stage, histogram: &Histogram<u64>) -> StageReport {
 }
 
 impl StageReport {
-    fn decode(&self) -> Result<Histogram<u64>, ReportError> {
+    /// The histogram itself, in nanoseconds.
+    pub fn decode(&self) -> Result<Histogram<u64>, ReportError> {
         let unreadable = |reason: String| ReportError::Histogram { stage: self.stage.clone(), reason };
         let encoded = BASE64.decode(&self.histogram).map_err(|error| unreadable(error.to_string()))?;
         Deserializer::new()
@@ -188,6 +208,45 @@ pub fn hgrm(histogram: &Histogram<u64>) -> String {
     out
 }
 
+impl Report {
+    fn fmt_cores(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.cores.is_empty() {
+            let head = ["core", "CPU", "busy", "CPU idle", "packets", "burst", "time each", "cycles each"];
+            let share = |share: f64| format!("{:.1} %", share * 100.0);
+            let rows = self.cores.iter().map(|core| {
+                let each = core.nanoseconds_per_packet.map(|each| nanos(each.round() as u64));
+                let cycles = core.cycles_per_packet.map(|cycles| format!("{cycles:.0}"));
+                vec![
+                    format!("{} {}", core.kind, core.name),
+                    core.cpu.to_string(),
+                    share(core.busy_share),
+                    share(core.idle_share),
+                    core.packets.to_string(),
+                    format!("{:.1}", core.mean_burst),
+                    each.unwrap_or_else(|| "-".to_owned()),
+                    cycles.unwrap_or_else(|| "-".to_owned()),
+                ]
+            });
+            let columns = [Column::Left].into_iter().chain([Column::Right; 7]).collect::<Vec<_>>();
+            let head = head.map(str::to_owned).to_vec();
+            write!(f, "\n{}", table(&columns, std::iter::once(head).chain(rows)))?;
+        }
+        if let Some(hz) = self.tsc_hz.filter(|_| !self.cores.is_empty()) {
+            writeln!(f, "cycles are ticks of the time stamp counter, {:.3} GHz", hz / 1e9)?;
+        }
+        if let Some(memory) = self.memory {
+            let mebibytes = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
+            write!(f, "\nmemory: {} resident", mebibytes(memory.resident))?;
+            write!(f, ", at most {} so far", mebibytes(memory.resident_peak))?;
+            match memory.hugepages {
+                Some(bytes) => writeln!(f, ", and {} in huge pages", mebibytes(bytes))?,
+                None => writeln!(f)?,
+            }
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let up = humantime::format_duration(Duration::from_secs(self.uptime_seconds));
@@ -196,14 +255,15 @@ impl fmt::Display for Report {
             writeln!(f, "not in this report: {silent}")?;
         }
         writeln!(f)?;
-        let head = ["latency", "count", "p50", "p90", "p99", "p99.9", "max"].map(str::to_owned);
+        let head = ["latency", "count", "mean", "p50", "p90", "p99", "p99.9", "max"].map(str::to_owned);
         let rows = self.stages.iter().map(|stage| {
-            let times = [stage.p50, stage.p90, stage.p99, stage.p999, stage.max];
+            let times = [stage.mean.round() as u64, stage.p50, stage.p90, stage.p99, stage.p999, stage.max];
             let time = |value: u64| if stage.count == 0 { "-".to_owned() } else { nanos(value) };
             [stage.stage.clone(), stage.count.to_string()].into_iter().chain(times.map(time)).collect()
         });
-        let columns = [Column::Left].into_iter().chain([Column::Right; 6]).collect::<Vec<_>>();
+        let columns = [Column::Left].into_iter().chain([Column::Right; 7]).collect::<Vec<_>>();
         f.write_str(&table(&columns, std::iter::once(head.to_vec()).chain(rows)))?;
+        self.fmt_cores(f)?;
         for (role, counters) in &self.totals {
             let rows = counters.iter().map(|(name, value)| vec![name.clone(), value.to_string()]);
             let title = match role.as_str() {
@@ -246,6 +306,7 @@ mod tests {
             config_file: "lab.toml".to_owned(),
             generation: 2,
             uptime_seconds: 90,
+            uptime_ms: 90_000,
             totals: BTreeMap::from([
                 ("worker".to_owned(), BTreeMap::from([("rx_packets".to_owned(), 10_000)])),
                 ("proxy".to_owned(), BTreeMap::from([("panics".to_owned(), 0)])),
@@ -258,7 +319,28 @@ mod tests {
             groups: Vec::new(),
             capture: super::super::answer::CaptureTotals::default(),
         };
-        compose(&latency, stats, Duration::from_secs(1_700_000_000), vec!["proxy 1 has stopped".to_owned()])
+        let core = CoreReport {
+            kind: "worker".to_owned(),
+            name: "0".to_owned(),
+            cpu: 1,
+            turns: 5_000,
+            idle_turns: 4_000,
+            bursts: 1_000,
+            packets: 10_000,
+            mean_burst: 10.0,
+            busy_nanoseconds: 2_500_000,
+            busy_share: 0.25,
+            idle_share: 0.6,
+            nanoseconds_per_packet: Some(250.0),
+            cycles_per_packet: None,
+        };
+        let silent = vec!["proxy 1 has stopped".to_owned()];
+        let memory = MemoryReport { resident: 3 << 19, resident_peak: 2 << 20, hugepages: Some(512 << 20) };
+        Report {
+            tsc_hz: Some(2.6e9),
+            memory: Some(memory),
+            ..compose(&latency, stats, vec![core], Duration::from_secs(1_700_000_000), silent)
+        }
     }
 
     #[test]
@@ -267,11 +349,17 @@ mod tests {
 pnat 0.1.0, policy generation 2, up 1m 30s
 not in this report: proxy 1 has stopped
 
-latency    count      p50      p90      p99    p99.9      max
-nat        10000   501 ns   903 ns   991 ns   999 ns  1.00 us
-ring_wait      0        -        -        -        -        -
-proxy          0        -        -        -        -        -
-connect     1000  10.0 ms  18.1 ms  19.9 ms  20.1 ms  20.1 ms
+latency    count     mean      p50      p90      p99    p99.9      max
+nat        10000   501 ns   501 ns   903 ns   991 ns   999 ns  1.00 us
+ring_wait      0        -        -        -        -        -        -
+proxy          0        -        -        -        -        -        -
+connect     1000  10.0 ms  10.0 ms  18.1 ms  19.9 ms  20.1 ms  20.1 ms
+
+core      CPU    busy  CPU idle  packets  burst  time each  cycles each
+worker 0    1  25.0 %    60.0 %    10000   10.0     250 ns            -
+cycles are ticks of the time stamp counter, 2.600 GHz
+
+memory: 1.5 MiB resident, at most 2.0 MiB so far, and 512.0 MiB in huge pages
 
 proxy cores
 panics  0

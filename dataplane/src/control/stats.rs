@@ -6,6 +6,7 @@ use pnat_shared::stats::Counters;
 use pnat_shared::verdict::{CloseReason, DropReason};
 
 use super::answer::{CaptureTotals, Group, Reason, Stats};
+use super::flows::millis;
 use super::server::Server;
 
 pub(super) fn read(server: &Server) -> Stats {
@@ -31,11 +32,13 @@ pub(super) fn read(server: &Server) -> Stats {
         let of = |counters: &dyn Counters| counters.closes().map_or(0, |closes| closes.value(*reason));
         total(reason.key(), reason.sentence(), all(server).map(of).sum())
     });
+    let up = server.began.elapsed();
     Stats {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         config_file: gateway.config_file.display().to_string(),
         generation: server.live.borrow().generation,
-        uptime_seconds: server.began.elapsed().as_secs(),
+        uptime_seconds: up.as_secs(),
+        uptime_ms: millis(up),
         totals,
         drops: drops.collect(),
         closes: closes.collect(),

@@ -44,6 +44,19 @@ pub fn nanos(nanos: u64) -> String {
     format!("{value:.decimals$} {unit}")
 }
 
+/// Up to three digits and the letter of a power of a thousand: `0`, `0.5`, `830`, `1.23k`, `45.1M`.
+pub fn short(number: f64) -> String {
+    let scales = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
+    // What would be rounded up to a thousand of one letter is one of the next.
+    let Some((scale, letter)) = scales.into_iter().find(|(scale, _)| number >= scale * 0.9995) else {
+        let decimals = usize::from(number < 9.95 && number.fract() >= 0.05);
+        return format!("{number:.decimals$}");
+    };
+    let value = number / scale;
+    let decimals = if value < 9.995 { 2 } else { usize::from(value < 99.95) };
+    format!("{value:.decimals$}{letter}")
+}
+
 pub(super) fn millis(millis: u64) -> String {
     nanos(millis.saturating_mul(1_000_000)).replace("0 ns", "0 s")
 }
@@ -209,6 +222,29 @@ mod tests {
         ];
         for (value, text) in rows {
             assert_eq!(nanos(value), text);
+        }
+    }
+
+    #[test]
+    fn numbers_have_at_most_three_digits_and_the_letter_of_their_size() {
+        let rows = [
+            (0.0, "0"),
+            (0.04, "0"),
+            (0.5, "0.5"),
+            (7.0, "7"),
+            (9.96, "10"),
+            (830.0, "830"),
+            (999.4, "999"),
+            (999.6, "1.00k"),
+            (1_234.0, "1.23k"),
+            (9_999.0, "10.0k"),
+            (45_100_000.0, "45.1M"),
+            (999_960_000.0, "1.00G"),
+            (123e9, "123G"),
+            (5e15, "5000T"),
+        ];
+        for (number, text) in rows {
+            assert_eq!(short(number), text, "{number}");
         }
     }
 

@@ -1,16 +1,17 @@
 //! Counters of cores and devices under the names that control shows.
 
-use pnat_shared::stats::{Closes, Counter, Counters, Drops, Metric};
+use std::sync::Arc;
+
+use pnat_shared::stats::{Closes, Counter, Counters, Drops, Metric, Turns};
 use pnat_shared::verdict::DropReason;
 
 use crate::port::{PortInfo, capsule};
-use crate::worker::WorkerStats;
+use crate::worker::{PortStats, WorkerStats};
 
 impl Counters for WorkerStats {
     fn counters(&self, each: &mut dyn FnMut(Metric, u64)) {
-        let sum = |of: fn(&crate::worker::PortStats) -> &Counter| {
-            self.ports.iter().map(|port| of(port).value()).sum()
-        };
+        self.turns.counters(each);
+        let sum = |of: fn(&PortStats) -> &Counter| self.ports.iter().map(|port| of(port).value()).sum();
         each(Metric::count("rx_packets", "Frames received from ports."), sum(|port| &port.rx_packets));
         each(
             Metric::count("rx_bytes", "Bytes of frames received from ports, from the Ethernet header on."),
@@ -55,6 +56,10 @@ impl Counters for WorkerStats {
         );
     }
 
+    fn turns(&self) -> Option<&Turns> {
+        Some(&self.turns)
+    }
+
     fn drops(&self) -> Option<&Drops> {
         Some(&self.drops)
     }
@@ -68,13 +73,22 @@ impl Counters for WorkerStats {
 #[derive(Debug)]
 pub(super) struct PortGauge {
     port: PortInfo,
+    /// Which one it is to workers.
+    number: usize,
+    /// Who count its bytes, as devices do not all do it alike.
+    workers: Vec<Arc<WorkerStats>>,
     /// The device's counts of what it dropped, as of the last look. Only control looks, so there is one writer.
     drops: Drops,
 }
 
 impl PortGauge {
-    pub(super) fn new(port: PortInfo) -> Self {
-        Self { port, drops: Drops::default() }
+    pub(super) fn new(port: PortInfo, number: usize, workers: Vec<Arc<WorkerStats>>) -> Self {
+        Self { port, number, workers, drops: Drops::default() }
+    }
+
+    fn sum(&self, of: fn(&PortStats) -> &Counter) -> u64 {
+        let ports = self.workers.iter().filter_map(|worker| worker.ports.get(self.number));
+        ports.map(|port| of(port).value()).sum()
     }
 }
 
@@ -85,6 +99,14 @@ impl Counters for PortGauge {
         each(Metric::level("link_up", "1 while the port's link is up."), u64::from(is_up));
         each(Metric::count("rx_packets", "Frames received by the device and handed on."), counted.rx_pkts);
         each(Metric::count("tx_packets", "Frames that the device took to send."), counted.tx_pkts);
+        each(
+            Metric::count("rx_bytes", "Bytes of frames that workers received, from the Ethernet header on."),
+            self.sum(|port| &port.rx_bytes),
+        );
+        each(
+            Metric::count("tx_bytes", "Bytes of frames that workers handed over to be sent."),
+            self.sum(|port| &port.tx_bytes),
+        );
         each(
             Metric::count("tx_dropped", "Frames dropped because the device did not take them."),
             counted.tx_dropped,
@@ -151,7 +173,7 @@ impl Counters for PoolGauge {
 
 /// Records of one proxy core that found no room on the way to the log writer.
 #[derive(Debug, Default)]
-pub(super) struct LostRecords(pub(super) std::sync::Arc<Counter>);
+pub(super) struct LostRecords(pub(super) Arc<Counter>);
 
 impl Counters for LostRecords {
     fn counters(&self, each: &mut dyn FnMut(Metric, u64)) {

@@ -1,7 +1,9 @@
 //! The rings between cores: each worker with each proxy core, both ways, and each worker with each other worker.
 
+use std::sync::Arc;
+
 use pnat_shared::loopback::{FromProxy, ToProxy};
-use pnat_shared::ring::{Consumer, Producer, ring};
+use pnat_shared::ring::{Consumer, Producer, RingLevel, ring};
 
 use crate::handoff::Handoff;
 
@@ -12,7 +14,7 @@ pub struct WorkerEnds<F> {
     pub from_proxy: Vec<Consumer<FromProxy<F>>>,
     /// To the other workers; `None` to itself.
     pub handoff_out: Vec<Option<Producer<Handoff<F>>>>,
-    /// From the other workers, in no order.
+    /// From the other workers, in order of their numbers.
     pub handoff_in: Vec<Consumer<Handoff<F>>>,
 }
 
@@ -55,4 +57,24 @@ pub fn mesh<F>(workers: usize, proxies: usize, slots: usize) -> (Vec<WorkerEnds<
         }
     }
     (worker_ends, proxy_ends)
+}
+
+/// How full each ring is, by its name: as in `to_proxy 0-1`, which leads from worker 0 to proxy core 1.
+pub(super) fn levels<F>(
+    workers: &[WorkerEnds<F>],
+    proxies: &[ProxyEnds<F>],
+) -> Vec<(String, Arc<RingLevel>)> {
+    let mut levels = Vec::new();
+    for (to, proxy) in proxies.iter().enumerate() {
+        let named = proxy.to_proxy.iter().enumerate();
+        levels.extend(named.map(|(from, ring)| (format!("to_proxy {from}-{to}"), ring.level())));
+    }
+    for (to, worker) in workers.iter().enumerate() {
+        let named = worker.from_proxy.iter().enumerate();
+        levels.extend(named.map(|(from, ring)| (format!("from_proxy {from}-{to}"), ring.level())));
+        let others = (0..workers.len()).filter(|from| *from != to);
+        let named = others.zip(&worker.handoff_in);
+        levels.extend(named.map(|(from, ring)| (format!("handoff {from}-{to}"), ring.level())));
+    }
+    levels
 }

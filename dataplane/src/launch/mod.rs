@@ -31,7 +31,7 @@ use std::thread;
 use crossbeam_channel::{Receiver, bounded};
 use pnat_proxy::reactor::{Reactor, ReactorStats};
 use pnat_shared::capture::TapPoint;
-use pnat_shared::config::{Config, Ecn, Hugepages, Idle, Offloads};
+use pnat_shared::config::{Config, ConfigError, Ecn, Hugepages, Idle, Offloads};
 use pnat_shared::flow::WorkerId;
 use pnat_shared::stats::Counter;
 use pnat_shared::time::Duration;
@@ -39,6 +39,7 @@ use pnat_shared::wire::ethernet::Mac;
 use thiserror::Error;
 use tracing::info;
 
+use crate::control::tls::Credentials;
 use crate::control::{self, CORE_QUEUE, Control, Core, CoreMessage, FIRST_GENERATION, Gateway, Gauge, Role};
 use crate::filters::Filters;
 use crate::handoff::Shards;
@@ -63,6 +64,8 @@ pub enum LaunchError {
     #[error(transparent)]
     Port(#[from] RuntimeError),
     #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
     Control(#[from] control::ControlError),
     #[error("{0}")]
     Filter(String),
@@ -77,6 +80,8 @@ pub fn run(config: Config, path: &Path, cpus: usize) -> Result<(), LaunchError> 
     let clock = Clock::start();
     let (filters, log_thread) = Filters::start(config.proxy.window).map_err(LaunchError::LogWriter)?;
     let chains = filters.compile(&config.policy).map_err(LaunchError::Filter)?;
+    let listen = config.control.listen.as_ref();
+    let credentials = listen.map(|listen| Credentials::load(path, &listen.tls)).transpose()?;
     let mut runtime = Runtime::start(&plan(&config))?;
     info!("{}", runtime.memory());
     for port in runtime.ports() {
@@ -88,23 +93,26 @@ pub fn run(config: Config, path: &Path, cpus: usize) -> Result<(), LaunchError> 
         Gauge { kind: "pool", name: "frames".to_owned(), counters: Arc::new(PoolGauge) },
         Gauge { kind: "log", name: "writer".to_owned(), counters: log_thread.counters() },
     ];
-    gauges.extend(runtime.ports().iter().map(|port| Gauge {
-        kind: "port",
-        name: port.name.clone(),
-        counters: Arc::new(PortGauge::new(port.clone())),
-    }));
-
     let (worker_ends, proxy_ends) =
         mesh(config.cores.workers.len(), config.cores.proxies.len(), config.proxy.ring as usize);
+    let levels = mesh::levels(&worker_ends, &proxy_ends).into_iter();
     let mut seats: BTreeMap<usize, Seat> = BTreeMap::new();
     let setup = WorkerSetup::new(&config, runtime.ports())?;
+    let mut workers = Vec::new();
     for (index, (&cpu, rings)) in config.cores.workers.iter().zip(worker_ends).enumerate() {
         let (messages, inbox) = bounded(CORE_QUEUE);
         let stats = Arc::new(WorkerStats::new(config.ports.len()));
         cores.push(Core { role: Role::Worker, index, cpu, messages, counters: stats.clone() });
+        workers.push(stats.clone());
         let plan = WorkerPlan { setup: setup.of(index)?, stats, rings, inbox, announces: index == 0 };
         seats.entry(cpu).or_default().worker = Some(plan);
     }
+    gauges.extend(runtime.ports().iter().enumerate().map(|(number, port)| Gauge {
+        kind: "port",
+        name: port.name.clone(),
+        counters: Arc::new(PortGauge::new(port.clone(), number, workers.clone())),
+    }));
+    gauges.extend(levels.map(|(name, level)| Gauge { kind: "ring", name, counters: level }));
     let mut pairs = Vec::new();
     for (index, (&cpu, rings)) in config.cores.proxies.iter().zip(proxy_ends).enumerate() {
         let (messages, inbox) = bounded(CORE_QUEUE);
@@ -147,6 +155,7 @@ pub fn run(config: Config, path: &Path, cpus: usize) -> Result<(), LaunchError> 
         cores,
         gauges,
         filters,
+        credentials,
     })?;
     stop_on_signal(&mut runtime, control, pairs);
     info!("running");
@@ -299,9 +308,15 @@ impl Seat {
         });
         let mut proxy =
             self.proxy.map(|plan| ProxyLoop::new(plan.reactor, pool, clock, plan.rings, plan.inbox));
+        let mut since = None;
         move || {
-            let worked = worker.as_mut().is_some_and(WorkerLoop::turn);
-            proxy.as_mut().is_some_and(ProxyLoop::turn) || worked
+            let worked = worker.as_mut().is_some_and(|worker| worker.turn(&mut since));
+            let worked = proxy.as_mut().is_some_and(|proxy| proxy.turn(&mut since)) || worked;
+            if !worked {
+                // The core may sleep before the next turn.
+                since = None;
+            }
+            worked
         }
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! Runs on: proxy cores. Allocates: never by itself. Blocks: never.
 
+use std::sync::Arc;
+
 use crossbeam_channel::Receiver;
-use pnat_proxy::reactor::{Outputs, Reactor, Snapshot};
+use pnat_proxy::reactor::{Outputs, Reactor, ReactorStats, Snapshot};
 use pnat_shared::config::Policy;
 use pnat_shared::flow::WorkerId;
 use pnat_shared::frame::{Frame, FramePool};
@@ -24,6 +26,7 @@ use crate::port::BURST;
 #[derive(Debug)]
 pub struct ProxyLoop<F: Frame, P> {
     reactor: Reactor<F>,
+    stats: Arc<ReactorStats>,
     pool: P,
     clock: Clock,
     rings: ProxyEnds<F>,
@@ -45,20 +48,29 @@ impl<F: Frame, P: FramePool<F>> ProxyLoop<F, P> {
     ) -> Self {
         let out = Outputs::new(rings.from_proxy.len());
         let most_waiting = rings.from_proxy.iter().map(Producer::room).max().unwrap_or(0);
-        Self { reactor, pool, clock, rings, messages, out, most_waiting, burst: Vec::with_capacity(BURST) }
+        let stats = reactor.stats();
+        let burst = Vec::with_capacity(BURST);
+        Self { reactor, stats, pool, clock, rings, messages, out, most_waiting, burst }
     }
 
-    /// Takes at most two port bursts from each worker. Answers whether there was anything to do.
-    pub fn turn(&mut self) -> bool {
+    /// Takes at most two port bursts from each worker. Answers whether there was anything to do. `since` is as in
+    /// [`WorkerLoop::turn`](super::WorkerLoop::turn).
+    pub fn turn(&mut self, since: &mut Option<Instant>) -> bool {
         let mut worked = self.take_message();
         for ring in &mut self.rings.to_proxy {
-            worked |= ring.pop_burst(2 * BURST, &mut self.burst) > 0;
+            let count = ring.pop_burst(2 * BURST, &mut self.burst);
+            if count > 0 {
+                worked = true;
+                self.stats.turns.burst(count);
+            }
         }
         let now = self.clock.now();
         let due = self.reactor.deadline() <= now;
         if !worked && !due {
             // What found no room may find it now.
             self.hand_on();
+            self.stats.turns.idled();
+            *since = Some(now);
             return false;
         }
         self.reactor.on_burst(&mut self.burst, &mut self.pool, now, &mut self.out);
@@ -66,7 +78,10 @@ impl<F: Frame, P: FramePool<F>> ProxyLoop<F, P> {
             self.reactor.on_timer(&mut self.pool, now, &mut self.out);
         }
         self.hand_on();
-        self.reactor.handed_on(self.clock.now());
+        let ended = self.clock.now();
+        self.reactor.handed_on(ended);
+        self.stats.turns.worked(Some((since.unwrap_or(now), ended)));
+        *since = Some(ended);
         true
     }
 
@@ -81,7 +96,7 @@ impl<F: Frame, P: FramePool<F>> ProxyLoop<F, P> {
             ring.push_burst(self.out.worker(worker));
             let lost = self.out.shed(worker, self.most_waiting);
             if lost > 0 {
-                self.reactor.stats().drops.add(DropReason::RingFull, lost as u64);
+                self.stats.drops.add(DropReason::RingFull, lost as u64);
             }
         }
     }

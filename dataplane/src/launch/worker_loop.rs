@@ -30,6 +30,8 @@ pub struct WorkerLoop<F, P, Q> {
     rings: WorkerEnds<F>,
     messages: Receiver<CoreMessage>,
     tap: Option<Tap>,
+    /// When the turn began, as far as it is known.
+    began: Option<Instant>,
     /// When the worker's timers are looked at next.
     deadline: Instant,
     out: Outputs<F>,
@@ -56,6 +58,7 @@ impl<F: Frame, P: FramePool<F>, Q: PortQueue<F>> WorkerLoop<F, P, Q> {
             rings,
             messages,
             tap: None,
+            began: None,
             deadline: Instant::ZERO,
             out,
             frames: Vec::with_capacity(BURST),
@@ -76,7 +79,11 @@ impl<F: Frame, P: FramePool<F>, Q: PortQueue<F>> WorkerLoop<F, P, Q> {
     }
 
     /// Takes at most one burst from everywhere. Answers whether there was anything.
-    pub fn turn(&mut self) -> bool {
+    ///
+    /// `since` is when the core began to be at this loop's service, where that is known, and then when the turn ended: the next
+    /// turn's beginning, unless the core does something else or sleeps in between.
+    pub fn turn(&mut self, since: &mut Option<Instant>) -> bool {
+        self.began = *since;
         let mut worked = self.take_message();
         for port in 0..self.queues.len() {
             worked |= self.receive(port);
@@ -89,17 +96,34 @@ impl<F: Frame, P: FramePool<F>, Q: PortQueue<F>> WorkerLoop<F, P, Q> {
             self.deadline = self.worker.deadline().unwrap_or(Instant::FAR);
         }
         self.hand_on(now);
+        let turns = &self.worker.stats().turns;
+        if worked {
+            let ended = self.clock.now();
+            turns.worked(Some((self.began.unwrap_or(now), ended)));
+            *since = Some(ended);
+        } else {
+            turns.idled();
+            *since = Some(now);
+        }
         worked
+    }
+
+    /// A burst was taken.
+    fn begin(&mut self, packets: usize) -> Instant {
+        let now = self.clock.now();
+        self.began.get_or_insert(now);
+        self.worker.stats().turns.burst(packets);
+        now
     }
 
     fn receive(&mut self, port: usize) -> bool {
         let (queue, point) = &mut self.queues[port];
-        let count = queue.receive(&mut self.frames);
+        let (count, point) = (queue.receive(&mut self.frames), *point);
         if count == 0 {
             return false;
         }
-        let start = self.clock.now();
-        copy_all(self.tap.as_ref(), *point, start, &self.frames);
+        let start = self.begin(count);
+        copy_all(self.tap.as_ref(), point, start, &self.frames);
         self.worker.on_port_burst(port as u8, &mut self.frames, start, &mut self.out);
         self.measure(start, count);
         true
@@ -112,7 +136,7 @@ impl<F: Frame, P: FramePool<F>, Q: PortQueue<F>> WorkerLoop<F, P, Q> {
             if count == 0 {
                 continue;
             }
-            let start = self.clock.now();
+            let start = self.begin(count);
             if let Some(tap) = &self.tap {
                 for message in &self.answers {
                     if let FromProxy::Packet { frame, .. } = message {
@@ -135,7 +159,7 @@ impl<F: Frame, P: FramePool<F>, Q: PortQueue<F>> WorkerLoop<F, P, Q> {
         if count == 0 {
             return false;
         }
-        let start = self.clock.now();
+        let start = self.begin(count);
         self.worker.on_handoff(&mut self.handed, start, &mut self.out);
         self.measure(start, count);
         true

@@ -1,6 +1,6 @@
 //! What a worker counts. Written by the worker, read by control.
 
-use pnat_shared::stats::{Closes, Counter, Drops};
+use pnat_shared::stats::{Closes, Counter, Drops, Turns};
 
 /// One port's traffic, as one worker saw it.
 #[derive(Debug, Default)]
@@ -24,6 +24,8 @@ pub struct PortStats {
 #[derive(Debug)]
 pub struct WorkerStats {
     pub ports: Vec<PortStats>,
+    /// Of the loop that drives it.
+    pub turns: Turns,
     pub drops: Drops,
     /// Flows that ended, by reason; proxied ones as their pair said.
     pub closes: Closes,
@@ -56,6 +58,7 @@ impl WorkerStats {
     pub fn new(ports: usize) -> Self {
         Self {
             ports: (0..ports).map(|_| PortStats::default()).collect(),
+            turns: Turns::default(),
             drops: Drops::default(),
             closes: Closes::default(),
             opened: Counter::default(),

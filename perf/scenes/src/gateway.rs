@@ -154,8 +154,9 @@ impl Gateway {
 
     /// A burst's whole way: from the ports to the reactor, and back to the ports.
     pub fn turn(&mut self) {
-        self.worker.turn();
-        self.proxy.turn();
-        self.worker.turn();
+        let mut since = None;
+        self.worker.turn(&mut since);
+        self.proxy.turn(&mut since);
+        self.worker.turn(&mut since);
     }
 }

@@ -4,9 +4,10 @@
 //! from one machine to another is the kind of CPU, where nothing is judged, and the C library, for which the bounds leave room.
 
 use core::fmt;
-use std::path::Path;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 
 pub mod baseline;
 pub mod callgrind;
@@ -17,6 +18,56 @@ use pnat_scenes::rows::{ROWS, Row};
 
 /// Percent by which a row may be off that has no bound yet.
 const USUAL_BOUND: u32 = 5;
+
+/// What the command line says.
+#[derive(Debug, clap::Args)]
+pub struct Compare {
+    #[arg(long, value_name = "FILE", default_value = "perf/baselines.toml")]
+    baselines: PathBuf,
+    /// Only this row; may be given several times.
+    #[arg(long = "row", value_name = "NAME", value_parser = row)]
+    rows: Vec<&'static Row>,
+    /// The program that runs rows; the one beside this one where it is not named.
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
+    /// Write what was counted into the file of baselines.
+    #[arg(long)]
+    update: bool,
+}
+
+fn row(name: &str) -> Result<&'static Row, String> {
+    let names = || ROWS.iter().map(|row| row.name).collect::<Vec<_>>().join(", ");
+    Row::named(name).ok_or_else(|| format!("there are {}", names()))
+}
+
+impl Compare {
+    /// Counts and compares; fails where a row is beyond its bound, unless that is what it costs from now on.
+    pub fn run(self, out: &mut impl Write) -> Result<()> {
+        let Self { baselines: file, mut rows, program, update } = self;
+        let known = if update && !file.exists() { None } else { Some(Baselines::load(&file)?) };
+        if rows.is_empty() {
+            rows.extend(&ROWS);
+        }
+        let program = match program {
+            Some(program) => program,
+            None => std::env::current_exe().context("this program")?.with_file_name("pnat-rows"),
+        };
+        ensure!(program.is_file(), "{} is missing: cargo build --release", program.display());
+        let counted = count(&program, rows)?;
+        let next = update.then(|| updated(&counted, known.as_ref())).transpose()?;
+        if let Some(known) = known.as_ref().or(next.as_ref()) {
+            let comparison = Comparison::new(&counted, known, cpu());
+            write!(out, "{comparison}")?;
+            let worse = comparison.worse();
+            ensure!(update || worse.is_empty(), "beyond the bound: {}", worse.join(", "));
+        }
+        if let Some(next) = next {
+            std::fs::write(&file, next.to_string()).with_context(|| file.display().to_string())?;
+            writeln!(out, "wrote {}", file.display())?;
+        }
+        Ok(())
+    }
+}
 
 /// The kind of this CPU, as far as it decides which loops run under valgrind.
 pub fn cpu() -> &'static str {

@@ -9,12 +9,13 @@
 //! ```
 //!
 //! [`Source`] and [`Sink`] take packets and time and know no clock, port or thread. A [`Trial`] puts both on a [`Medium`]:
-//! the gateway in memory, a wire with known faults in virtual time, or two DPDK ports.
+//! the gateway in memory, a wire with known faults in virtual time, or two DPDK ports. Connections that are kept, clients and
+//! servers both, are the part of [`tcp`].
 
 use hdrhistogram::Histogram;
 use pnat_shared::flow::Protocol;
 use pnat_shared::frame::L2_LEN;
-use pnat_shared::wire::{ip, tcp, udp};
+use pnat_shared::wire::{self, ip, udp};
 
 pub mod scenario;
 pub mod flows;
@@ -27,6 +28,7 @@ pub mod sink;
 pub mod trial;
 pub mod medium;
 pub mod result;
+pub mod tcp;
 
 pub use scenario::Scenario;
 pub use sink::Sink;
@@ -61,7 +63,7 @@ impl Transport {
     pub const fn header_len(self) -> usize {
         match self {
             Self::Udp => udp::LEN,
-            Self::Tcp(_) => tcp::MIN_LEN,
+            Self::Tcp(_) => wire::tcp::MIN_LEN,
         }
     }
 

@@ -72,7 +72,7 @@ pub struct Frames {
     /// Different ones that have come.
     pub received: u64,
     pub lost: u64,
-    /// Of those lost, how many found the receive queue of the gateway in memory full.
+    /// Of those lost, how many found the receive queue of the device under test full: the gateway's in memory, or a memif's.
     pub missed: u64,
     pub duplicated: u64,
     pub reordered: u64,
@@ -115,20 +115,48 @@ pub struct Percentiles {
 impl Provenance {
     /// Of a run of `scenario` by this process, that began at `started`.
     pub fn new(scenario: &Scenario, started: SystemTime) -> Self {
+        Self::of((&scenario.name, &scenario.file, &scenario.text), started)
+    }
+
+    /// Of a run of the scenario with this name, file and text.
+    pub fn of((name, file, text): (&str, &Path, &str), started: SystemTime) -> Self {
         Self {
             command: std::env::args().collect(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             build: if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned(),
             started_ms: millis(started),
             machine: Machine::this(),
-            scenario: scenario.name.clone(),
-            scenario_file: scenario.file.clone(),
-            scenario_text: scenario.text.clone(),
+            scenario: name.to_owned(),
+            scenario_file: file.to_owned(),
+            scenario_text: text.to_owned(),
         }
     }
 
-    fn started(&self) -> SystemTime {
+    /// Wall-clock time at the start.
+    pub fn started(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_millis(self.started_ms)
+    }
+
+    /// Distributions in nanoseconds as an interval log of one interval, each with its tag.
+    pub(super) fn log(
+        &self,
+        distributions: &[(&str, &Histogram<u64>)],
+        lasted: Duration,
+    ) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let mut serializer = V2DeflateSerializer::new();
+        let started = self.started();
+        let mut log = IntervalLogWriterBuilder::new()
+            .add_comment("pnat-perf, recorded in nanoseconds, maxima in microseconds")
+            .with_start_time(started)
+            .with_base_time(started)
+            .with_max_value_divisor(1_000.0)
+            .begin_log_with(&mut bytes, &mut serializer)?;
+        for (name, histogram) in distributions {
+            log.write_histogram(histogram, Duration::ZERO, lasted, Tag::new(name))
+                .map_err(|error| io::Error::other(format!("{error:?}")))?;
+        }
+        Ok(bytes)
     }
 }
 
@@ -212,29 +240,12 @@ impl LoadResult {
         let distributions = [("latency", &outcome.latency), ("late", &outcome.late)];
         let mut files = vec![
             (dir.join("result.json"), json),
-            (dir.join("latency.hlog"), self.log(&distributions, outcome.duration)?),
+            (dir.join("latency.hlog"), self.provenance.log(&distributions, outcome.duration)?),
         ];
         for (name, histogram) in distributions {
             files.push((dir.join(format!("{name}.hgrm")), report::hgrm(histogram).into_bytes()));
         }
         write_all(dir, files)
-    }
-
-    fn log(&self, distributions: &[(&str, &Histogram<u64>)], lasted: Duration) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        let mut serializer = V2DeflateSerializer::new();
-        let started = self.provenance.started();
-        let mut log = IntervalLogWriterBuilder::new()
-            .add_comment("pnat-perf, recorded in nanoseconds, maxima in microseconds")
-            .with_start_time(started)
-            .with_base_time(started)
-            .with_max_value_divisor(1_000.0)
-            .begin_log_with(&mut bytes, &mut serializer)?;
-        for (name, histogram) in distributions {
-            log.write_histogram(histogram, Duration::ZERO, lasted, Tag::new(name))
-                .map_err(|error| io::Error::other(format!("{error:?}")))?;
-        }
-        Ok(bytes)
     }
 }
 
@@ -276,7 +287,7 @@ impl fmt::Display for LoadResult {
         writeln!(f, "{:<12}{reordered:>14}  {ratio:>14}  by up to {}", "reordered", frames.farthest)?;
         let others = [
             ("refused", frames.refused, "by the generator's own port"),
-            ("missed", frames.missed, "of those lost, by the gateway's full receive queue"),
+            ("missed", frames.missed, "of those lost, by a full receive queue of the device under test"),
             ("corrupt", frames.corrupt, "with a wrong checksum"),
             ("stale", frames.stale, "too late to be told from duplicates"),
             ("foreign", frames.foreign, "none of this trial's"),

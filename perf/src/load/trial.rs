@@ -19,8 +19,8 @@ use super::{Sink, Source};
 
 /// Frames that are given to a medium at a time.
 const BURST: usize = 32;
-/// Bursts between two looks at what has arrived, where the generator is late.
-const MOST_BURSTS: usize = 64;
+/// Bursts between two looks at what has arrived, where the generator is late. Few, or what comes back meanwhile fills queues.
+const MOST_BURSTS: usize = 4;
 /// Between a trial's creation, when tables are made, and its first frame.
 const LEAD: Duration = Duration::from_millis(1);
 /// How finely a trial's course is told.
@@ -58,7 +58,7 @@ pub trait Medium {
 pub struct Tally {
     /// Frames that the generator's own port did not take: they were never sent.
     pub refused: u64,
-    /// Frames that found the gateway's receive queue full.
+    /// Frames that found the receive queue of the device under test full, where the generator can see that.
     pub missed: u64,
     /// Frames that a wire was told to lose and to double.
     pub lost: u64,
@@ -66,7 +66,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    fn since(self, before: Self) -> Self {
+    pub(super) fn since(self, before: Self) -> Self {
         Self {
             refused: self.refused - before.refused,
             missed: self.missed - before.missed,

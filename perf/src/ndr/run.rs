@@ -68,7 +68,7 @@ impl TrialResult {
     }
 
     /// What did not come of what was to be sent: a rate that was not reached is no rate without loss.
-    fn loss(&self) -> f64 {
+    pub fn loss(&self) -> f64 {
         1.0 - self.received as f64 / self.intended.max(1) as f64
     }
 

@@ -2,6 +2,7 @@
 
 use pnat_shared::flow::{Handle, LastWords};
 use pnat_shared::frame::{Frame, FramePool};
+use pnat_shared::slots::Slots;
 use pnat_shared::stats::Stage;
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::verdict::{CloseReason, DropReason};
@@ -10,7 +11,6 @@ use super::demux::{self, Arrival};
 use super::index::Index;
 use super::pairs::{Slot, contain};
 use super::residence::Cause;
-use super::slots::Slots;
 use super::visit::Round;
 use super::{Outputs, Progress, Reactor, TICK, VISITS, train};
 

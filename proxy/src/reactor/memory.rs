@@ -14,7 +14,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use super::slots::Slots;
+use pnat_shared::slots::Slots;
 
 /// How many times as many chunks as may be in frames all pairs may keep: the proxy core's bound on memory.
 const FULL: usize = 8;

@@ -14,7 +14,6 @@
 mod ahead;
 mod demux;
 mod index;
-mod slots;
 mod open;
 mod deliver;
 mod train;
@@ -42,6 +41,7 @@ use pnat_shared::config::{Proxy, Transport};
 use pnat_shared::flow::Handle;
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::loopback::ToProxy;
+use pnat_shared::slots::Slots;
 use pnat_shared::stats::Latency;
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::verdict::CloseReason;
@@ -53,7 +53,6 @@ use index::Index;
 use pairs::{Shells, Slot};
 use policy::Policies;
 use residence::Residence;
-use slots::Slots;
 use train::Train;
 use visit::{Round, Workbench};
 

@@ -289,8 +289,8 @@ pub(super) fn contain<T>(work: impl FnOnce() -> T) -> Option<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::slots::Slots;
     use super::*;
+    use pnat_shared::slots::Slots;
     use pnat_shared::testkit::VecFrame;
 
     #[test]

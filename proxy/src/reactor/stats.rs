@@ -1,11 +1,13 @@
 //! What a reactor counts. It writes, anybody may read.
 
 use pnat_shared::flow::Protocol;
-use pnat_shared::stats::{Closes, Counter, Counters, Drops, Metric};
+use pnat_shared::stats::{Closes, Counter, Counters, Drops, Metric, Turns};
 
 /// Counters and gauges of one proxy core.
 #[derive(Debug, Default)]
 pub struct ReactorStats {
+    /// Of the loop that drives it.
+    pub turns: Turns,
     /// TCP pairs alive.
     pub open_tcp: Counter,
     /// UDP pairs alive.
@@ -50,6 +52,7 @@ impl ReactorStats {
 
 impl Counters for ReactorStats {
     fn counters(&self, each: &mut dyn FnMut(Metric, u64)) {
+        self.turns.counters(each);
         each(Metric::level("pairs_tcp", "TCP pairs alive."), self.open_tcp.value());
         each(Metric::level("pairs_udp", "UDP pairs alive."), self.open_udp.value());
         each(Metric::count("pairs_tcp_opened", "TCP pairs opened."), self.opened_tcp.value());
@@ -71,6 +74,10 @@ impl Counters for ReactorStats {
             Metric::count("panics", "Pairs that panicked; each is a fault of the gateway."),
             self.panics.value(),
         );
+    }
+
+    fn turns(&self) -> Option<&Turns> {
+        Some(&self.turns)
     }
 
     fn drops(&self) -> Option<&Drops> {

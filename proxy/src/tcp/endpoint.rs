@@ -434,20 +434,20 @@ impl<F: Frame> Endpoint<F> {
 
     /// Takes memory for what is received, where it has none, from what others have given back.
     #[inline]
-    pub(crate) fn lend_to_receive(&mut self, spares: &mut Spares<F>) {
+    pub fn lend_to_receive(&mut self, spares: &mut Spares<F>) {
         self.recv.take_place(&mut spares.ready);
     }
 
     /// Takes memory for what is sent, where it has none, from what others have given back.
     #[inline]
-    pub(crate) fn lend_to_send(&mut self, spares: &mut Spares<F>) {
+    pub fn lend_to_send(&mut self, spares: &mut Spares<F>) {
         self.send.queue.take_place(&mut spares.pieces);
         self.send.records.take_place(&mut spares.records);
     }
 
     /// Gives back the memory of queues that are empty. Answers as [`Endpoint::chunks`].
     #[inline]
-    pub(crate) fn give_back(&mut self, spares: &mut Spares<F>) -> usize {
+    pub fn give_back(&mut self, spares: &mut Spares<F>) -> usize {
         self.send.records.give_back(&mut spares.records);
         self.recv.give_back(&mut spares.ready) + self.send.queue.give_back(&mut spares.pieces)
     }

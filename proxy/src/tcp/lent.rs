@@ -27,7 +27,7 @@ struct Place<T> {
 
 /// What the endpoints of one core have given back: queues of received bytes, of bytes to be sent, of what is in flight.
 #[derive(Debug)]
-pub(crate) struct Spares<F> {
+pub struct Spares<F> {
     pub(super) ready: Spare<Chunk<F>>,
     pub(super) pieces: Spare<Piece<F>>,
     pub(super) records: Spare<Record>,

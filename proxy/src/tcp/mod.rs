@@ -62,7 +62,7 @@ mod segment;
 mod fixture;
 
 pub use endpoint::{Endpoint, Error, Offer, Settings, State};
-pub(crate) use lent::Spares;
+pub use lent::Spares;
 
 #[cfg(test)]
 mod tests {

@@ -49,6 +49,7 @@ fn check(description: &Value, schema: &Value, value: &Value, place: &str) {
     }
     let is_so = match schema["type"].as_str().expect(place) {
         "integer" => value.is_u64(),
+        "number" => value.is_number(),
         "string" => value.is_string(),
         "boolean" => value.is_boolean(),
         "array" => value.is_array(),

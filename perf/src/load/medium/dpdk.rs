@@ -3,24 +3,26 @@
 //! Runs on: a core of its own (the loop), the calling thread (DPDK's start and end), a thread (whoever orders trials).
 //! Allocates: per trial. Blocks: never on the core.
 //!
-//! All hosts on either side are one station: the generator answers every question for an address with its port's.
+//! All hosts on either side are one station: the generator answers every question for an address with its port's. It begins
+//! once the links are up and the gateway has said where frames are to go.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::thread;
 
 use anyhow::{Context as _, Result, anyhow};
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, select};
 use pnat_dataplane::launch::Clock;
-use pnat_dataplane::port::capsule::{CorePorts, Idle, Runtime, counters};
+use pnat_dataplane::port::capsule::{CorePorts, Idle, Runtime, counters, is_up};
 use pnat_dataplane::port::mbuf::{MbufFrame, MbufPool, Queue};
 use pnat_dataplane::port::plan::{Plan, PlannedPort};
-use pnat_dataplane::port::{PortInfo, PortQueue};
-use pnat_shared::frame::{Frame, FramePool, L2_LEN};
-use pnat_shared::time::Instant;
-use pnat_shared::wire::arp;
+use pnat_dataplane::port::{BURST, PortInfo, PortQueue};
+use pnat_shared::frame::L2_LEN;
+use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::ethernet::{self, Mac};
 
-use crate::load::scenario::{Device, Dpdk};
+use super::neighbor;
+use crate::load::scenario::{Device, Dpdk, Station};
 use crate::load::sizes::FCS;
 use crate::load::trial::{Medium, Outcome, Progress, Running, Tally, Tester, Trial};
 
@@ -31,34 +33,65 @@ const QUEUE_LEN: u16 = 2048;
 const FRAME_CACHE: u32 = 256;
 /// Bytes of the largest frame that needs no word about it.
 const USUAL: u16 = 1518;
+/// Bursts that one look at a port brings: more than are sent meanwhile, so that no queue fills up for the generator's sake.
+const MOST_BURSTS: usize = 8;
+/// How long the links may take to come up, and the gateway to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often both are looked after.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long the device under test is waited for at the end, where it is to leave first.
+const HOLD: Duration = Duration::from_secs(60);
+/// Its ports are rings of memory that both ends share: a full one is the receive queue of whoever reads it.
+const SHARED_RINGS: &str = "net_memif";
 
-/// Starts DPDK on the calling thread, and lets `body` run trials from another one.
-pub(super) fn run<T: Send>(
+/// Starts DPDK on the calling thread, and lets `trials` run trials from another one. See [`super::with_medium`].
+pub(super) fn run<T, R: Send>(
     spec: &Dpdk,
     largest: u16,
     progress: Arc<Progress>,
-    body: impl FnOnce(&mut dyn Tester) -> Result<T> + Send,
-) -> Result<T> {
+    hold: bool,
+    trials: impl FnOnce(&mut dyn Tester) -> Result<T> + Send,
+    tell: impl FnOnce(T) -> Result<R> + Send,
+) -> Result<R> {
     let mut runtime = Runtime::start(&plan(spec, largest))?;
     let ports = runtime.ports().to_vec();
-    let (trials, orders) = bounded(1);
+    let (trials_to_core, orders) = bounded(1);
     let (results, outcomes) = bounded(1);
-    let mac = spec.mac;
+    let (running, stopped) = bounded(0);
+    let (station, mine) = (spec.station, ports.clone());
     runtime.run_on_core(spec.core, Idle::Adaptive, move |queues| {
-        generate(DpdkMedium::new(queues, ports, mac), orders, results, progress)
+        let medium = DpdkMedium::new(queues, mine, station);
+        let mut generator = Generator { medium, ends: Some((orders, results)), progress, state: State::Idle };
+        move || generator.turn()
     })?;
     let stopper = runtime.stopper();
     thread::scope(|scope| {
         let ordering = scope.spawn(move || {
-            let done = body(&mut Remote { trials, outcomes });
+            let mut remote = Remote { orders: trials_to_core, outcomes, stopped };
+            let done = trials(&mut remote).and_then(|shown| {
+                remote.leave();
+                tell(shown)
+            });
+            if hold && done.is_ok() {
+                wait_until_down(&ports);
+            }
             stopper.stop();
             done
         });
         let ran = runtime.execute();
+        drop(running);
         let done = ordering.join().map_err(|_| anyhow!("the thread that orders trials panicked"))?;
         ran?;
         done
     })
+}
+
+/// Waits until no port has a link, a minute at most.
+#[expect(clippy::disallowed_methods, reason = "nothing is running any more")]
+fn wait_until_down(ports: &[PortInfo]) {
+    let looks = HOLD.as_millis() / LOOK.as_millis();
+    let up = || ports.iter().any(|port| is_up(port) == Some(true));
+    (0..looks).take_while(|_| up()).for_each(|_| thread::sleep(LOOK));
 }
 
 fn plan(spec: &Dpdk, largest: u16) -> Plan {
@@ -87,43 +120,96 @@ fn plan(spec: &Dpdk, largest: u16) -> Plan {
 }
 
 /// The generator's loop: runs trials as they are ordered.
-fn generate(
-    mut medium: DpdkMedium,
-    orders: Receiver<Trial>,
-    results: Sender<Outcome>,
+struct Generator {
+    medium: DpdkMedium,
+    /// Where trials are ordered and their outcomes told; `None`: nobody orders any more, and the ports are left alone.
+    ends: Option<(Receiver<Trial>, Sender<Result<Outcome>>)>,
     progress: Arc<Progress>,
-) -> impl FnMut() -> bool {
-    let mut running: Option<Running<MbufFrame>> = None;
-    let mut idle = Vec::new();
-    move || {
-        let Some(trial) = &mut running else {
-            running = orders.try_recv().ok().map(|trial| Running::new(trial, &mut medium, progress.clone()));
-            // Between trials somebody may still ask for addresses.
-            medium.receive(&mut idle);
-            idle.clear();
-            return running.is_some();
-        };
-        if !trial.turn(&mut medium)
-            && let Some(trial) = running.take()
-        {
+    state: State,
+}
+
+enum State {
+    Idle,
+    /// Until when the medium may take to be ready, and when that is looked after next.
+    Ordered {
+        trial: Trial,
+        deadline: Instant,
+        look: Instant,
+    },
+    Running(Box<Running<MbufFrame>>),
+}
+
+impl Generator {
+    fn turn(&mut self) -> bool {
+        let Some((orders, results)) = &self.ends else { return false };
+        let medium = &mut self.medium;
+        let now = medium.now();
+        let tell = |result| {
             // Nobody waits for it any more where this fails.
-            let _ = results.send(trial.outcome(&mut medium));
-        }
+            let _ = results.send(result);
+            State::Idle
+        };
+        self.state = match std::mem::replace(&mut self.state, State::Idle) {
+            State::Running(mut running) => {
+                if running.turn(medium) {
+                    State::Running(running)
+                } else {
+                    tell(Ok(running.outcome(medium)))
+                }
+            }
+            State::Ordered { trial, deadline, look } if now >= look => match medium.missing() {
+                None => State::Running(Box::new(Running::new(trial, medium, self.progress.clone()))),
+                Some(missing) if now >= deadline => tell(Err(anyhow!("{missing}"))),
+                Some(_) => State::Ordered { trial, deadline, look: now + LOOK },
+            },
+            waiting @ State::Ordered { .. } => {
+                medium.receive_nothing();
+                waiting
+            }
+            State::Idle => {
+                // Between trials somebody may still ask for addresses.
+                medium.receive_nothing();
+                match orders.try_recv() {
+                    Ok(trial) => State::Ordered { trial, deadline: now + PATIENCE, look: now },
+                    Err(TryRecvError::Empty) => return false,
+                    Err(TryRecvError::Disconnected) => {
+                        self.ends = None;
+                        return false;
+                    }
+                }
+            }
+        };
         true
     }
 }
 
 /// Orders trials from the core that has the ports.
 struct Remote {
-    trials: Sender<Trial>,
-    outcomes: Receiver<Outcome>,
+    orders: Sender<Trial>,
+    outcomes: Receiver<Result<Outcome>>,
+    /// Ends when the core does, whyever.
+    stopped: Receiver<()>,
+}
+
+impl Remote {
+    /// Returns once the core leaves its ports alone.
+    fn leave(self) {
+        drop(self.orders);
+        select! {
+            recv(self.outcomes) -> _ => {}
+            recv(self.stopped) -> _ => {}
+        }
+    }
 }
 
 impl Tester for Remote {
     fn run(&mut self, trial: Trial) -> Result<Outcome> {
         const STOPPED: &str = "stopped before the trial's end";
-        self.trials.send(trial).map_err(|_| anyhow!(STOPPED))?;
-        self.outcomes.recv().context(STOPPED)
+        self.orders.send(trial).map_err(|_| anyhow!(STOPPED))?;
+        select! {
+            recv(self.outcomes) -> outcome => outcome.context(STOPPED)?,
+            recv(self.stopped) -> _ => Err(anyhow!(STOPPED)),
+        }
     }
 }
 
@@ -134,38 +220,80 @@ struct DpdkMedium {
     receive: Option<Queue>,
     pool: MbufPool,
     clock: Clock,
-    /// The sending port, and the stations' addresses: its own, the other port's, the device under test's.
-    port: PortInfo,
-    macs: [Mac; 2],
+    /// The sending port, then the receiving one if it is another.
+    ports: Vec<PortInfo>,
     to: Mac,
+    /// The gateway, as long as it has not answered, and for whom it is asked.
+    asked: Option<[Ipv4Addr; 2]>,
     came: Vec<MbufFrame>,
     answers: Vec<MbufFrame>,
 }
 
 impl DpdkMedium {
-    fn new(mut ports: CorePorts, infos: Vec<PortInfo>, to: Mac) -> Self {
-        let send = ports.queues.remove(SEND).expect("invariant: the plan gave the core this port");
-        let mac = |index: usize| Mac(infos[index.min(infos.len() - 1)].mac);
+    fn new(mut queues: CorePorts, ports: Vec<PortInfo>, station: Station) -> Self {
+        let send = queues.queues.remove(SEND).expect("invariant: the plan gave the core this port");
+        let (to, asked) = match station {
+            Station::Mac(mac) => (mac, None),
+            Station::Gateway { address, asked_by } => (Mac::BROADCAST, Some([address, asked_by])),
+        };
         Self {
             send,
-            receive: ports.queues.remove(RECEIVE),
-            pool: ports.pool,
+            receive: queues.queues.remove(RECEIVE),
+            pool: queues.pool,
             clock: Clock::start(),
-            macs: [mac(0), mac(1)],
-            port: infos[0].clone(),
+            ports,
             to,
+            asked,
             came: Vec::new(),
             answers: Vec::new(),
         }
     }
 
-    /// Answers questions for addresses among what has come; the rest goes to `burst`.
-    fn sort(&mut self, mac: Mac, burst: &mut Vec<MbufFrame>) {
+    /// What there has to be before frames can be sent, and is not yet. Asks for the gateway.
+    fn missing(&mut self) -> Option<String> {
+        let is_down = |port: &&PortInfo| is_up(port) != Some(true);
+        if let Some(port) = self.ports.iter().find(is_down) {
+            return Some(format!("medium.{}: {} has no link", port.name, port.device));
+        }
+        let [address, asked_by] = self.asked?;
+        let from = (self.mac(0), asked_by);
+        let question = neighbor::question(&mut self.pool, from, address);
+        self.answers.extend(question);
+        self.send.transmit(&mut self.answers);
+        Some(format!("medium.gateway: nobody answers for {address} on {}", self.ports[0].device))
+    }
+
+    fn mac(&self, port: usize) -> Mac {
+        Mac(self.ports[port.min(self.ports.len() - 1)].mac)
+    }
+
+    /// Takes what neighbors ask and answer out of what has come to a port; the rest goes to `burst`.
+    fn sort(&mut self, port: usize, burst: &mut Vec<MbufFrame>) {
+        let mac = self.mac(port);
         for frame in self.came.drain(..) {
-            match ask(&frame) {
-                Some(question) => self.answers.extend(answer(&mut self.pool, question, mac)),
-                None => burst.push(frame),
+            match neighbor::message(&frame) {
+                Some(message) if self.asked.is_some_and(|[address, _]| address == message.sender) => {
+                    (self.to, self.asked) = (message.sender_mac, None);
+                }
+                Some(message) if neighbor::is_question(&message) => {
+                    self.answers.extend(neighbor::answer(&mut self.pool, message, mac));
+                }
+                _ => burst.push(frame),
             }
+        }
+    }
+
+    fn receive_nothing(&mut self) {
+        let mut nothing = Vec::new();
+        self.receive(&mut nothing);
+    }
+}
+
+/// Takes what waits at a port.
+fn fetch(queue: &mut Queue, came: &mut Vec<MbufFrame>) {
+    for _ in 0..MOST_BURSTS {
+        if queue.receive(came) < BURST {
+            return;
         }
     }
 }
@@ -175,7 +303,7 @@ impl Medium for DpdkMedium {
     type Pool = MbufPool;
 
     fn link(&self) -> ethernet::Header {
-        ethernet::Header { dst: self.to, src: self.macs[0], ether_type: ethernet::TYPE_IPV4 }
+        ethernet::Header { dst: self.to, src: self.mac(0), ether_type: ethernet::TYPE_IPV4 }
     }
 
     fn now(&mut self) -> Instant {
@@ -191,20 +319,21 @@ impl Medium for DpdkMedium {
     }
 
     fn receive(&mut self, burst: &mut Vec<MbufFrame>) {
-        let Self { send, receive, came, .. } = self;
-        if let Some(receive) = receive {
-            receive.receive(came);
-            self.sort(self.macs[1], burst);
+        if let Some(receive) = &mut self.receive {
+            fetch(receive, &mut self.came);
+            self.sort(1, burst);
             if let Some(receive) = &mut self.receive {
                 receive.transmit(&mut self.answers);
             }
+        }
+        fetch(&mut self.send, &mut self.came);
+        if self.receive.is_some() {
             // What comes back to the sending port is no test frame that has passed.
-            self.send.receive(&mut self.came);
-            let mut dropped = Vec::new();
-            self.sort(self.macs[0], &mut dropped);
+            let passed = burst.len();
+            self.sort(0, burst);
+            burst.truncate(passed);
         } else {
-            send.receive(came);
-            self.sort(self.macs[0], burst);
+            self.sort(0, burst);
         }
         self.send.transmit(&mut self.answers);
     }
@@ -214,34 +343,12 @@ impl Medium for DpdkMedium {
     }
 
     fn tally(&mut self) -> Tally {
-        let refused = counters(&self.port).map_or(0, |counters| counters.tx_dropped);
-        Tally { refused, ..Tally::default() }
+        let [port, ..] = &*self.ports else { return Tally::default() };
+        let untaken = counters(port).map_or(0, |counters| counters.tx_dropped);
+        if port.driver == SHARED_RINGS {
+            Tally { missed: untaken, ..Tally::default() }
+        } else {
+            Tally { refused: untaken, ..Tally::default() }
+        }
     }
-}
-
-/// A neighbor's question for an address, unless it announces its own.
-fn ask(frame: &MbufFrame) -> Option<arp::Message> {
-    let link =
-        ethernet::Header::read(frame.data()).ok().filter(|link| link.ether_type == ethernet::TYPE_ARP)?;
-    let asked = arp::Message::read(&frame.data()[L2_LEN..]).ok()?;
-    let is_question = asked.operation == arp::Operation::Request && asked.sender != asked.target;
-    (is_question && !link.src.is_group()).then_some(asked)
-}
-
-fn answer(pool: &mut MbufPool, asked: arp::Message, mac: Mac) -> Option<MbufFrame> {
-    let mut frame = pool.alloc()?;
-    if !frame.resize(L2_LEN + arp::LEN) {
-        return None;
-    }
-    let link = ethernet::Header { dst: asked.sender_mac, src: mac, ether_type: ethernet::TYPE_ARP };
-    link.write(frame.data_mut());
-    let message = arp::Message {
-        operation: arp::Operation::Reply,
-        sender_mac: mac,
-        sender: asked.target,
-        target_mac: asked.sender_mac,
-        target: asked.sender,
-    };
-    message.write(&mut frame.data_mut()[L2_LEN..]);
-    Some(frame)
 }

@@ -6,12 +6,14 @@
 use pnat_dataplane::launch::Clock;
 use pnat_proxy::filter::Chains;
 use pnat_shared::config::Policy;
+use pnat_shared::flow::Side;
 use pnat_shared::time::Instant;
 use pnat_shared::wire::ethernet;
 
 use crate::frames::{Pool, PoolFrame};
 use crate::gateway::{Gateway, INSIDE, OUTSIDE, WINDOW, answer_arp, link_to};
 use crate::load::scenario::Memory;
+use crate::load::tcp::Duplex;
 use crate::load::trial::{Medium, Tally};
 
 /// Descriptors of a receive queue: production's.
@@ -51,25 +53,14 @@ impl Medium for MemoryMedium {
     }
 
     fn transmit(&mut self, burst: &mut Vec<PoolFrame>) {
-        let queue = &mut self.gateway.port(INSIDE).incoming;
-        let room = QUEUE.saturating_sub(queue.len()).min(burst.len());
-        queue.extend(burst.drain(..room));
-        self.missed += burst.len() as u64;
-        burst.clear();
+        self.transmit_at(Side::First, burst);
     }
 
     fn receive(&mut self, burst: &mut Vec<PoolFrame>) {
-        self.gateway.turn();
-        for port in [INSIDE, OUTSIDE] {
-            while let Some(frame) = self.gateway.port(port).outgoing.pop_front() {
-                match answer_arp(&frame) {
-                    Some(answer) => self.gateway.port(port).incoming.push_back(answer),
-                    None if port == OUTSIDE => burst.push(frame),
-                    // To a client: an ICMP error, as a rule.
-                    None => {}
-                }
-            }
-        }
+        // To a client goes an ICMP error, as a rule.
+        let mut bursts = [Vec::new(), std::mem::take(burst)];
+        self.receive_both(&mut bursts);
+        [_, *burst] = bursts;
     }
 
     fn wait(&mut self, _until: Instant) {
@@ -78,5 +69,39 @@ impl Medium for MemoryMedium {
 
     fn tally(&mut self) -> Tally {
         Tally { missed: self.missed, ..Tally::default() }
+    }
+}
+
+impl Duplex for MemoryMedium {
+    fn link_at(&self, side: Side) -> ethernet::Header {
+        link_to(port_of(side))
+    }
+
+    fn transmit_at(&mut self, side: Side, burst: &mut Vec<PoolFrame>) {
+        let queue = &mut self.gateway.port(port_of(side)).incoming;
+        let room = QUEUE.saturating_sub(queue.len()).min(burst.len());
+        queue.extend(burst.drain(..room));
+        self.missed += burst.len() as u64;
+        burst.clear();
+    }
+
+    fn receive_both(&mut self, bursts: &mut [Vec<PoolFrame>; 2]) {
+        self.gateway.turn();
+        for (side, burst) in [Side::First, Side::Second].into_iter().zip(bursts) {
+            let port = self.gateway.port(port_of(side));
+            while let Some(frame) = port.outgoing.pop_front() {
+                match answer_arp(&frame) {
+                    Some(answer) => port.incoming.push_back(answer),
+                    None => burst.push(frame),
+                }
+            }
+        }
+    }
+}
+
+const fn port_of(side: Side) -> usize {
+    match side {
+        Side::First => INSIDE,
+        Side::Second => OUTSIDE,
     }
 }

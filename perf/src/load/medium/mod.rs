@@ -2,30 +2,52 @@
 
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
-use super::scenario::{MediumKind, Scenario};
+use super::scenario::{MediumKind, Scenario, TcpScenario};
+use super::tcp::{LocalTcp, TcpTester};
 use super::trial::{Local, Progress, Tester};
 
 mod dpdk;
 mod memory;
+mod neighbor;
 mod wire;
 
 pub use memory::MemoryMedium;
 pub use wire::WireMedium;
 
-/// Makes the scenario's medium, and lets `body` run trials on it.
-pub fn with_medium<T: Send>(
+/// Makes the medium of a scenario of connections, and lets `body` run trials on it.
+pub fn with_duplex<T: Send>(
+    scenario: &TcpScenario,
+    progress: Arc<Progress>,
+    body: impl FnOnce(&mut dyn TcpTester) -> Result<T> + Send,
+) -> Result<T> {
+    let load = &scenario.load;
+    match &scenario.medium {
+        MediumKind::Memory(memory) => body(&mut LocalTcp::new(MemoryMedium::new(memory), load, progress)),
+        MediumKind::Wire(wire) => body(&mut LocalTcp::new(WireMedium::new(wire), load, progress)),
+        MediumKind::Dpdk(_) => bail!("medium.type: connections do not go over DPDK ports yet"),
+    }
+}
+
+/// Makes the scenario's medium, lets `trials` run trials on it, and `tell` what they have shown. Until it has told, the ports
+/// stay open; with `hold`, until the device under test has closed its own: DPDK's memif may crash where it is polled while its
+/// peer leaves, so the device has to leave first.
+pub fn with_medium<T, R: Send>(
     scenario: &Scenario,
     progress: Arc<Progress>,
-    body: impl FnOnce(&mut dyn Tester) -> Result<T> + Send,
-) -> Result<T> {
+    hold: bool,
+    trials: impl FnOnce(&mut dyn Tester) -> Result<T> + Send,
+    tell: impl FnOnce(T) -> Result<R> + Send,
+) -> Result<R> {
     match &scenario.medium {
-        MediumKind::Memory(memory) => body(&mut Local { medium: MemoryMedium::new(memory), progress }),
-        MediumKind::Wire(wire) => body(&mut Local { medium: WireMedium::new(wire), progress }),
+        MediumKind::Memory(memory) => {
+            tell(trials(&mut Local { medium: MemoryMedium::new(memory), progress })?)
+        }
+        MediumKind::Wire(wire) => tell(trials(&mut Local { medium: WireMedium::new(wire), progress })?),
         MediumKind::Dpdk(dpdk) => {
             let (_, largest) = scenario.content.sizes.extremes();
-            dpdk::run(dpdk, largest, progress, body)
+            dpdk::run(dpdk, largest, progress, hold, trials, tell)
         }
     }
 }

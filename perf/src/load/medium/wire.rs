@@ -1,24 +1,27 @@
 //! A wire in virtual time that loses, delays, doubles and reorders as it was told: what the generator must find again.
 
+use pnat_shared::flow::Side;
 use pnat_shared::testkit::{Link, VecFrame, VecPool};
 use pnat_shared::time::Instant;
 use pnat_shared::wire::ethernet::{self, Mac};
 
 use crate::load::scenario::Wire;
+use crate::load::tcp::Duplex;
 use crate::load::trial::{Medium, Tally};
 
-/// One direction of a cable.
+/// A cable.
 #[derive(Debug)]
 pub struct WireMedium {
-    link: Link<VecFrame>,
+    /// From the port of each side to the other.
+    links: [Link<VecFrame>; 2],
     now: Instant,
     pool: VecPool,
 }
 
 impl WireMedium {
     pub fn new(spec: &Wire) -> Self {
-        let link = Link::new(spec.link.clone(), spec.seed);
-        Self { link, now: Instant::ZERO, pool: VecPool::endless() }
+        let links = [spec.seed, !spec.seed].map(|seed| Link::new(spec.link.clone(), seed));
+        Self { links, now: Instant::ZERO, pool: VecPool::endless() }
     }
 }
 
@@ -27,8 +30,7 @@ impl Medium for WireMedium {
     type Pool = VecPool;
 
     fn link(&self) -> ethernet::Header {
-        let [dst, src] = [2, 1].map(|last| Mac([2, 0, 0, 0, 0, last]));
-        ethernet::Header { dst, src, ether_type: ethernet::TYPE_IPV4 }
+        self.link_at(Side::First)
     }
 
     fn now(&mut self) -> Instant {
@@ -40,22 +42,47 @@ impl Medium for WireMedium {
     }
 
     fn transmit(&mut self, burst: &mut Vec<VecFrame>) {
-        for frame in burst.drain(..) {
-            self.link.send(frame, self.now);
-        }
+        self.transmit_at(Side::First, burst);
     }
 
     fn receive(&mut self, burst: &mut Vec<VecFrame>) {
-        while let Some(frame) = self.link.receive(self.now) {
-            burst.push(frame);
-        }
+        let [link, _] = &mut self.links;
+        burst.extend(std::iter::from_fn(|| link.receive(self.now)));
     }
 
     fn wait(&mut self, until: Instant) {
-        self.now = until.min(self.link.next_arrival()).max(self.now);
+        let arrival = self.links.iter().map(Link::next_arrival).fold(until, Instant::min);
+        self.now = arrival.max(self.now);
     }
 
     fn tally(&mut self) -> Tally {
-        Tally { lost: self.link.lost, duplicated: self.link.duplicated, ..Tally::default() }
+        let [one, other] = &self.links;
+        Tally {
+            lost: one.lost + other.lost,
+            duplicated: one.duplicated + other.duplicated,
+            ..Tally::default()
+        }
+    }
+}
+
+impl Duplex for WireMedium {
+    fn link_at(&self, side: Side) -> ethernet::Header {
+        let [first, second] = [1, 2].map(|last| Mac([2, 0, 0, 0, 0, last]));
+        let (src, dst) = if side == Side::First { (first, second) } else { (second, first) };
+        ethernet::Header { dst, src, ether_type: ethernet::TYPE_IPV4 }
+    }
+
+    fn transmit_at(&mut self, side: Side, burst: &mut Vec<VecFrame>) {
+        for frame in burst.drain(..) {
+            self.links[side as usize].send(frame, self.now);
+        }
+    }
+
+    fn receive_both(&mut self, bursts: &mut [Vec<VecFrame>; 2]) {
+        let [from_first, from_second] = &mut self.links;
+        let [at_first, at_second] = bursts;
+        for (link, burst) in [(from_first, at_second), (from_second, at_first)] {
+            burst.extend(std::iter::from_fn(|| link.receive(self.now)));
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Scenarios: what an operator wrote about a load, and what it means.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use pnat_shared::config::{Action, ConfigError};
@@ -12,6 +13,9 @@ use super::source::Content;
 use super::trial::Trial;
 use crate::ndr::Goals;
 
+pub use tcp::TcpScenario;
+
+pub mod tcp;
 mod raw;
 mod resolve;
 #[cfg(test)]
@@ -72,8 +76,19 @@ pub struct Dpdk {
     pub frames: u32,
     /// Further arguments for DPDK's environment layer.
     pub eal: Vec<String>,
-    /// The station that frames are sent to.
-    pub mac: Mac,
+    /// Where frames are sent to.
+    pub station: Station,
+}
+
+/// A station on a link.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Station {
+    Mac(Mac),
+    /// Whoever answers for `address`, asked in the name of `asked_by`.
+    Gateway {
+        address: Ipv4Addr,
+        asked_by: Ipv4Addr,
+    },
 }
 
 /// A DPDK device.
@@ -83,16 +98,46 @@ pub struct Device {
     pub args: Option<String>,
 }
 
-impl Scenario {
+/// A scenario of either kind.
+#[derive(Debug)]
+pub enum AnyScenario {
+    /// Frames, each for itself.
+    Frames(Box<Scenario>),
+    /// Connections.
+    Tcp(Box<TcpScenario>),
+}
+
+impl AnyScenario {
     /// Reads and checks `file`.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(file)
-            .map_err(|source| ConfigError::Unreadable { file: file.to_owned(), source })?;
-        Self::parse(file, &text)
+        let text = read(file)?;
+        Ok(match resolve::kind(file, &text, false)? {
+            LoadKind::Frames => Self::Frames(Box::new(resolve::resolve(file, &text)?)),
+            LoadKind::Tcp => Self::Tcp(Box::new(TcpScenario::parse(file, &text)?)),
+        })
+    }
+}
+
+/// What a scenario's load consists of.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum LoadKind {
+    Frames,
+    Tcp,
+}
+
+fn read(file: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(file).map_err(|source| ConfigError::Unreadable { file: file.to_owned(), source })
+}
+
+impl Scenario {
+    /// Reads and checks `file`, whose load consists of frames.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        Self::parse(file, &read(file)?)
     }
 
     /// As [`Scenario::load`], with the text of `file` given.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+        resolve::kind(file, text, true)?;
         resolve::resolve(file, text)
     }
 

@@ -4,10 +4,20 @@ use pnat_shared::config::{Scalar, Scalars};
 use serde::Deserialize;
 use toml::Spanned;
 
+/// What says how the rest is to be read.
+#[derive(Debug, Deserialize)]
+#[serde(expecting = "a table")]
+pub(super) struct RawKind {
+    pub kind: Option<Spanned<String>>,
+}
+
 /// The whole file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct RawScenario {
+    /// Whoever reads this has looked at it.
+    #[serde(rename = "kind")]
+    pub _kind: Option<String>,
     pub name: Option<Spanned<String>>,
     pub duration: Option<Spanned<String>>,
     pub warm_up: Option<Spanned<String>>,
@@ -61,6 +71,7 @@ pub(super) struct RawMedium {
     pub frames: Option<Spanned<i64>>,
     pub eal: Option<Spanned<Vec<String>>>,
     pub mac: Option<Spanned<String>>,
+    pub gateway: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -73,6 +84,7 @@ pub(super) struct RawDevice {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct RawSearch {
+    pub highest: Option<Spanned<String>>,
     pub lowest: Option<Spanned<String>>,
     pub partial_loss: Option<Spanned<String>>,
     pub width: Option<Spanned<String>>,

@@ -10,8 +10,8 @@ use pnat_shared::time::Duration;
 use pnat_shared::wire::ethernet::Mac;
 use toml::Spanned;
 
-use super::raw::{RawDevice, RawFlows, RawMedium, RawScenario, RawSearch};
-use super::{Device, Dpdk, MediumKind, Memory, Scenario, Wire};
+use super::raw::{RawDevice, RawFlows, RawKind, RawMedium, RawScenario, RawSearch};
+use super::{Device, Dpdk, LoadKind, MediumKind, Memory, Scenario, Station, Wire};
 use crate::load::flows::{self, Flows};
 use crate::load::schedule::Rate;
 use crate::load::sizes::{IMIX, MAX_ROUND, Sizes};
@@ -20,15 +20,15 @@ use crate::load::{TcpFlags, Transport};
 use crate::ndr::Goals;
 
 /// Longest trial.
-const LONGEST: Duration = Duration::from_secs(24 * 3600);
+pub(super) const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// Largest frame: jumbo, frame check sequence included.
 const LARGEST: u16 = 9018;
 /// Largest frame of the gateway in memory, whose ports have an MTU of 1500 bytes.
 const MEMORY_LARGEST: u16 = 1518;
 /// Bindings of one worker (a handle has 22 bits for them).
-const BINDINGS: u32 = (1 << 22) - 1;
+pub(super) const BINDINGS: u32 = (1 << 22) - 1;
 const RATES: &str = "a rate as in \"14.88 Mpps\", \"500 kpps\", \"2.5 Gbit/s\" or \"40 Mbit/s\"";
-const ADDRESSES: &str =
+pub(super) const ADDRESSES: &str =
     "IPv4 addresses as in \"10.0.0.2\", \"10.0.0.2-10.0.3.255\" or \"10.1.0.0/16\" (its hosts)";
 const SHARES: &str = "a share as in \"0.5 %\", from 0 to 100 %";
 
@@ -46,6 +46,17 @@ impl RawRate {
             Self::Bits(bits) => Rate::bits(bits, sizes.bits(), sizes.round()),
         }
     }
+}
+
+/// Which kind of load the file describes; where only frames will do, connections are a fault.
+pub(super) fn kind(file: &Path, text: &str, only_frames: bool) -> Result<LoadKind, ConfigError> {
+    let (raw, mut findings): (RawKind, _) = Findings::read(file, text)?;
+    let words = [("frames", LoadKind::Frames), ("tcp", LoadKind::Tcp)];
+    let kind = findings.choice_or(raw.kind.as_ref(), "kind", &words, LoadKind::Frames);
+    if let Some(place) = raw.kind.as_ref().filter(|_| only_frames && kind == LoadKind::Tcp) {
+        findings.fault(place, "kind", Fault::OnlyWith("scenarios of frames can be used here"));
+    }
+    findings.conclude(kind)
 }
 
 /// Parses and resolves `text`, which stands in `file`.
@@ -195,7 +206,7 @@ fn flows(raw: &RawFlows, findings: &mut Findings<'_>) -> Flows {
 }
 
 /// One address, two with a dash between them, or a network's hosts.
-fn parse_addresses(text: &str) -> Option<RangeInclusive<Ipv4Addr>> {
+pub(super) fn parse_addresses(text: &str) -> Option<RangeInclusive<Ipv4Addr>> {
     if let Some((low, high)) = text.split_once('-') {
         let (low, high): (Ipv4Addr, Ipv4Addr) = (low.trim().parse().ok()?, high.trim().parse().ok()?);
         return (low <= high).then_some(low..=high);
@@ -211,7 +222,7 @@ fn parse_addresses(text: &str) -> Option<RangeInclusive<Ipv4Addr>> {
 
 /// The types of a medium.
 #[derive(Copy, Clone, PartialEq)]
-enum Kind {
+pub(super) enum Kind {
     Memory,
     Wire,
     Dpdk,
@@ -225,12 +236,12 @@ fn medium(file: &RawScenario, flows: &Flows, sizes: &Sizes, findings: &mut Findi
     match kind {
         Kind::Memory => memory(file, flows, sizes, findings),
         Kind::Wire => wire(raw, findings),
-        Kind::Dpdk => dpdk(raw, findings),
+        Kind::Dpdk => dpdk(raw, flows, findings),
     }
 }
 
 /// Reports keys that another type has.
-fn refuse_others(raw: &RawMedium, kind: Kind, findings: &mut Findings<'_>) {
+pub(super) fn refuse_others(raw: &RawMedium, kind: Kind, findings: &mut Findings<'_>) {
     const ONLY: [&str; 3] = [
         "media of type = \"memory\" have this key",
         "media of type = \"wire\" have this key",
@@ -246,6 +257,7 @@ fn refuse_others(raw: &RawMedium, kind: Kind, findings: &mut Findings<'_>) {
         (Kind::Wire, "reorder_by", reorder_by),
         (Kind::Wire, "capacity", capacity),
         (Kind::Dpdk, "mac", &raw.mac),
+        (Kind::Dpdk, "gateway", &raw.gateway),
     ];
     let numbers = [
         (Kind::Wire, "queue", &raw.queue),
@@ -285,7 +297,7 @@ fn memory(file: &RawScenario, flows: &Flows, sizes: &Sizes, findings: &mut Findi
     MediumKind::Memory(Memory { action, bindings: flows.count })
 }
 
-fn wire(raw: &RawMedium, findings: &mut Findings<'_>) -> MediumKind {
+pub(super) fn wire(raw: &RawMedium, findings: &mut Findings<'_>) -> MediumKind {
     let mut share = |place: Option<&Spanned<String>>, key| {
         place.and_then(|place| findings.parsed(place, key, SHARES, parse_share)).unwrap_or(0.0)
     };
@@ -319,7 +331,7 @@ fn parse_share(text: &str) -> Option<f64> {
     (0.0..=100.0).contains(&percent).then_some(percent / 100.0)
 }
 
-fn dpdk(raw: &RawMedium, findings: &mut Findings<'_>) -> MediumKind {
+fn dpdk(raw: &RawMedium, flows: &Flows, findings: &mut Findings<'_>) -> MediumKind {
     let device = |place: &Spanned<RawDevice>| Device {
         name: place.get_ref().device.get_ref().clone(),
         args: place.get_ref().args.clone(),
@@ -336,13 +348,24 @@ fn dpdk(raw: &RawMedium, findings: &mut Findings<'_>) -> MediumKind {
     let mac = raw.mac.as_ref().and_then(|place| {
         findings.parsed(place, "medium.mac", "an Ethernet address as in \"02:00:00:00:00:01\"", parse_mac)
     });
+    let gateway = raw.gateway.as_ref().and_then(|place| {
+        if raw.mac.is_some() {
+            findings.fault(place, "medium.gateway", Fault::OnlyWith("media without a mac have this key"));
+        }
+        findings
+            .parsed(place, "medium.gateway", "an IPv4 address as in \"10.0.0.1\"", |text| text.parse().ok())
+    });
+    let station = match gateway {
+        Some(address) => Station::Gateway { address, asked_by: *flows.src.start() },
+        None => Station::Mac(mac.unwrap_or(Mac::BROADCAST)),
+    };
     MediumKind::Dpdk(Dpdk {
         send: send.unwrap_or(Device { name: String::new(), args: None }),
         receive,
         core: findings.integer_or(raw.core.as_ref(), "medium.core", 0..=1023, 0) as usize,
         frames: findings.integer_or(raw.frames.as_ref(), "medium.frames", 1_024..=4_194_303, 32_767),
         eal: raw.eal.as_ref().map(|place| place.get_ref().clone()).unwrap_or_default(),
-        mac: mac.unwrap_or(Mac::BROADCAST),
+        station,
     })
 }
 
@@ -356,15 +379,16 @@ fn parse_mac(text: &str) -> Option<Mac> {
 }
 
 fn search(raw: &RawSearch, rate: Rate, sizes: &Sizes, findings: &mut Findings<'_>) -> Goals {
-    let highest = rate.per_second();
-    let lowest = raw.lowest.as_ref().and_then(|place| {
-        let lowest = findings.parsed(place, "search.lowest", RATES, parse_rate)?.of(sizes).per_second();
-        if lowest >= highest {
-            let allowed = "a rate below traffic.rate, which is the highest";
-            findings.not_allowed(place, "search.lowest", place.get_ref(), allowed);
-        }
-        Some(lowest)
-    });
+    let mut frames = |place: Option<&Spanned<String>>, key| {
+        let rate = findings.parsed(place?, key, RATES, parse_rate)?;
+        Some(rate.of(sizes).per_second())
+    };
+    let highest = frames(raw.highest.as_ref(), "search.highest").unwrap_or_else(|| rate.per_second());
+    let lowest = frames(raw.lowest.as_ref(), "search.lowest");
+    if let (Some(place), true) = (&raw.lowest, lowest.is_some_and(|lowest| lowest >= highest)) {
+        let allowed = "a rate below search.highest, which is traffic.rate unless given";
+        findings.not_allowed(place, "search.lowest", place.get_ref(), allowed);
+    }
     let mut share = |place: Option<&Spanned<String>>, key, allowed, limits: RangeInclusive<f64>, default| {
         let parse = |text: &str| parse_share(text).filter(|share| limits.contains(share));
         place.and_then(|place| findings.parsed(place, key, allowed, parse)).unwrap_or(default)

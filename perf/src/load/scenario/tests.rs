@@ -1,5 +1,7 @@
 //! Rows: a good scenario, one line of it changed, and exactly what the operator is told.
 
+use pnat_shared::config::Config;
+
 use super::*;
 
 const GOOD: &str = r#"duration = "2s"
@@ -15,7 +17,7 @@ type = "wire"
 "#;
 
 /// Line, what stands in its place, what is told.
-const ROWS: [(&str, &str, &str); 18] = [
+const ROWS: [(&str, &str, &str); 19] = [
     (
         "rate = \"10 kpps\"",
         "rates = \"10 kpps\"",
@@ -86,11 +88,17 @@ const ROWS: [(&str, &str, &str); 18] = [
         "type = \"dpdk\"\nsend.device = \"net_ring0\"\nmac = \"02:00:00:00:00\"",
         "a.toml:12: medium.mac: \"02:00:00:00:00\" is not allowed",
     ),
+    (
+        "type = \"wire\"",
+        "type = \"dpdk\"\nsend.device = \"net_ring0\"\nmac = \"02:00:00:00:00:01\"\ngateway = \"10.0.0.1\"",
+        "a.toml:13: medium.gateway: only media without a mac have this key",
+    ),
     ("duration = \"2s\"", "duration = \"25h\"", "a.toml:1: duration: \"25h\" is not allowed"),
     (
         "type = \"wire\"",
         "[search]\nlowest = \"10 kpps\"",
-        "a.toml:11: search.lowest: 10 kpps is not allowed; allowed: a rate below traffic.rate, which is the highest",
+        "a.toml:11: search.lowest: 10 kpps is not allowed; allowed: a rate below search.highest, which is \
+         traffic.rate unless given",
     ),
 ];
 
@@ -119,7 +127,7 @@ fn what_is_not_said_has_its_default() {
     assert_eq!((scenario.name.as_str(), scenario.burst), ("a", 1));
     assert_eq!((scenario.warm_up, scenario.drain), (Duration::ZERO, Duration::from_millis(100)));
     assert_eq!(scenario.content.sizes.extremes(), (64, 64));
-    assert_eq!(*scenario.content.flows.src.start(), std::net::Ipv4Addr::new(10, 0, 0, 1));
+    assert_eq!(*scenario.content.flows.src.start(), Ipv4Addr::new(10, 0, 0, 1));
     assert_eq!(scenario.content.flows.dst_port, 9..=9);
     assert_eq!(scenario.rate.per_second().round(), 10_000.0);
     assert!((scenario.search.lowest - 10.0).abs() < 1e-6);
@@ -127,11 +135,14 @@ fn what_is_not_said_has_its_default() {
 
 #[test]
 fn the_scenarios_that_are_shipped_are_good() {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
-    let files: Vec<_> =
-        std::fs::read_dir(dir).expect("readable").map(|entry| entry.expect("an entry").path()).collect();
-    assert!(files.len() >= 2);
-    for file in files {
-        Scenario::load(&file).unwrap_or_else(|error| panic!("{error}"));
+    let perf = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let files =
+        ["scenarios", "rig"].iter().flat_map(|dir| std::fs::read_dir(perf.join(dir)).expect("readable"));
+    let files: Vec<_> = files.map(|entry| entry.expect("an entry").path()).collect();
+    let of_the_gateway = |file: &Path| file.ends_with("rig/gateway.toml");
+    assert!(files.len() >= 5);
+    for file in files.iter().filter(|file| !of_the_gateway(file)) {
+        AnyScenario::load(file).unwrap_or_else(|error| panic!("{error}"));
     }
+    Config::load(&perf.join("rig/gateway.toml"), 2).unwrap_or_else(|error| panic!("{error}"));
 }

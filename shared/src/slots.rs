@@ -1,10 +1,10 @@
-//! The reactor's table of pairs: numbered places that are used again, in pages that never move.
+//! A table of numbered places that are used again, in pages that never move.
 //!
-//! Runs on: proxy cores. Allocates: a page when it has never had as many entries before. Blocks: never.
+//! Runs on: any core. Allocates: a page when it has never had as many entries before. Blocks: never.
 
 use core::ops::{Index, IndexMut};
 
-use pnat_shared::paged::Paged;
+use crate::paged::Paged;
 
 /// End of the list of free places.
 const NONE: u32 = u32::MAX;
@@ -18,7 +18,7 @@ enum Place<T> {
 
 /// Entries by key; a key is used again after its entry was removed, the latest one first.
 #[derive(Debug)]
-pub(super) struct Slots<T> {
+pub struct Slots<T> {
     places: Paged<Place<T>>,
     /// Places below this have been used.
     used: u32,
@@ -26,29 +26,34 @@ pub(super) struct Slots<T> {
     len: usize,
 }
 
-impl<T> Slots<T> {
-    /// What an entry takes.
-    #[cfg(test)]
-    pub(super) const PLACE_BYTES: usize = size_of::<Place<T>>();
+impl<T> Default for Slots<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
-    pub(super) fn new() -> Self {
+impl<T> Slots<T> {
+    /// What an entry takes, in bytes.
+    pub const PLACE_BYTES: usize = size_of::<Place<T>>();
+
+    pub fn new() -> Self {
         Self { places: Paged::default(), used: 0, free: NONE, len: 0 }
     }
 
-    pub(super) const fn len(&self) -> usize {
+    pub const fn len(&self) -> usize {
         self.len
     }
 
-    pub(super) const fn is_empty(&self) -> bool {
+    pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// Keys are below this.
-    pub(super) const fn bound(&self) -> u32 {
+    pub const fn bound(&self) -> u32 {
         self.used
     }
 
-    pub(super) fn insert(&mut self, entry: T) -> u32 {
+    pub fn insert(&mut self, entry: T) -> u32 {
         let key = if self.free == NONE {
             self.used += 1;
             self.used - 1
@@ -64,7 +69,7 @@ impl<T> Slots<T> {
         key
     }
 
-    pub(super) fn remove(&mut self, key: u32) -> Option<T> {
+    pub fn remove(&mut self, key: u32) -> Option<T> {
         let place = self.places.get_mut(key as usize).filter(|place| matches!(place, Place::Taken(_)))?;
         let Place::Taken(entry) = core::mem::replace(place, Place::Free(self.free)) else { return None };
         self.free = key;
@@ -73,7 +78,7 @@ impl<T> Slots<T> {
     }
 
     #[inline]
-    pub(super) fn get(&self, key: u32) -> Option<&T> {
+    pub fn get(&self, key: u32) -> Option<&T> {
         match self.places.get(key as usize)? {
             Place::Taken(entry) => Some(entry),
             Place::Free(_) => None,
@@ -81,7 +86,7 @@ impl<T> Slots<T> {
     }
 
     #[inline]
-    pub(super) fn get_mut(&mut self, key: u32) -> Option<&mut T> {
+    pub fn get_mut(&mut self, key: u32) -> Option<&mut T> {
         match self.places.get_mut(key as usize)? {
             Place::Taken(entry) => Some(entry),
             Place::Free(_) => None,
@@ -89,7 +94,7 @@ impl<T> Slots<T> {
     }
 
     /// All entries, in no order: a walk over all of the table.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
         (0..self.used).filter_map(|key| self.get(key))
     }
 }
