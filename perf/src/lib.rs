@@ -10,6 +10,7 @@ pub mod guard;
 pub mod netsim;
 pub mod load;
 pub mod ndr;
+pub mod method;
 pub mod report;
 mod bar;
 pub mod cli;
