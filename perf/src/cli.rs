@@ -20,7 +20,7 @@ use crate::load::tcp::result::TcpResult;
 use crate::load::trial::Progress;
 use crate::load::{Outcome, Scenario, Tester};
 use crate::method::MethodError;
-use crate::{ndr, report};
+use crate::{guard, ndr, report};
 
 mod trials;
 
@@ -68,6 +68,8 @@ enum Command {
         #[arg(long, value_name = "DIR", default_value = ".")]
         out: PathBuf,
     },
+    /// Count what a packet costs (by valgrind) and hold it against the baselines; fails where it is too much.
+    Compare(guard::Compare),
 }
 
 #[derive(Debug, Args)]
@@ -105,6 +107,7 @@ impl Cli {
                 }
                 Ok(())
             }
+            Command::Compare(compare) => compare.run(out),
         }
     }
 }
