@@ -3,7 +3,7 @@
 use pnat_dataplane::control::report::Report;
 use pnat_dataplane::page::{Block, Section, Table, Unit};
 
-use super::{Run, load, ndr, tcp};
+use super::{Run, is_same_load, load, ndr, tcp};
 
 /// One number that a run is judged by.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,25 +77,29 @@ impl Judgement {
     }
 }
 
-/// Every other run against the first.
+/// Two runs, one against the other; of more, those of the same load, each against the first of them.
 pub(super) fn section(runs: &[Run]) -> Option<Section> {
-    let (base, others) = runs.split_first()?;
-    let figures = figures(base);
     let mut blocks = Vec::new();
-    for other in others {
-        let comparisons = compare(&figures, &self::figures(other));
-        blocks.push(Block::Heading(format!("{} against {}", other.name, base.name)));
-        blocks.push(if comparisons.is_empty() {
-            Block::Text("They have no figure in common.".to_owned())
-        } else {
-            Block::Table(table(&base.name, &other.name, &comparisons))
-        });
+    for (number, other) in runs.iter().enumerate() {
+        let is_base = |base: &&Run| runs.len() == 2 || has_load_of(base, other);
+        let Some(base) = runs[..number].iter().find(is_base) else { continue };
+        let comparisons = compare(&figures(base), &figures(other));
+        if !comparisons.is_empty() {
+            blocks.push(Block::Heading(format!("{} against {}", other.name, base.name)));
+            blocks.push(Block::Table(table(&base.name, &other.name, &comparisons)));
+        } else if runs.len() == 2 {
+            blocks.push(Block::Text("They have no figure in common.".to_owned()));
+        }
     }
     if blocks.is_empty() {
         return None;
     }
     blocks.push(Block::Text(METHOD.to_owned()));
     Some(Section::new("Comparison", blocks))
+}
+
+fn has_load_of(one: &Run, other: &Run) -> bool {
+    one.provenances().any(|load| other.provenances().any(|other| is_same_load(load, other)))
 }
 
 fn figures(run: &Run) -> Vec<Figure> {

@@ -106,3 +106,23 @@ fn scenarios(runs: &[Run]) -> Option<Section> {
 fn with<'a, T>(runs: &'a [Run], of: impl Fn(&'a Run) -> Option<&'a T>) -> Vec<(&'a str, &'a T)> {
     runs.iter().filter_map(|run| Some((run.name.as_str(), of(run)?))).collect()
 }
+
+/// Results of the same load, in the order of their first runs.
+fn by_scenario<'a, T>(
+    results: &[(&'a str, &'a T)],
+    provenance: impl Fn(&'a T) -> &'a Provenance,
+) -> Vec<(&'a str, Vec<(&'a str, &'a T)>)> {
+    let mut groups: Vec<(&Provenance, Vec<(&str, &T)>)> = Vec::new();
+    for (name, result) in results {
+        let load = provenance(result);
+        match groups.iter_mut().find(|(other, _)| is_same_load(load, other)) {
+            Some((_, group)) => group.push((name, result)),
+            None => groups.push((load, vec![(name, result)])),
+        }
+    }
+    groups.into_iter().map(|(load, group)| (load.scenario.as_str(), group)).collect()
+}
+
+fn is_same_load(one: &Provenance, other: &Provenance) -> bool {
+    (&one.scenario, &one.scenario_text) == (&other.scenario, &other.scenario_text)
+}

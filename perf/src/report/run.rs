@@ -23,7 +23,7 @@ const FILES: [&str; 4] = ["result.json", "tcp.json", "ndr.json", "gateway.json"]
 /// What one directory holds.
 #[derive(Clone, Debug)]
 pub struct Run {
-    /// The directory's name, or its path where two have the same name.
+    /// The directory's name, with those above it where others have the same.
     pub name: String,
     pub load: Option<LoadRun>,
     pub tcp: Option<TcpRun>,
@@ -48,28 +48,38 @@ pub struct TcpRun {
 
 /// Reads runs from their directories. Whatever is missing or damaged is an error that names the file.
 pub fn read(dirs: &[PathBuf]) -> Result<Vec<Run>> {
-    let mut runs = dirs.iter().map(|dir| Run::read(dir)).collect::<Result<Vec<_>>>()?;
-    let names: Vec<String> = runs.iter().map(|run| run.name.clone()).collect();
-    for (run, dir) in runs.iter_mut().zip(dirs) {
-        if names.iter().filter(|name| **name == run.name).count() > 1 {
-            run.name = dir.display().to_string();
-        }
-    }
-    Ok(runs)
+    // `.` and `..` have names too.
+    let named = |dir: &PathBuf| dir.canonicalize().with_context(|| dir.display().to_string());
+    let paths = dirs.iter().map(named).collect::<Result<Vec<_>>>()?;
+    let names = names(&paths);
+    paths.iter().zip(names).map(|(path, name)| Run::read(path, name)).collect()
+}
+
+/// Each directory's name, with as many of those above it as tell it from the others.
+fn names(paths: &[PathBuf]) -> Vec<String> {
+    let end = |path: &Path, len: usize| {
+        let parts: Vec<_> = path.iter().collect();
+        parts[parts.len().saturating_sub(len)..].iter().collect::<PathBuf>()
+    };
+    let depth = |path: &PathBuf| path.iter().count().max(1);
+    let shortest = |path: &PathBuf| {
+        let is_alone =
+            |len: &usize| paths.iter().filter(|other| end(other, *len) == end(path, *len)).count() == 1;
+        end(path, (1..=depth(path)).find(is_alone).unwrap_or(1))
+    };
+    paths.iter().map(|path| shortest(path).display().to_string()).collect()
 }
 
 impl Run {
-    fn read(dir: &Path) -> Result<Self> {
-        // `.` and `..` have a name too.
-        let path = dir.canonicalize().with_context(|| dir.display().to_string())?;
-        let result = json::<LoadResult>(&path.join("result.json"))?;
-        let connections = json::<TcpResult>(&path.join("tcp.json"))?;
+    fn read(dir: &Path, name: String) -> Result<Self> {
+        let result = json::<LoadResult>(&dir.join("result.json"))?;
+        let connections = json::<TcpResult>(&dir.join("tcp.json"))?;
         let run = Self {
-            name: path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
-            load: result.map(|result| LoadRun::read(result, &path)).transpose()?,
-            tcp: connections.map(|result| TcpRun::read(result, &path)).transpose()?,
-            ndr: json(&path.join("ndr.json"))?,
-            gateway: json(&path.join("gateway.json"))?,
+            name,
+            load: result.map(|result| LoadRun::read(result, dir)).transpose()?,
+            tcp: connections.map(|result| TcpRun::read(result, dir)).transpose()?,
+            ndr: json(&dir.join("ndr.json"))?,
+            gateway: json(&dir.join("gateway.json"))?,
         };
         if run.load.is_none() && run.tcp.is_none() && run.ndr.is_none() && run.gateway.is_none() {
             bail!("{}: nothing to report, there is none of {}", dir.display(), FILES.join(", "));
