@@ -1,4 +1,5 @@
-//! The API: HTTP/1.1 over the control socket, answers in JSON (`curl --unix-socket SOCKET http://pnat/stats`).
+//! The API: HTTP/1.1 over the control socket, answers in JSON (`curl --unix-socket SOCKET http://pnat/stats`); the same by
+//! TCP with TLS on both sides, where the configuration asks for that (`control.listen`).
 //!
 //! | Request | Answer |
 //! |---|---|
@@ -18,7 +19,7 @@
 //! A request that fails gets a [`Failure`] with status 400 (wrong question), 409 (not now), 422 (wrong configuration) or
 //! 503 (a core does not answer).
 //!
-//! The first three are served by TCP too, where the configuration asks for that (`control.metrics`).
+//! The first three are served by plain TCP too, to anybody, where the configuration asks for that (`control.metrics`).
 
 use core::net::SocketAddr;
 use std::sync::Arc;
