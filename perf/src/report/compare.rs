@@ -3,7 +3,7 @@
 use pnat_dataplane::control::report::Report;
 use pnat_dataplane::page::{Block, Section, Table, Unit};
 
-use super::{Run, is_same_load, load, ndr, tcp};
+use super::{Run, is_same_load, load, ndr, tcp, trials};
 
 /// One number that a run is judged by.
 #[derive(Clone, Debug, PartialEq)]
@@ -99,14 +99,15 @@ pub(super) fn section(runs: &[Run]) -> Option<Section> {
 }
 
 fn has_load_of(one: &Run, other: &Run) -> bool {
-    one.provenances().any(|load| other.provenances().any(|other| is_same_load(load, other)))
+    one.provenances().iter().any(|load| other.provenances().iter().any(|other| is_same_load(load, other)))
 }
 
 fn figures(run: &Run) -> Vec<Figure> {
     let load = run.load.iter().flat_map(load::figures);
+    let trials = run.trials.iter().flat_map(trials::figures);
     let connections = run.tcp.iter().flat_map(tcp::figures);
     let found = run.ndr.iter().flat_map(ndr::figures);
-    load.chain(connections).chain(found).chain(run.gateway.iter().flat_map(gateway)).collect()
+    load.chain(connections).chain(found).chain(trials).chain(run.gateway.iter().flat_map(gateway)).collect()
 }
 
 /// What a gateway measures in itself says nothing of its own noise.
