@@ -247,7 +247,7 @@ fn fake_core(
                 let _ = reply.send(if refused { Err("no room for filters".to_owned()) } else { Ok(()) });
             }
             CoreMessage::Latency(reply) => {
-                let mut latency = Box::new(Latency::default());
+                let mut latency = Box::new(Latency::of(&[Stage::Nat]));
                 latency.record(Stage::Nat, Duration::from_nanos(100), 5);
                 let _ = reply.send(latency);
             }
