@@ -19,7 +19,12 @@ use crate::load::scenario::{AnyScenario, TcpScenario};
 use crate::load::tcp::result::TcpResult;
 use crate::load::trial::Progress;
 use crate::load::{Outcome, Scenario, Tester};
+use crate::method::MethodError;
 use crate::{ndr, report};
+
+mod trials;
+
+use trials::TrialsCommand;
 
 /// PNAT's load generator: sends a scenario's load through a device under test and accounts for every frame.
 #[derive(Debug, Parser)]
@@ -51,6 +56,8 @@ enum Command {
         #[command(flatten)]
         ports: Ports,
     },
+    #[command(flatten)]
+    Trials(TrialsCommand),
     /// Tell what runs have shown: report.html with charts, report.md with tables. The first run is what the others are
     /// compared with.
     Report {
@@ -74,6 +81,7 @@ struct Ports {
 /// What the process ends with.
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
     let is_operators = error.is::<ConfigError>()
+        || error.is::<MethodError>()
         || matches!(error.downcast_ref::<RuntimeError>(), Some(RuntimeError::Plan(_)));
     if is_operators { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
@@ -89,6 +97,7 @@ impl Cli {
             Command::Ndr { scenario, out: dir, ports } => {
                 search(&Scenario::load(&scenario)?, dir.as_deref(), ports.hold, out)
             }
+            Command::Trials(command) => command.run(out),
             Command::Report { runs, out: dir } => {
                 let page = report::page(&report::read(&runs)?)?;
                 for file in report::write(&page, &dir)? {

@@ -12,6 +12,7 @@
 //! | `GET /clients?limit=&sort=` | clients by what their live flows carry |
 //! | `GET /explain?proto=&src=&dst=` | what the policy decides, and what became of such flows |
 //! | `GET /report` | latency percentiles with their histograms |
+//! | `GET /history` | counters and latency of the last quarter of an hour |
 //! | `POST /reload` | the new generation |
 //! | `POST /capture?at=&count=&seconds=&snaplen=` | a pcap file, as long as the capture runs |
 //!
@@ -39,6 +40,7 @@ use super::capture::{self, CaptureError};
 use super::clients;
 use super::explain::{AddressError, explain, parse_client, parse_server};
 use super::flows::{self, FlowsError};
+use super::history::History;
 use super::metrics;
 use super::past;
 use super::question::{ClientsQuestion, FlowsQuestion};
@@ -93,6 +95,7 @@ pub(super) fn owning() -> Routes {
         ("/clients", get(clients)),
         ("/explain", get(explained)),
         ("/report", get(report)),
+        ("/history", get(history)),
         ("/reload", post(reload)),
         ("/capture", post(capture)),
     ]
@@ -223,6 +226,10 @@ async fn explained(State(server): State<Arc<Server>>, asked: Asked<ExplainQuesti
 
 async fn report(State(server): State<Arc<Server>>) -> Json<Report> {
     Json(report::gather(&server).await)
+}
+
+async fn history(State(server): State<Arc<Server>>) -> Json<History> {
+    Json(server.history.lock().await.tell())
 }
 
 async fn reload(State(server): State<Arc<Server>>) -> Answer<Reloaded> {

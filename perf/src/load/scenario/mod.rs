@@ -53,8 +53,23 @@ pub enum MediumKind {
 #[derive(Clone, Debug)]
 pub struct Memory {
     pub action: Action,
+    /// The chain that proxied flows go through.
+    pub filters: Vec<FilterWord>,
     /// Bindings that its worker has room for.
     pub bindings: u32,
+}
+
+/// A filter of the gateway in memory: one that looks at what it would look at in earnest, and never has anything against it.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum FilterWord {
+    /// Searches every byte.
+    Replace,
+    /// Searches every byte for several patterns.
+    Block,
+    /// Counts every byte.
+    Limit,
+    /// Looks for the server's name in the first ones.
+    Log,
 }
 
 /// A wire in virtual time, whose faults are known.
@@ -149,6 +164,7 @@ impl Scenario {
             rate: self.rate,
             burst: self.burst,
             duration,
+            then: None,
             drain: self.drain,
         }
     }

@@ -11,7 +11,7 @@ use pnat_shared::wire::ethernet::Mac;
 use toml::Spanned;
 
 use super::raw::{RawDevice, RawFlows, RawKind, RawMedium, RawScenario, RawSearch};
-use super::{Device, Dpdk, LoadKind, MediumKind, Memory, Scenario, Station, Wire};
+use super::{Device, Dpdk, FilterWord, LoadKind, MediumKind, Memory, Scenario, Station, Wire};
 use crate::load::flows::{self, Flows};
 use crate::load::schedule::Rate;
 use crate::load::sizes::{IMIX, MAX_ROUND, Sizes};
@@ -30,6 +30,7 @@ pub(super) const BINDINGS: u32 = (1 << 22) - 1;
 const RATES: &str = "a rate as in \"14.88 Mpps\", \"500 kpps\", \"2.5 Gbit/s\" or \"40 Mbit/s\"";
 pub(super) const ADDRESSES: &str =
     "IPv4 addresses as in \"10.0.0.2\", \"10.0.0.2-10.0.3.255\" or \"10.1.0.0/16\" (its hosts)";
+const FILTERS: &str = "a chain of \"replace\", \"block\", \"limit\" and \"log\", each as often as you like";
 const SHARES: &str = "a share as in \"0.5 %\", from 0 to 100 %";
 
 /// What a rate counts.
@@ -269,12 +270,13 @@ pub(super) fn refuse_others(raw: &RawMedium, kind: Kind, findings: &mut Findings
     let places = texts.into_iter().map(|(whose, key, place)| (whose, key, spans(place)));
     let numbers =
         numbers.into_iter().map(|(whose, key, place)| (whose, key, place.as_ref().map(Spanned::span)));
-    let devices = [
+    let lists = [
+        (Kind::Memory, "filters", raw.filters.as_ref().map(Spanned::span)),
         (Kind::Dpdk, "send", raw.send.as_ref().map(Spanned::span)),
         (Kind::Dpdk, "receive", raw.receive.as_ref().map(Spanned::span)),
         (Kind::Dpdk, "eal", raw.eal.as_ref().map(Spanned::span)),
     ];
-    for (whose, key, place) in places.chain(numbers).chain(devices) {
+    for (whose, key, place) in places.chain(numbers).chain(lists) {
         if let Some(span) = place.filter(|_| whose != kind) {
             let fault = Fault::OnlyWith(ONLY[whose as usize]);
             findings.fault(&Spanned::new(span, ()), &format!("medium.{key}"), fault);
@@ -283,8 +285,7 @@ pub(super) fn refuse_others(raw: &RawMedium, kind: Kind, findings: &mut Findings
 }
 
 fn memory(file: &RawScenario, flows: &Flows, sizes: &Sizes, findings: &mut Findings<'_>) -> MediumKind {
-    let words = [("nat", Action::Nat), ("proxy", Action::Proxy)];
-    let action = findings.choice_or(file.medium.action.as_ref(), "medium.action", &words, Action::Nat);
+    let (action, filters) = gateway(&file.medium, Action::Nat, findings);
     if let Some(place) = file.flows.count.as_ref().filter(|_| flows.count > BINDINGS) {
         let allowed = format!("1 to {BINDINGS} through the gateway in memory");
         findings.not_allowed(place, "flows.count", flows.count, allowed);
@@ -294,7 +295,28 @@ fn memory(file: &RawScenario, flows: &Flows, sizes: &Sizes, findings: &mut Findi
         let allowed = format!("up to {MEMORY_LARGEST} bytes through the gateway in memory");
         findings.not_allowed(place, "traffic.sizes", largest, allowed);
     }
-    MediumKind::Memory(Memory { action, bindings: flows.count })
+    MediumKind::Memory(Memory { action, filters, bindings: flows.count })
+}
+
+/// What the gateway in memory does with flows, and their chain.
+pub(super) fn gateway(
+    raw: &RawMedium,
+    default: Action,
+    findings: &mut Findings<'_>,
+) -> (Action, Vec<FilterWord>) {
+    let words = [("nat", Action::Nat), ("proxy", Action::Proxy)];
+    let action = findings.choice_or(raw.action.as_ref(), "medium.action", &words, default);
+    let filters = findings.texts(raw.filters.as_ref(), "medium.filters", FILTERS, |text| match text {
+        "replace" => Some(FilterWord::Replace),
+        "block" => Some(FilterWord::Block),
+        "limit" => Some(FilterWord::Limit),
+        "log" => Some(FilterWord::Log),
+        _ => None,
+    });
+    if let Some(place) = raw.filters.as_ref().filter(|_| action != Action::Proxy) {
+        findings.fault(place, "medium.filters", Fault::OnlyWith("with action = \"proxy\""));
+    }
+    (action, filters)
 }
 
 pub(super) fn wire(raw: &RawMedium, findings: &mut Findings<'_>) -> MediumKind {

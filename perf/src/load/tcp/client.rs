@@ -16,7 +16,7 @@ use pnat_shared::frame::Frame;
 use pnat_shared::time::Instant;
 
 use super::account::{ClassAccount, Failure, record};
-use super::spec::{Class, Closer, Talk};
+use super::spec::{Class, Closer, Requests, Talk};
 use super::talk::{Preamble, Reader, Writer};
 
 /// How many connections are open just now.
@@ -40,8 +40,18 @@ pub(super) struct ClientTurn<'a> {
     pub(super) account: &'a mut ClassAccount,
     pub(super) open: &'a mut Gauge,
     pub(super) now: Instant,
-    /// The trial is at its end: nothing new is begun.
+    /// The trial is at its end: what has none of its own comes to one.
     pub(super) is_closing: bool,
+}
+
+impl ClientTurn<'_> {
+    /// Whether no request follows so many.
+    fn is_last(&self, requests: u32) -> bool {
+        match self.class.talk {
+            Talk::Requests(Requests { count: Some(count), .. }) => requests >= count,
+            _ => self.is_closing,
+        }
+    }
 }
 
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -150,8 +160,10 @@ impl Client {
             self.read(endpoint, turn);
         }
         let now = turn.now;
-        if self.phase == Phase::Thinking && (self.asked <= now || turn.is_closing) {
-            if turn.is_closing { self.leave(endpoint, turn) } else { self.ask(self.asked, turn) }
+        if self.phase == Phase::Thinking && turn.is_last(self.requests) {
+            self.leave(endpoint, turn);
+        } else if self.phase == Phase::Thinking && self.asked <= now {
+            self.ask(self.asked, turn);
         }
         let wake = self.write(endpoint, turn);
         self.finish(endpoint, turn);
@@ -230,7 +242,7 @@ impl Client {
         if self.requests == 1 {
             record(&mut turn.account.last_byte, turn.now.since(self.intended));
         }
-        if turn.is_closing || requests.count.is_some_and(|count| self.requests >= count) {
+        if turn.is_last(self.requests) {
             self.leave(endpoint, turn);
         } else {
             self.phase = Phase::Thinking;

@@ -28,6 +28,8 @@ const MOST_ABORTED: usize = 256;
 const LEAD: Duration = Duration::from_millis(1);
 /// How finely a trial's course is told.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// How long after the time for opening connections those that are due may still be opened: this part of it.
+const GRACE: u32 = 10;
 /// How often it is seen to that as many connections are open as are to be.
 const REFILL: Duration = Duration::from_micros(100);
 
@@ -46,6 +48,7 @@ pub struct TcpTrial {
 /// What a trial has shown.
 #[derive(Clone, Debug)]
 pub struct TcpOutcome {
+    /// How long connections were opened.
     pub duration: Duration,
     /// From the first SYN to the end, drain included.
     pub lasted: Duration,
@@ -153,6 +156,8 @@ pub struct TcpRunning<F> {
     start: Instant,
     now: Instant,
     phase: Phase,
+    /// When the last connection was opened, about.
+    closed: Instant,
     patience: Duration,
     /// Number of the next connection.
     number: u32,
@@ -194,6 +199,7 @@ impl<F: Frame> TcpRunning<F> {
             start,
             now,
             phase: Phase::Opening,
+            closed: start,
             number: 0,
             at_close: Counts::default(),
             open_at_close: 0,
@@ -254,7 +260,8 @@ impl<F: Frame> TcpRunning<F> {
     fn close_in_time(&mut self) {
         let live: u32 = self.ends.live().iter().sum();
         match self.phase {
-            Phase::Opening if self.now >= self.start + self.trial.duration => {
+            Phase::Opening if self.is_closing_time() => {
+                self.closed = self.now;
                 self.at_close = total(&self.accounts);
                 self.open_at_close = self.ends.open.now;
                 self.ends.touch_all();
@@ -269,6 +276,15 @@ impl<F: Frame> TcpRunning<F> {
             }
             _ => {}
         }
+    }
+
+    /// Whether the time is up, and all connections that were due then are opened, or too late for it.
+    fn is_closing_time(&self) -> bool {
+        let end = self.start + self.trial.duration;
+        let is_late =
+            |opening: &Opening| matches!(opening, Opening::Rate(schedule) if schedule.peek().is_some());
+        self.now >= end
+            && (self.now >= end + self.trial.duration / GRACE || !self.openings.iter().any(is_late))
     }
 
     /// When there is something to do again, unless a frame comes before.
@@ -326,7 +342,7 @@ impl<F: Frame> TcpRunning<F> {
             }
         }
         TcpOutcome {
-            duration: self.trial.duration,
+            duration: self.closed - self.start,
             lasted: self.now - self.start,
             at_close: self.at_close,
             most_open: self.ends.open.most,

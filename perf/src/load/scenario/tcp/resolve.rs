@@ -11,7 +11,7 @@ use super::TcpScenario;
 use super::raw::{RawClass, RawTcpScenario};
 use crate::load::scenario::raw::RawMedium;
 use crate::load::scenario::resolve::{
-    ADDRESSES, BINDINGS, Kind, LONGEST, parse_addresses, refuse_others, wire,
+    ADDRESSES, BINDINGS, Kind, LONGEST, gateway, parse_addresses, refuse_others, wire,
 };
 use crate::load::scenario::{MediumKind, Memory};
 use crate::load::schedule::Rate;
@@ -89,23 +89,25 @@ fn classes(raw: &RawTcpScenario, findings: &mut Findings<'_>) -> Vec<Class> {
     let mut classes: Vec<Class> = Vec::with_capacity(written.len());
     for (number, raw_class) in written.iter().enumerate() {
         let class = Reading { raw: raw_class, number, findings }.class(raw.rate.is_some(), &share);
-        let stranger = classes
-            .iter()
-            .find(|other| other.answer != class.answer && other.servers.overlaps(&class.servers));
-        if let Some(stranger) = stranger {
-            let allowed =
-                format!("servers that \"{}\" does not have, for they answer otherwise", stranger.name);
-            let value = raw_class.servers.get_ref();
-            findings.not_allowed(
-                &raw_class.servers,
-                &format!("class \"{}\": servers", class.name),
-                value,
-                allowed,
-            );
-        }
+        refuse_neighbors(&classes, &class, raw_class, findings);
         classes.push(class);
     }
     classes
+}
+
+/// A server answers all classes alike, and a client belongs to one.
+fn refuse_neighbors(others: &[Class], class: &Class, raw: &RawClass, findings: &mut Findings<'_>) {
+    let shared = |other: &&Class| other.servers.overlaps(&class.servers);
+    let mut refuse = |place: &Spanned<String>, key: &str, other: &Class, why| {
+        let allowed = format!("{key} that \"{}\" does not have, {why}", other.name);
+        findings.not_allowed(place, &format!("class \"{}\": {key}", class.name), place.get_ref(), allowed);
+    };
+    if let Some(other) = others.iter().filter(shared).find(|other| other.answer != class.answer) {
+        refuse(&raw.servers, "servers", other, "for they answer otherwise");
+    }
+    if let Some(other) = others.iter().filter(shared).find(|other| other.clients.overlaps(&class.clients)) {
+        refuse(&raw.clients, "clients", other, "for both talk to the same servers; or other client_ports");
+    }
 }
 
 fn weight(raw: &RawClass) -> Option<u64> {
@@ -320,9 +322,8 @@ fn medium(raw: &RawMedium, findings: &mut Findings<'_>) -> MediumKind {
     match kind {
         Kind::Wire => wire(raw, findings),
         _ => {
-            let words = [("nat", Action::Nat), ("proxy", Action::Proxy)];
-            let action = findings.choice_or(raw.action.as_ref(), "medium.action", &words, Action::Proxy);
-            MediumKind::Memory(Memory { action, bindings: BINDINGS })
+            let (action, filters) = gateway(raw, Action::Proxy, findings);
+            MediumKind::Memory(Memory { action, filters, bindings: BINDINGS })
         }
     }
 }
