@@ -184,13 +184,15 @@ impl Gateway {
         report::of_loops(&self.cores, &latency, uptime, self.clock.started())
     }
 
-    /// As [`Gateway::turn`], but no further than something has come out of a port: whoever looks at it then sees it at once.
-    /// The proxy core has a turn in at least every second call.
+    /// As [`Gateway::turn`], but where nothing more waits at the ports no further than something has come out of one: whoever
+    /// looks at it then sees it at once. The proxy core has a turn in at least every second call.
     pub fn turn_until_output(&mut self) {
         let mut since = None;
         self.worker.turn(&mut since);
-        let has_output = self.worker.queues_mut().iter().any(|(port, _)| !port.outgoing.is_empty());
-        self.owes_proxy = has_output && !self.owes_proxy;
+        let ports = || self.worker.queues().iter().map(|(port, _)| port);
+        let may_look =
+            ports().all(|port| port.incoming.is_empty()) && ports().any(|port| !port.outgoing.is_empty());
+        self.owes_proxy = may_look && !self.owes_proxy;
         if !self.owes_proxy {
             self.proxy.turn(&mut since);
             self.worker.turn(&mut since);

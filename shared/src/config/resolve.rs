@@ -388,7 +388,6 @@ fn control(raw: &RawControl, findings: &mut Findings<'_>) -> Control {
         metrics: raw.metrics.as_ref().and_then(|written| address(written, "control.metrics", findings)),
         measure: raw.measure.unwrap_or(true),
         listen: listen(raw, findings),
-        measure: raw.measure.unwrap_or(true),
     }
 }
 
