@@ -1,7 +1,7 @@
 //! The command line: what `pnat` is asked to do, and the answers as text.
 //!
 //! `run` and `check` read the configuration file themselves; the other commands ask the running gateway over its control
-//! socket. Exit codes: 0 done, 1 failed, 2 the configuration or the command line is wrong (nothing was touched).
+//! socket, or by TCP. Exit codes: 0 done, 1 failed, 2 the configuration or the command line is wrong (nothing was touched).
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write};
@@ -18,16 +18,19 @@ use thiserror::Error;
 use tracing_subscriber::EnvFilter;
 
 use crate::control::answer::{Explanation, Reloaded, Stats};
-use crate::control::client::{Client, ClientError};
+use crate::control::client::{Client, ClientError, RemoteError};
 use crate::control::explain::{AddressError, explain, parse_client, parse_server};
 use crate::control::report::{Report, ReportError};
+use crate::control::tls::Credentials;
 use crate::launch::{self, LaunchError};
 use crate::port::capsule::RuntimeError;
 use crate::port::plan::PlanError;
 use crate::top::{self, TopError};
 use flows::FlowsArgs;
+use reach::Reach;
 
 mod flows;
+mod reach;
 
 /// PNAT, a network gateway: packets are translated by NAT workers, streams pass through filters on proxy cores.
 #[derive(Debug, Parser)]
@@ -84,8 +87,8 @@ enum Command {
         /// Bytes kept of each packet.
         #[arg(long, value_name = "BYTES", default_value_t = 65_535)]
         snaplen: u32,
-        #[arg(long, value_name = "PATH")]
-        socket: Option<PathBuf>,
+        #[command(flatten)]
+        reach: Reach,
     },
     /// Show latency percentiles by stage, and totals.
     Report {
@@ -103,8 +106,8 @@ enum Command {
         /// Print one frame as plain text, with the rates of one interval, and end.
         #[arg(long)]
         once: bool,
-        #[arg(long, value_name = "PATH")]
-        socket: Option<PathBuf>,
+        #[command(flatten)]
+        reach: Reach,
     },
     /// Read the configuration again and put its policy, rules and filters in force: all of them or none.
     Reload {
@@ -115,12 +118,11 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Ask {
-    /// Ask at this control socket, without reading the configuration.
-    #[arg(long, value_name = "PATH")]
-    socket: Option<PathBuf>,
-    /// Answer in JSON, as the control socket does.
+    /// Answer in JSON, as the gateway does.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    reach: Reach,
 }
 
 #[derive(Copy, Clone, Debug, ValueEnum)]
@@ -154,6 +156,10 @@ pub enum CliError {
     Launch(#[from] LaunchError),
     #[error(transparent)]
     Client(#[from] ClientError),
+    #[error("a gateway elsewhere is asked with {option} FILE (or {variable})")]
+    NoCredentials { option: &'static str, variable: &'static str },
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     #[error(transparent)]
     Report(#[from] ReportError),
     #[error(transparent)]
@@ -168,9 +174,12 @@ impl CliError {
     /// What the process ends with.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Config(_) | Self::Address(_) | Self::Plan { .. } | Self::Top(TopError::NoTerminal) => {
-                ExitCode::from(2)
-            }
+            Self::Config(_)
+            | Self::Address(_)
+            | Self::Plan { .. }
+            | Self::NoCredentials { .. }
+            | Self::Remote(_)
+            | Self::Top(TopError::NoTerminal) => ExitCode::from(2),
             Self::Client(ClientError::Refused { status, .. }) if status.as_u16() == 422 => ExitCode::from(2),
             // Whoever read the output has seen enough, as in `pnat flows | head`.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
@@ -191,15 +200,15 @@ impl Cli {
             Command::Explain { proto, src, dst, ask } => {
                 explained(config, proto.into(), &src, &dst, &ask, out)
             }
-            Command::Capture { at, write, count, seconds, snaplen, socket } => {
+            Command::Capture { at, write, count, seconds, snaplen, reach } => {
                 let number = |key, n: Option<u64>| n.map_or_else(String::new, |n| format!("&{key}={n}"));
                 let (at, count, seconds) = (at.join(","), number("count", count), number("seconds", seconds));
                 let path = format!("/capture?at={at}&snaplen={snaplen}{count}{seconds}");
-                capture(&Ask { socket, json: false }.client(config)?, &path, &write, out)
+                capture(&reach.client(config)?, &path, &write, out)
             }
             Command::Report { out: dir, ask } => report(config, dir.as_deref(), &ask, out),
-            Command::Top { interval, once, socket } => {
-                let client = Ask { socket, json: false }.client(config)?;
+            Command::Top { interval, once, reach } => {
+                let client = reach.client(config)?;
                 if once {
                     return Ok(out.write_all(top::once(client, interval)?.as_bytes())?);
                 }
@@ -215,6 +224,7 @@ fn run(file: &Path) -> Result<(), CliError> {
     let config = Config::load(file, cpus)?;
     start_log(&config.log);
     launch::run(config, file, cpus).map_err(|error| match error {
+        LaunchError::Config(error) => error.into(),
         LaunchError::Port(RuntimeError::Plan(source)) => CliError::Plan { file: file.to_owned(), source },
         other => other.into(),
     })
@@ -232,6 +242,9 @@ fn start_log(log: &Log) {
 
 fn check(file: &Path, cpus: usize, out: &mut impl Write) -> Result<(), CliError> {
     let config = Config::load(file, cpus)?;
+    if let Some(listen) = &config.control.listen {
+        Credentials::load(file, &listen.tls)?;
+    }
     writeln!(out, "{} is good.", file.display())?;
     for port in &config.ports {
         let addresses: Vec<String> =
@@ -272,17 +285,16 @@ fn check(file: &Path, cpus: usize, out: &mut impl Write) -> Result<(), CliError>
         .control
         .metrics
         .map_or_else(String::new, |address| format!(", metrics at http://{address}/metrics"));
-    writeln!(out, "control: {}{metrics}", config.control.socket.display())?;
+    let group = config.control.group.map_or_else(String::new, |group| format!(" (and group {group})"));
+    let listen =
+        config.control.listen.map_or_else(String::new, |listen| format!(", https://{}", listen.address));
+    writeln!(out, "control: {}{group}{listen}{metrics}", config.control.socket.display())?;
     Ok(())
 }
 
 impl Ask {
     fn client(&self, config: &Path) -> Result<Client, CliError> {
-        let socket = match &self.socket {
-            Some(socket) => socket.clone(),
-            None => Config::load(config, cpus_of_this_machine())?.control.socket,
-        };
-        Ok(Client::new(&socket)?)
+        self.reach.client(config)
     }
 
     fn get<T>(&self, config: &Path, path: &str, out: &mut impl Write) -> Result<(), CliError>
@@ -316,7 +328,7 @@ fn explained(
     let (client, server) = (parse_client(protocol, src)?, parse_server(protocol, dst)?);
     let explanation = match ask.client(config)?.get(&format!("/explain?proto={protocol}&src={src}&dst={dst}"))
     {
-        Err(ClientError::NoGateway { .. }) if ask.socket.is_none() => {
+        Err(ClientError::NoGateway { .. }) if ask.reach.is_configured() => {
             let policy = Config::load(config, cpus_of_this_machine())?.policy;
             explain(&policy, protocol, client, server)
         }

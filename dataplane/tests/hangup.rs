@@ -39,6 +39,7 @@ fn sighup_hands_the_cores_a_new_policy() {
         cores: vec![Core { role: Role::Worker, index: 0, cpu: 0, messages, counters: Arc::new(NoCounters) }],
         gauges: Vec::new(),
         filters: Filters::start(65_535).unwrap().0,
+        credentials: None,
     })
     .expect("control starts");
     std::fs::write(&config_file, text + "[[rule]]\nname = \"mail\"\naction = \"deny\"\n").expect("written");

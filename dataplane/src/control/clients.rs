@@ -105,13 +105,11 @@ mod tests {
             rule: None,
             proxy: None,
             state: "open",
-            mtus: [1_500; 2],
-            path_mtus: [None; 2],
             age: Duration::ZERO,
             idle: Duration::ZERO,
             first: Traffic { packets: 1, bytes },
             second: Traffic::default(),
-            mtus: [1500; 2],
+            mtus: [1_500; 2],
             path_mtus: [None; 2],
         }
     }

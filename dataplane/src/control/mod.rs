@@ -1,4 +1,4 @@
-//! The control plane: answers operators over a Unix socket and carries their words to the cores.
+//! The control plane: answers operators over a Unix socket, and by TCP if asked to, and carries their words to the cores.
 //!
 //! Runs on: its own thread (tokio, one thread). Allocates: freely. Blocks: never a core.
 //!
@@ -23,10 +23,11 @@ use pnat_shared::flow::Handle;
 use pnat_shared::report::{FlowPage, FlowQuery, PairRow, PastPage, PastQuery};
 use pnat_shared::stats::{Counters, Latency};
 use pnat_shared::time::Duration;
-
-use crate::filters::{Compiled, Filters};
 use thiserror::Error;
 use tokio::sync::oneshot;
+
+use crate::filters::{Compiled, Filters};
+use tls::Credentials;
 
 pub mod answer;
 mod api;
@@ -43,10 +44,13 @@ mod picture;
 pub mod question;
 mod ready;
 mod reload;
+mod remote;
 pub mod report;
 mod server;
+mod socket;
 mod stats;
 mod text;
+pub mod tls;
 mod watch;
 #[cfg(test)]
 mod tests;
@@ -145,6 +149,8 @@ pub struct Gateway {
     pub gauges: Vec<Gauge>,
     /// Makes a policy's chains, and opens log files anew.
     pub filters: Filters,
+    /// Read from where `config.control.listen` says; `None` where it says nothing.
+    pub credentials: Option<Credentials>,
 }
 
 /// The generation of the policy that cores start with.

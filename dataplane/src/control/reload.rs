@@ -1,4 +1,4 @@
-//! Reload: all of a new policy, or nothing of it.
+//! Reload: all of a new policy and of new certificates, or nothing of them.
 //!
 //! Proxy cores get the new policy first, for they make filters of it and may fail. Only when all have it do the workers,
 //! so no worker ever names a policy that a proxy core lacks. Where something goes wrong on the way, workers get the old
@@ -10,6 +10,7 @@ use tracing::{info, warn};
 
 use super::answer::Reloaded;
 use super::server::{Live, Server};
+use super::tls::Credentials;
 use super::{CoreError, CoreMessage, Role};
 use crate::filters::Compiled;
 
@@ -37,9 +38,11 @@ pub(super) async fn reload(server: &Server) -> Result<Reloaded, ReloadError> {
     let read = tokio::task::spawn_blocking(move || {
         let config = Config::load(&file, cpus)?;
         let chains = filters.compile(&config.policy).map_err(ReloadError::Filter)?;
-        Ok::<_, ReloadError>((config, chains))
+        let listen = config.control.listen.as_ref();
+        let credentials = listen.map(|listen| Credentials::load(&file, &listen.tls)).transpose()?;
+        Ok::<_, ReloadError>((config, chains, credentials))
     });
-    let (config, chains) = read.await.map_err(|_| ReloadError::Cancelled)??;
+    let (config, chains, credentials) = read.await.map_err(|_| ReloadError::Cancelled)??;
     let live = server.live.borrow().clone();
     let keys = restart_keys(&live.config, &config);
     if !keys.is_empty() {
@@ -56,6 +59,10 @@ pub(super) async fn reload(server: &Server) -> Result<Reloaded, ReloadError> {
     }
     let reloaded =
         Reloaded { generation, rules: config.policy.rules.len(), filters: config.policy.filters.len() };
+    // Who is connected stays so.
+    if let Some((sender, credentials)) = server.credentials.as_ref().zip(credentials) {
+        sender.send_replace(credentials);
+    }
     server.live.send_replace(live.succeed(generation, config).into());
     gateway.filters.reopen_logs();
     info!(generation, rules = reloaded.rules, filters = reloaded.filters, "policy reloaded");
@@ -104,6 +111,7 @@ fn take_back(server: &Server, live: &Live, chains: &Compiled) {
 
 /// Keys that differ and that a running gateway cannot change.
 fn restart_keys(old: &Config, new: &Config) -> Vec<&'static str> {
+    let address = |config: &Config| config.control.listen.as_ref().map(|listen| listen.address);
     let keys = [
         ("port", old.ports != new.ports),
         ("cores", old.cores != new.cores),
@@ -115,7 +123,9 @@ fn restart_keys(old: &Config, new: &Config) -> Vec<&'static str> {
         ("nat.timeouts", old.nat.timeouts != new.nat.timeouts),
         ("proxy", old.proxy != new.proxy),
         ("control.socket", old.control.socket != new.control.socket),
+        ("control.group", old.control.group != new.control.group),
         ("control.metrics", old.control.metrics != new.control.metrics),
+        ("control.listen", address(old) != address(new)),
         ("log", old.log != new.log),
     ];
     keys.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()

@@ -2,9 +2,8 @@
 
 use core::net::SocketAddr;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -19,8 +18,10 @@ use tokio::sync::watch::Sender;
 use tokio::sync::{Mutex, oneshot};
 use tracing::{error, info, warn};
 
+use super::remote::{self, RemoteStats};
 use super::report::{self, Report};
-use super::{CoreMessage, FIRST_GENERATION, Gateway, api, reload, watch};
+use super::tls::Credentials;
+use super::{CoreMessage, FIRST_GENERATION, Gateway, Gauge, api, reload, socket, watch};
 
 /// Policies whose rules are still known by name, for flows that an earlier policy decided on.
 const REMEMBERED: usize = 16;
@@ -34,6 +35,10 @@ pub enum ControlError {
     InUse(PathBuf),
     #[error("control.socket {}: this file exists and is no socket", .0.display())]
     NotASocket(PathBuf),
+    #[error("control.group {group}: {source}")]
+    Group { group: String, source: io::Error },
+    #[error("control.listen {address}: {source}")]
+    Listen { address: SocketAddr, source: io::Error },
     #[error("control.metrics {address}: {source}")]
     Metrics { address: SocketAddr, source: io::Error },
     #[error("the control thread does not start: {0}")]
@@ -52,6 +57,9 @@ pub(super) struct Server {
     pub(super) captured: Counter,
     pub(super) lost: Counter,
     stopping: AtomicBool,
+    /// For those who connect from now on; `None` where nobody can by TCP.
+    pub(super) credentials: Option<Sender<Credentials>>,
+    pub(super) remote: Arc<RemoteStats>,
     pub(super) began: tokio::time::Instant,
 }
 
@@ -106,10 +114,17 @@ pub struct Control {
 }
 
 /// Opens the socket and starts the control thread, which also reloads on SIGHUP.
-pub fn start(gateway: Gateway) -> Result<Control, ControlError> {
-    let socket = gateway.config.control.socket.clone();
-    let watchers = gateway.config.control.metrics.map(watch::listen).transpose()?;
-    let listener = listen(&socket)?;
+pub fn start(mut gateway: Gateway) -> Result<Control, ControlError> {
+    let control = gateway.config.control.clone();
+    let socket = control.socket;
+    let watchers = control.metrics.map(watch::listen).transpose()?;
+    let operators = control.listen.filter(|_| gateway.credentials.is_some());
+    let operators = operators.map(|listen| remote::listen(listen.address)).transpose()?;
+    let listener = socket::open(&socket, control.group.as_deref())?;
+    let remote = Arc::new(RemoteStats::default());
+    if operators.is_some() {
+        gateway.gauges.push(Gauge { kind: "control", name: "tls".to_owned(), counters: remote.clone() });
+    }
     let runtime = Builder::new_current_thread().enable_all().build().map_err(ControlError::Thread)?;
     let handle = runtime.handle().clone();
     let live = Live { generation: FIRST_GENERATION, config: gateway.config.clone(), earlier: Vec::new() };
@@ -118,6 +133,7 @@ pub fn start(gateway: Gateway) -> Result<Control, ControlError> {
         // Caught from here on: a SIGHUP that comes early must not end the process.
         (tokio::time::Instant::now(), signal(SignalKind::hangup()).map_err(ControlError::Thread)?)
     };
+    let credentials = gateway.credentials.clone().map(Sender::new);
     let server = Arc::new(Server {
         gateway,
         live: Sender::new(Arc::new(live)),
@@ -126,6 +142,8 @@ pub fn start(gateway: Gateway) -> Result<Control, ControlError> {
         captured: Counter::default(),
         lost: Counter::default(),
         stopping: AtomicBool::new(false),
+        credentials,
+        remote,
         began,
     });
     let (stop, stopped) = oneshot::channel();
@@ -135,6 +153,7 @@ pub fn start(gateway: Gateway) -> Result<Control, ControlError> {
             tokio::select! {
                 () = serve(listener, serving.clone()) => {}
                 () = watch::serve(watchers, serving.clone()) => {}
+                () = remote::serve(operators, serving.clone()) => {}
                 () = reload_on_hangup(hangups, serving) => {}
                 _ = stopped => {}
             }
@@ -209,22 +228,4 @@ async fn reload_and_log(server: &Server) {
     if let Err(error) = reload::reload(server).await {
         error!("not reloaded, everything stays as it was: {error}");
     }
-}
-
-/// Binds the socket, for its owner only. A socket that nobody answers at is what a killed gateway left behind.
-fn listen(path: &Path) -> Result<UnixListener, ControlError> {
-    let failed = |source| ControlError::Socket { path: path.to_owned(), source };
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        std::fs::DirBuilder::new().recursive(true).mode(0o750).create(parent).map_err(failed)?;
-    }
-    match std::fs::symlink_metadata(path) {
-        Ok(found) if !found.file_type().is_socket() => return Err(ControlError::NotASocket(path.to_owned())),
-        Ok(_) if UnixStream::connect(path).is_ok() => return Err(ControlError::InUse(path.to_owned())),
-        Ok(_) => std::fs::remove_file(path).map_err(failed)?,
-        Err(_) => {}
-    }
-    let listener = UnixListener::bind(path).map_err(failed)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
-    listener.set_nonblocking(true).map_err(failed)?;
-    Ok(listener)
 }

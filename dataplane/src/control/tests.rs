@@ -20,12 +20,14 @@ use pnat_shared::time::Instant;
 use pnat_shared::verdict::{CloseReason, DropReason};
 
 use super::answer::{Explanation, Flows, Reloaded, Stats};
-use super::client::{Client, ClientError};
+use super::client::{Client, ClientError, Place};
 use super::columns::FlowColumn;
 use super::report::Report;
 use super::*;
 
 mod description;
+pub(super) mod pki;
+mod remote;
 mod watching;
 
 const CONFIG: &str = r#"[[port]]
@@ -174,6 +176,8 @@ impl Rig {
         };
         rig.write_config(CONFIG);
         let config = Config::load(&rig.config_file(), 2).expect("a good configuration");
+        let listen = config.control.listen.as_ref();
+        let credentials = listen.map(|l| Credentials::load(&rig.config_file(), &l.tls).expect("good files"));
         let ring = FakeCounters::default();
         ring.packets.set(7);
         let gateway = Gateway {
@@ -187,6 +191,7 @@ impl Rig {
                 port,
             ],
             filters: filters(),
+            credentials,
         };
         rig.control = Some(start(gateway).expect("control starts"));
         rig
@@ -206,7 +211,7 @@ impl Rig {
     }
 
     fn client(&self) -> Client {
-        Client::new(&self.socket()).expect("a client")
+        Client::new(Place::Socket(self.socket())).expect("a client")
     }
 
     fn told(&self) -> Vec<Told> {
@@ -726,6 +731,39 @@ fn without_cores(dir: &tempdir::Dir, text: &str) -> Gateway {
         cores: Vec::new(),
         gauges: Vec::new(),
         filters: filters(),
+        credentials: None,
+    }
+}
+
+#[test]
+fn the_socket_is_for_the_members_of_a_group_where_one_is_named() {
+    use std::os::unix::fs::MetadataExt;
+
+    let own = rustix::process::getgid().as_raw();
+    let rig = Rig::configured("socket-group", &format!("group = \"{own}\"\n"), None);
+    let socket = fs::metadata(rig.socket()).expect("exists");
+    assert_eq!((socket.permissions().mode() & 0o777, socket.gid()), (0o660, own));
+    let dir = tempdir::Dir::new("socket-no-group");
+    let socket = dir.path().join("c");
+    let text = format!("{CONFIG}[control]\nsocket = \"{}\"\ngroup = \"no-such-group\"\n", socket.display());
+    let told = start(without_cores(&dir, &text)).expect_err("no such group").to_string();
+    assert_eq!(told, "control.group no-such-group: /etc/group knows no group of that name");
+    assert!(!socket.exists(), "nobody is let in by mistake");
+}
+
+#[test]
+fn a_client_finds_a_gateway_that_began_anew() {
+    let dir = tempdir::Dir::new("anew");
+    let text = format!("{CONFIG}[control]\nsocket = \"{}/c\"\n", dir.path().display());
+    let client = Client::new(Place::Socket(dir.path().join("c"))).expect("a client");
+    for _ in 0..2 {
+        let control = start(without_cores(&dir, &text)).expect("starts");
+        for _ in 0..3 {
+            client.get::<Stats>("/stats").expect("answered");
+        }
+        drop(control);
+        let error = client.get::<Stats>("/stats").expect_err("nobody there");
+        assert!(matches!(error, ClientError::NoGateway { .. }), "{error}");
     }
 }
 

@@ -31,7 +31,7 @@ use std::thread;
 use crossbeam_channel::{Receiver, bounded};
 use pnat_proxy::reactor::{Reactor, ReactorStats};
 use pnat_shared::capture::TapPoint;
-use pnat_shared::config::{Config, Ecn, Hugepages, Idle, Offloads};
+use pnat_shared::config::{Config, ConfigError, Ecn, Hugepages, Idle, Offloads};
 use pnat_shared::flow::WorkerId;
 use pnat_shared::stats::Counter;
 use pnat_shared::time::Duration;
@@ -39,6 +39,7 @@ use pnat_shared::wire::ethernet::Mac;
 use thiserror::Error;
 use tracing::info;
 
+use crate::control::tls::Credentials;
 use crate::control::{self, CORE_QUEUE, Control, Core, CoreMessage, FIRST_GENERATION, Gateway, Gauge, Role};
 use crate::filters::Filters;
 use crate::handoff::Shards;
@@ -63,6 +64,8 @@ pub enum LaunchError {
     #[error(transparent)]
     Port(#[from] RuntimeError),
     #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
     Control(#[from] control::ControlError),
     #[error("{0}")]
     Filter(String),
@@ -77,6 +80,8 @@ pub fn run(config: Config, path: &Path, cpus: usize) -> Result<(), LaunchError> 
     let clock = Clock::start();
     let (filters, log_thread) = Filters::start(config.proxy.window).map_err(LaunchError::LogWriter)?;
     let chains = filters.compile(&config.policy).map_err(LaunchError::Filter)?;
+    let listen = config.control.listen.as_ref();
+    let credentials = listen.map(|listen| Credentials::load(path, &listen.tls)).transpose()?;
     let mut runtime = Runtime::start(&plan(&config))?;
     info!("{}", runtime.memory());
     for port in runtime.ports() {
@@ -150,6 +155,7 @@ pub fn run(config: Config, path: &Path, cpus: usize) -> Result<(), LaunchError> 
         cores,
         gauges,
         filters,
+        credentials,
     })?;
     stop_on_signal(&mut runtime, control, pairs);
     info!("running");

@@ -101,9 +101,6 @@ fn after(seconds: u64) -> Look {
         totals: BTreeMap::new(),
         drops: Vec::new(),
         closes: Vec::new(),
-        cores: Vec::new(),
-        tsc_hz: None,
-        memory: None,
     };
     let clients = |seconds: u64| {
         // The first has the most bytes, the second the most flows, the third the highest rate.

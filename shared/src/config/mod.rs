@@ -374,8 +374,30 @@ pub enum LimitBy {
 pub struct Control {
     /// Unix socket of the control API.
     pub socket: PathBuf,
+    /// The group whose members may use the socket too; `None`: only its owner may.
+    pub group: Option<String>,
     /// Where metrics, health and readiness are served by TCP; `None`: nowhere.
     pub metrics: Option<SocketAddr>,
+    /// Where the whole API is served by TCP; `None`: nowhere.
+    pub listen: Option<Listen>,
+}
+
+/// The control API by TCP, with TLS on both sides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    pub address: SocketAddr,
+    pub tls: TlsFiles,
+}
+
+/// PEM files. They are named here, and read by whoever uses them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The gateway's own certificate, followed by those that lead to its CA.
+    pub certificate: PathBuf,
+    /// The private key to it.
+    pub key: PathBuf,
+    /// CAs that clients' certificates come from.
+    pub clients: PathBuf,
 }
 
 #[derive(Clone, Debug, PartialEq)]

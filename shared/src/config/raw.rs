@@ -164,7 +164,18 @@ pub(super) struct RawFilter {
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct RawControl {
     pub socket: Option<Spanned<String>>,
+    pub group: Option<Spanned<String>>,
     pub metrics: Option<Spanned<String>>,
+    pub listen: Option<Spanned<String>>,
+    pub tls: Option<Spanned<RawTls>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct RawTls {
+    pub certificate: Option<Spanned<String>>,
+    pub key: Option<Spanned<String>>,
+    pub clients: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

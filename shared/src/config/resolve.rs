@@ -15,8 +15,8 @@ use super::policy;
 use super::raw::{RawConfig, RawControl, RawCores, RawLog, RawMemory, RawNat, RawPort, RawProxy, Scalar};
 use super::value::{CONGESTION_CONTROLS, Findings};
 use super::{
-    Action, Config, CongestionControl, Control, Cores, Ecn, Hugepages, Idle, Log, Memory, Nat, Offloads,
-    Policy, Port, Proxy, Timeouts, Transport,
+    Action, Config, CongestionControl, Control, Cores, Ecn, Hugepages, Idle, Listen, Log, Memory, Nat,
+    Offloads, Policy, Port, Proxy, Timeouts, TlsFiles, Transport,
 };
 use crate::flow::Handle;
 use crate::time::Duration;
@@ -377,13 +377,59 @@ fn control(raw: &RawControl, findings: &mut Findings<'_>) -> Control {
             (1..=SOCKET_PATH).contains(&path.len()).then(|| PathBuf::from(path))
         })
     });
-    let metrics = raw.metrics.as_ref().and_then(|written| {
-        let allowed = "an IP address of this machine and a port, as in \"127.0.0.1:9100\"";
-        findings.parsed(written, "control.metrics", allowed, |text| {
-            text.parse().ok().filter(|address: &SocketAddr| address.port() != 0)
+    let group = raw.group.as_ref().and_then(|written| {
+        findings.parsed(written, "control.group", "the name or the number of a group", |group| {
+            (!group.is_empty()).then(|| group.to_owned())
         })
     });
-    Control { socket: socket.unwrap_or_else(|| PathBuf::from("/run/pnat/control.sock")), metrics }
+    Control {
+        socket: socket.unwrap_or_else(|| PathBuf::from("/run/pnat/control.sock")),
+        group,
+        metrics: raw.metrics.as_ref().and_then(|written| address(written, "control.metrics", findings)),
+        listen: listen(raw, findings),
+    }
+}
+
+fn address(written: &Spanned<String>, key: &str, findings: &mut Findings<'_>) -> Option<SocketAddr> {
+    let allowed = "an IP address of this machine and a port, as in \"127.0.0.1:9100\"";
+    findings.parsed(written, key, allowed, |text| {
+        text.parse().ok().filter(|address: &SocketAddr| address.port() != 0)
+    })
+}
+
+/// Without all three files nobody is let in: there is no API by TCP that anybody may use.
+fn listen(raw: &RawControl, findings: &mut Findings<'_>) -> Option<Listen> {
+    let Some(listen) = &raw.listen else {
+        if let Some(tls) = &raw.tls {
+            findings.fault(tls, "control.tls", Fault::OnlyWith("with control.listen"));
+        }
+        return None;
+    };
+    let tls = raw.tls.as_ref().map(Spanned::get_ref);
+    let mut file = |written: Option<&Spanned<String>>, key: &str, allowed: &'static str| {
+        let found = written.filter(|written| !written.get_ref().is_empty());
+        if found.is_none() {
+            findings.fault(listen, key, Fault::Missing { allowed });
+        }
+        found.map(|written| PathBuf::from(written.get_ref()))
+    };
+    let certificate = file(
+        tls.and_then(|tls| tls.certificate.as_ref()),
+        "control.tls.certificate",
+        "a PEM file with the gateway's certificate, as control.listen needs it",
+    );
+    let key = file(
+        tls.and_then(|tls| tls.key.as_ref()),
+        "control.tls.key",
+        "a PEM file with the key of control.tls.certificate",
+    );
+    let clients = file(
+        tls.and_then(|tls| tls.clients.as_ref()),
+        "control.tls.clients",
+        "a PEM file with the CA that clients' certificates come from",
+    );
+    let address = address(listen, "control.listen", findings)?;
+    Some(Listen { address, tls: TlsFiles { certificate: certificate?, key: key?, clients: clients? } })
 }
 
 fn log(raw: &RawLog, findings: &mut Findings<'_>) -> Log {

@@ -207,7 +207,7 @@ fn a_core_that_has_stopped_is_down_in_the_metrics_and_its_counters_stay() {
 }
 
 /// A free port of this machine's: somebody else may take it in between, but hardly does.
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0")
         .and_then(|listener| listener.local_addr())
         .expect("a port")

@@ -85,6 +85,7 @@ pub(super) struct RawDevice {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct RawSearch {
+    pub highest: Option<Spanned<String>>,
     pub lowest: Option<Spanned<String>>,
     pub partial_loss: Option<Spanned<String>>,
     pub width: Option<Spanned<String>>,

@@ -401,15 +401,16 @@ fn parse_mac(text: &str) -> Option<Mac> {
 }
 
 fn search(raw: &RawSearch, rate: Rate, sizes: &Sizes, findings: &mut Findings<'_>) -> Goals {
-    let highest = rate.per_second();
-    let lowest = raw.lowest.as_ref().and_then(|place| {
-        let lowest = findings.parsed(place, "search.lowest", RATES, parse_rate)?.of(sizes).per_second();
-        if lowest >= highest {
-            let allowed = "a rate below traffic.rate, which is the highest";
-            findings.not_allowed(place, "search.lowest", place.get_ref(), allowed);
-        }
-        Some(lowest)
-    });
+    let mut frames = |place: Option<&Spanned<String>>, key| {
+        let rate = findings.parsed(place?, key, RATES, parse_rate)?;
+        Some(rate.of(sizes).per_second())
+    };
+    let highest = frames(raw.highest.as_ref(), "search.highest").unwrap_or_else(|| rate.per_second());
+    let lowest = frames(raw.lowest.as_ref(), "search.lowest");
+    if let (Some(place), true) = (&raw.lowest, lowest.is_some_and(|lowest| lowest >= highest)) {
+        let allowed = "a rate below search.highest, which is traffic.rate unless given";
+        findings.not_allowed(place, "search.lowest", place.get_ref(), allowed);
+    }
     let mut share = |place: Option<&Spanned<String>>, key, allowed, limits: RangeInclusive<f64>, default| {
         let parse = |text: &str| parse_share(text).filter(|share| limits.contains(share));
         place.and_then(|place| findings.parsed(place, key, allowed, parse)).unwrap_or(default)

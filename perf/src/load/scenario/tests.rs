@@ -1,5 +1,7 @@
 //! Rows: a good scenario, one line of it changed, and exactly what the operator is told.
 
+use pnat_shared::config::Config;
+
 use super::*;
 
 const GOOD: &str = r#"duration = "2s"
@@ -95,7 +97,8 @@ const ROWS: [(&str, &str, &str); 19] = [
     (
         "type = \"wire\"",
         "[search]\nlowest = \"10 kpps\"",
-        "a.toml:11: search.lowest: 10 kpps is not allowed; allowed: a rate below traffic.rate, which is the highest",
+        "a.toml:11: search.lowest: 10 kpps is not allowed; allowed: a rate below search.highest, which is \
+         traffic.rate unless given",
     ),
 ];
 
@@ -132,11 +135,14 @@ fn what_is_not_said_has_its_default() {
 
 #[test]
 fn the_scenarios_that_are_shipped_are_good() {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
-    let files: Vec<_> =
-        std::fs::read_dir(dir).expect("readable").map(|entry| entry.expect("an entry").path()).collect();
-    assert!(files.len() >= 2);
-    for file in files {
-        AnyScenario::load(&file).unwrap_or_else(|error| panic!("{error}"));
+    let perf = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let files =
+        ["scenarios", "rig"].iter().flat_map(|dir| std::fs::read_dir(perf.join(dir)).expect("readable"));
+    let files: Vec<_> = files.map(|entry| entry.expect("an entry").path()).collect();
+    let of_the_gateway = |file: &Path| file.ends_with("rig/gateway.toml");
+    assert!(files.len() >= 5);
+    for file in files.iter().filter(|file| !of_the_gateway(file)) {
+        AnyScenario::load(file).unwrap_or_else(|error| panic!("{error}"));
     }
+    Config::load(&perf.join("rig/gateway.toml"), 2).unwrap_or_else(|error| panic!("{error}"));
 }
