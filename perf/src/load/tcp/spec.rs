@@ -69,6 +69,7 @@ pub enum Closer {
     Client,
     Server,
     ClientReset,
+    /// By RST in answer to the client's FIN: an earlier one might overtake what the client has not read.
     ServerReset,
 }
 

@@ -22,6 +22,8 @@ use crate::load::tcp::{Answer, Arrival, Bulk, Class, Closer, Pace, Requests, Soc
 const CLASSES: usize = 16;
 /// Most connections at a time.
 const MOST: u32 = 2_000_000;
+/// The gateway in memory has room for so many flows at least.
+const FEWEST_BINDINGS: u32 = 1 << 16;
 /// Most bytes of a request or a response.
 const LARGEST: u64 = 1 << 40;
 /// A request begins with so many bytes that say whose it is.
@@ -339,7 +341,9 @@ fn medium(raw: &RawMedium, load: &TcpLoad, findings: &mut Findings<'_>) -> Mediu
         }
         Kind::Memory => {
             let (action, filters) = gateway(raw, Action::Proxy, findings);
-            MediumKind::Memory(Memory { action, filters, bindings: BINDINGS })
+            // Those of connections that have ended stay for a while.
+            let bindings = load.most.saturating_mul(4).clamp(FEWEST_BINDINGS, BINDINGS);
+            MediumKind::Memory(Memory { action, filters, bindings })
         }
     }
 }
