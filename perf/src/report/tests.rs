@@ -9,6 +9,7 @@ use super::*;
 use crate::load::medium::{with_duplex, with_medium};
 use crate::load::result::LoadResult;
 use crate::load::scenario::TcpScenario;
+use crate::load::tcp::TcpTester;
 use crate::load::tcp::result::TcpResult;
 use crate::load::trial::Progress;
 use crate::load::{Scenario, Tester};
@@ -84,9 +85,8 @@ impl Dirs {
     fn tcp(&self, name: &str, change: impl FnOnce(&mut TcpResult)) -> PathBuf {
         let dir = self.run(name);
         let scenario = TcpScenario::parse(Path::new("churn.toml"), CONNECTIONS).expect("good");
-        let outcome = with_duplex(&scenario, Arc::new(Progress::default()), |tester| {
-            tester.run(scenario.trial(1, scenario.duration))
-        });
+        let trial = |tester: &mut dyn TcpTester| tester.run(scenario.trial(1, scenario.duration));
+        let outcome = with_duplex(&scenario, Arc::new(Progress::default()), false, trial, Ok);
         let outcome = outcome.expect("it runs");
         let of = (&*scenario.name, &*scenario.file, &*scenario.text);
         let provenance = Provenance::of(of, SystemTime::UNIX_EPOCH);

@@ -10,9 +10,9 @@ use pnat_shared::frame::{Frame as _, L2_LEN};
 use pnat_shared::testkit::{LinkSpec, VecFrame};
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::ip;
-use pnat_shared::wire::tcp::{Flags, Header};
+use pnat_shared::wire::tcp::Flags;
 
-use crate::fixture::{assert_flawless, class, clean_wire, over_wire, run, scenario, through_gateway};
+use crate::fixture::{assert_flawless, class, clean_wire, over_wire, read, run, scenario, through_gateway};
 use crate::media::{Middle, Tapped};
 
 const MS: Duration = Duration::from_millis(1);
@@ -91,10 +91,10 @@ struct Forger {
 }
 
 impl Middle for &mut Forger {
-    fn pass(&mut self, side: Side, frame: &mut VecFrame, _: Instant) {
-        let Some((packet, header, text)) = read(frame) else { return };
+    fn pass(&mut self, side: Side, frame: &mut VecFrame, _: Instant) -> bool {
+        let Some((packet, header, text)) = read(frame) else { return true };
         if side != self.side || text == 0 {
-            return;
+            return true;
         }
         self.seen += 1;
         if self.seen.is_multiple_of(self.every) {
@@ -104,14 +104,8 @@ impl Middle for &mut Forger {
             *bytes.last_mut().expect("text") ^= 0x20;
             header.write(bytes, packet.src, packet.dst);
         }
+        true
     }
-}
-
-fn read(frame: &VecFrame) -> Option<(ip::Header, Header, usize)> {
-    let packet = ip::Header::read(&frame.data()[L2_LEN..]).ok()?;
-    let bytes = &frame.data()[L2_LEN + ip::MIN_LEN..];
-    let (header, len) = Header::read(bytes).ok()?;
-    Some((packet, header, bytes.len() - len))
 }
 
 #[test]
@@ -138,14 +132,15 @@ struct Watch {
 }
 
 impl Middle for &mut Watch {
-    fn pass(&mut self, side: Side, frame: &mut VecFrame, now: Instant) {
-        let Some((packet, header, _)) = read(frame).filter(|_| side == Side::First) else { return };
+    fn pass(&mut self, side: Side, frame: &mut VecFrame, now: Instant) -> bool {
+        let Some((packet, header, _)) = read(frame).filter(|_| side == Side::First) else { return true };
         let before = self.last.insert((packet.src, header.src_port), now);
         if let Some(before) = before.filter(|_| header.flags.has(Flags::SYN)) {
             self.reused += 1;
             let rest = now.since(before);
             self.shortest = Some(self.shortest.map_or(rest, |shortest| shortest.min(rest)));
         }
+        true
     }
 }
 

@@ -7,8 +7,11 @@ use pnat_perf::load::medium::{MemoryMedium, WireMedium};
 use pnat_perf::load::scenario::{MediumKind, TcpScenario, Wire};
 use pnat_perf::load::tcp::{Duplex, LocalTcp, TcpOutcome, TcpTester as _};
 use pnat_perf::load::trial::Progress;
-use pnat_shared::testkit::LinkSpec;
+use pnat_shared::frame::{Frame as _, L2_LEN};
+use pnat_shared::testkit::{LinkSpec, VecFrame};
 use pnat_shared::time::Duration;
+use pnat_shared::wire::ip;
+use pnat_shared::wire::tcp::Header;
 
 /// A class from some hosts to others.
 pub(crate) fn class(lines: &str) -> String {
@@ -18,7 +21,7 @@ pub(crate) fn class(lines: &str) -> String {
 /// A scenario with these lines, of one second unless they say otherwise.
 pub(crate) fn scenario(lines: &str, medium: &str) -> TcpScenario {
     let duration = if lines.contains("duration") { "" } else { "duration = \"1s\"\n" };
-    let text = format!("kind = \"tcp\"\n{duration}{lines}\n[medium]\n{medium}");
+    let text = format!("kind = \"tcp\"\nmost = 2000\n{duration}{lines}\n[medium]\n{medium}");
     TcpScenario::parse(Path::new("test.toml"), &text).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -60,4 +63,12 @@ pub(crate) fn assert_flawless(outcome: &TcpOutcome) {
 pub(crate) fn is_near(nanos: u64, truth: Duration) -> bool {
     let truth = truth.as_nanos() as u64;
     nanos.abs_diff(truth) <= truth / 1000
+}
+
+/// A segment's headers, and how many bytes of text it has.
+pub(crate) fn read(frame: &VecFrame) -> Option<(ip::Header, Header, usize)> {
+    let packet = ip::Header::read(&frame.data()[L2_LEN..]).ok()?;
+    let bytes = &frame.data()[L2_LEN + ip::MIN_LEN..];
+    let (header, len) = Header::read(bytes).ok()?;
+    Some((packet, header, bytes.len() - len))
 }

@@ -4,4 +4,5 @@ mod fixture;
 mod media;
 mod talks;
 mod faults;
+mod limits;
 mod command;

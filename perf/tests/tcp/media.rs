@@ -11,7 +11,8 @@ use pnat_shared::wire::ethernet;
 
 /// Does something to every frame that is sent.
 pub(crate) trait Middle {
-    fn pass(&mut self, side: Side, frame: &mut VecFrame, now: Instant);
+    /// Answers whether it lets the frame pass.
+    fn pass(&mut self, side: Side, frame: &mut VecFrame, now: Instant) -> bool;
 
     /// The generator is about to wait; answers until when it stands still.
     fn stall(&mut self, now: Instant) -> Instant {
@@ -78,7 +79,7 @@ impl<M: Middle> Duplex for Tapped<M> {
 
     fn transmit_at(&mut self, side: Side, burst: &mut Vec<VecFrame>) {
         let now = self.wire.now();
-        burst.iter_mut().for_each(|frame| self.middle.pass(side, frame, now));
+        burst.retain_mut(|frame| self.middle.pass(side, frame, now));
         self.wire.transmit_at(side, burst);
     }
 
@@ -97,7 +98,9 @@ pub(crate) struct Stall {
 }
 
 impl Middle for Stall {
-    fn pass(&mut self, _: Side, _: &mut VecFrame, _: Instant) {}
+    fn pass(&mut self, _: Side, _: &mut VecFrame, _: Instant) -> bool {
+        true
+    }
 
     fn stall(&mut self, now: Instant) -> Instant {
         if now < self.at {

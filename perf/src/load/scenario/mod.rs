@@ -126,7 +126,7 @@ impl AnyScenario {
     /// Reads and checks `file`.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
         let text = read(file)?;
-        Ok(match resolve::kind(file, &text, false)? {
+        Ok(match resolve::kind(file, &text, None)? {
             LoadKind::Frames => Self::Frames(Box::new(resolve::resolve(file, &text)?)),
             LoadKind::Tcp => Self::Tcp(Box::new(TcpScenario::parse(file, &text)?)),
         })
@@ -152,7 +152,7 @@ impl Scenario {
 
     /// As [`Scenario::load`], with the text of `file` given.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
-        resolve::kind(file, text, true)?;
+        resolve::kind(file, text, Some(LoadKind::Frames))?;
         resolve::resolve(file, text)
     }
 

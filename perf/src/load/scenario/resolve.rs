@@ -49,13 +49,20 @@ impl RawRate {
     }
 }
 
-/// Which kind of load the file describes; where only frames will do, connections are a fault.
-pub(super) fn kind(file: &Path, text: &str, only_frames: bool) -> Result<LoadKind, ConfigError> {
+/// Which kind of load the file describes; where only one kind will do, the other is a fault.
+pub(super) fn kind(file: &Path, text: &str, wanted: Option<LoadKind>) -> Result<LoadKind, ConfigError> {
     let (raw, mut findings): (RawKind, _) = Findings::read(file, text)?;
     let words = [("frames", LoadKind::Frames), ("tcp", LoadKind::Tcp)];
     let kind = findings.choice_or(raw.kind.as_ref(), "kind", &words, LoadKind::Frames);
-    if let Some(place) = raw.kind.as_ref().filter(|_| only_frames && kind == LoadKind::Tcp) {
-        findings.fault(place, "kind", Fault::OnlyWith("scenarios of frames can be used here"));
+    let Some(wanted) = wanted.filter(|wanted| *wanted != kind) else { return findings.conclude(kind) };
+    match (&raw.kind, wanted) {
+        (Some(place), LoadKind::Frames) => {
+            findings.fault(place, "kind", Fault::OnlyWith("scenarios of frames can be used here"));
+        }
+        (Some(place), LoadKind::Tcp) => {
+            findings.fault(place, "kind", Fault::OnlyWith("scenarios of connections can be used here"));
+        }
+        (None, _) => findings.absent("kind", "\"tcp\", for only scenarios of connections can be used here"),
     }
     findings.conclude(kind)
 }
@@ -96,7 +103,8 @@ pub(super) fn resolve(file: &Path, text: &str) -> Result<Scenario, ConfigError> 
     let burst = findings.integer_or(raw.traffic.burst.as_ref(), "traffic.burst", 1..=65_536, 1);
     let flows = flows(&raw.flows, &mut findings);
     let medium = medium(&raw, &flows, &sizes, &mut findings);
-    let search = search(&raw.search, rate, &sizes, &mut findings);
+    let frames = |text: &str| Some(parse_rate(text)?.of(&sizes).per_second());
+    let search = search(&raw.search, rate.per_second(), (RATES, frames), &mut findings);
     let scenario = Scenario {
         name,
         file: file.to_owned(),
@@ -237,7 +245,7 @@ fn medium(file: &RawScenario, flows: &Flows, sizes: &Sizes, findings: &mut Findi
     match kind {
         Kind::Memory => memory(file, flows, sizes, findings),
         Kind::Wire => wire(raw, findings),
-        Kind::Dpdk => dpdk(raw, flows, findings),
+        Kind::Dpdk => dpdk(raw, *flows.src.start(), findings),
     }
 }
 
@@ -353,7 +361,7 @@ fn parse_share(text: &str) -> Option<f64> {
     (0.0..=100.0).contains(&percent).then_some(percent / 100.0)
 }
 
-fn dpdk(raw: &RawMedium, flows: &Flows, findings: &mut Findings<'_>) -> MediumKind {
+pub(super) fn dpdk(raw: &RawMedium, client: Ipv4Addr, findings: &mut Findings<'_>) -> MediumKind {
     let device = |place: &Spanned<RawDevice>| Device {
         name: place.get_ref().device.get_ref().clone(),
         args: place.get_ref().args.clone(),
@@ -378,7 +386,7 @@ fn dpdk(raw: &RawMedium, flows: &Flows, findings: &mut Findings<'_>) -> MediumKi
             .parsed(place, "medium.gateway", "an IPv4 address as in \"10.0.0.1\"", |text| text.parse().ok())
     });
     let station = match gateway {
-        Some(address) => Station::Gateway { address, asked_by: *flows.src.start() },
+        Some(address) => Station::Gateway { address, asked_by: client },
         None => Station::Mac(mac.unwrap_or(Mac::BROADCAST)),
     };
     MediumKind::Dpdk(Dpdk {
@@ -400,15 +408,19 @@ fn parse_mac(text: &str) -> Option<Mac> {
     parts.next().is_none().then_some(Mac(mac))
 }
 
-fn search(raw: &RawSearch, rate: Rate, sizes: &Sizes, findings: &mut Findings<'_>) -> Goals {
-    let mut frames = |place: Option<&Spanned<String>>, key| {
-        let rate = findings.parsed(place?, key, RATES, parse_rate)?;
-        Some(rate.of(sizes).per_second())
-    };
-    let highest = frames(raw.highest.as_ref(), "search.highest").unwrap_or_else(|| rate.per_second());
-    let lowest = frames(raw.lowest.as_ref(), "search.lowest");
+/// How rates are searched, up to `rate` unless the file says otherwise; its rates are written as `parse` reads them.
+pub(super) fn search(
+    raw: &RawSearch,
+    rate: f64,
+    (rates, parse): (&str, impl Fn(&str) -> Option<f64>),
+    findings: &mut Findings<'_>,
+) -> Goals {
+    let mut limit =
+        |place: Option<&Spanned<String>>, key| findings.parsed(place?, key, rates, |text| parse(text));
+    let highest = limit(raw.highest.as_ref(), "search.highest").unwrap_or(rate);
+    let lowest = limit(raw.lowest.as_ref(), "search.lowest");
     if let (Some(place), true) = (&raw.lowest, lowest.is_some_and(|lowest| lowest >= highest)) {
-        let allowed = "a rate below search.highest, which is traffic.rate unless given";
+        let allowed = "a rate below search.highest, which is the load's rate unless given";
         findings.not_allowed(place, "search.lowest", place.get_ref(), allowed);
     }
     let mut share = |place: Option<&Spanned<String>>, key, allowed, limits: RangeInclusive<f64>, default| {

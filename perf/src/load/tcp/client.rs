@@ -131,16 +131,17 @@ impl Client {
         }
     }
 
-    /// A half-open client's visit: it is forgotten at `until`, or where it was refused. Answers when to ask again.
+    /// A half-open client's visit: it is forgotten at `until`, or where it was refused, or was answered and all come to their
+    /// end. Answers when to ask again.
     pub(super) fn forget(&mut self, until: Instant, turn: &mut ClientTurn<'_>) -> Instant {
         match self.phase {
             Phase::Over => {}
             Phase::Refused => self.note(Failure::Refused, turn),
-            _ if until > turn.now && !turn.is_closing => return until,
-            Phase::Leaving => {
+            Phase::Leaving if until <= turn.now || turn.is_closing => {
                 turn.account.counts.completed += 1;
                 self.end(turn);
             }
+            _ if until > turn.now => return until,
             _ => self.note(Failure::TimedOut, turn),
         }
         Instant::FAR
@@ -263,7 +264,7 @@ impl Client {
                 endpoint.abort();
                 self.complete(turn);
             }
-            Closer::Server | Closer::ServerReset if is_last => {}
+            Closer::Server if is_last => {}
             _ => endpoint.shutdown(),
         }
     }
