@@ -20,7 +20,7 @@ use crate::load::tcp::result::TcpResult;
 use crate::load::trial::Progress;
 use crate::load::{Outcome, Scenario, Tester};
 use crate::method::MethodError;
-use crate::{ndr, report};
+use crate::{guard, ndr, report};
 
 mod trials;
 
@@ -68,6 +68,8 @@ enum Command {
         #[arg(long, value_name = "DIR", default_value = ".")]
         out: PathBuf,
     },
+    /// Count what a packet costs (by valgrind) and hold it against the baselines; fails where it is too much.
+    Compare(guard::Compare),
 }
 
 #[derive(Debug, Args)]
@@ -105,6 +107,7 @@ impl Cli {
                 }
                 Ok(())
             }
+            Command::Compare(compare) => compare.run(out),
         }
     }
 }
@@ -121,6 +124,9 @@ fn load(scenario: &Scenario, dir: Option<&Path>, hold: bool, out: &mut (impl Wri
     with_medium(scenario, progress.clone(), hold, trial, |outcome| {
         let result = LoadResult::new(provenance, &outcome);
         write!(out, "{result}")?;
+        if let Some(inside) = &outcome.inside {
+            write!(out, "\n{}", inside.account(result.latency.mean, result.late.mean))?;
+        }
         tell_files(out, dir.map_or_else(|| Ok(Vec::new()), |dir| result.write(&outcome, dir))?)
     })
 }
