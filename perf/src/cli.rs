@@ -124,6 +124,9 @@ fn load(scenario: &Scenario, dir: Option<&Path>, hold: bool, out: &mut (impl Wri
     with_medium(scenario, progress.clone(), hold, trial, |outcome| {
         let result = LoadResult::new(provenance, &outcome);
         write!(out, "{result}")?;
+        if let Some(inside) = &outcome.inside {
+            write!(out, "\n{}", inside.account(result.latency.mean, result.late.mean))?;
+        }
         tell_files(out, dir.map_or_else(|| Ok(Vec::new()), |dir| result.write(&outcome, dir))?)
     })
 }

@@ -10,7 +10,7 @@ use pnat_proxy::filter::Chains;
 use pnat_scenes::connection::Connections;
 use pnat_scenes::filters::{Pass, Scan, chains};
 use pnat_scenes::pair::Pairs;
-use pnat_shared::config::{Filter, FilterKind, LogFilter};
+use pnat_shared::config::{Action, Filter, FilterKind, LogFilter, Policy};
 use pnat_shared::testkit::one_rule;
 
 mod peer;
@@ -35,8 +35,14 @@ fn main() -> ExitCode {
     }
     bench.run("pair/connection", Allocations::Told, Connections::default);
     for (name, flows) in [("1", 1), ("10k", 10_000)] {
-        let gateway = || whole::Whole::new(flows, one_rule("all", Vec::new()), chains(None));
-        bench.run(&format!("gateway/no_filter/{name}"), Allocations::None, gateway);
+        let translated = Policy { rules: Vec::new(), default_action: Action::Nat, filters: Vec::new() };
+        for (way, policy) in [("no_filter", one_rule("all", Vec::new())), ("nat", translated)] {
+            let gateway = |is_on| whole::Whole::new(flows, policy.clone(), chains(None)).measured(is_on);
+            let mut on = bench.run(&format!("gateway/{way}/{name}"), Allocations::None, || gateway(true));
+            let mut off =
+                bench.run(&format!("gateway/{way}_unmeasured/{name}"), Allocations::None, || gateway(false));
+            bench.compare(&mut on, &mut off);
+        }
     }
     let policy = one_rule("all", vec![log()]);
     let chains = Chains::compile(&policy, WINDOW).expect("log has nothing that fails to compile");

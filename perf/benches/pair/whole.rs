@@ -42,6 +42,12 @@ impl Whole {
         pairs
     }
 
+    /// The same with measuring on or off.
+    pub(crate) fn measured(mut self, is_on: bool) -> Self {
+        self.gateway.measure(is_on);
+        self
+    }
+
     /// Hosts take what the gateway sent them, and answer.
     fn exchange(&mut self) {
         while let Some(frame) = self.gateway.port(INSIDE).outgoing.pop_front() {
