@@ -201,12 +201,12 @@ fn course(runs: &[(&str, &TcpRun)]) -> impl Iterator<Item = Chart> {
     let charts = [
         chart(
             "Connections per second",
-            Axis::linear("per second", Unit::PerSecond),
+            Axis::linear("connections", Unit::PerSecond),
             &[("established", |interval| interval.established), ("failed", |interval| interval.failed)],
         ),
         chart(
             "Transactions per second",
-            Axis::linear("per second", Unit::PerSecond),
+            Axis::linear("transactions", Unit::PerSecond),
             &[("transactions", |interval| interval.transactions)],
         ),
         chart(

@@ -323,7 +323,7 @@ fn each_method_of_several_trials_has_its_section() {
     for told in ["| latency | 90 % | 2.7 kpps | 0 % |", "| throughput | 512 | NDR |", "| recovery | 2 |"] {
         assert!(markdown.contains(told), "{told} is not in {markdown}");
     }
-    for drawn in ["frame size, mean, bytes", ">at 90 %<", "load, %", "Memory, huge pages included"] {
+    for drawn in ["bytes of a frame, mean", ">at 90 %<", "load, %", "Memory, huge pages included"] {
         assert!(html.contains(drawn), "{drawn} is not drawn");
     }
     fs::remove_file(latency.join("50-percent/latency.hlog")).expect("removed");

@@ -123,7 +123,7 @@ fn throughput(runs: &[(&str, &Throughput)]) -> Option<Section> {
             ["NDR", "PDR"]
                 .map(|goal| Series::line(of_run(runs.len(), name, goal), by_size(throughput, goal, of)))
         });
-        let x = Axis::linear("frame size, mean", Unit::Bytes);
+        let x = Axis::linear("bytes of a frame, mean", Unit::Count);
         Block::Chart(Chart { title: title.to_owned(), x, y, series: series.collect() })
     };
     let blocks = vec![
