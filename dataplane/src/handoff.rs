@@ -12,6 +12,7 @@ use core::net::Ipv4Addr;
 use foldhash::SharedSeed;
 use foldhash::quality::SeedableRandomState;
 use pnat_shared::flow::{ProxyId, WorkerId};
+use pnat_shared::time::Instant;
 use pnat_shared::wire::arp;
 
 use crate::nat::alloc;
@@ -19,8 +20,8 @@ use crate::nat::alloc;
 /// What one worker puts into another's ring.
 #[derive(Debug)]
 pub enum Handoff<F> {
-    /// A frame as port `port` received it.
-    Frame { port: u8, frame: F },
+    /// A frame as port `port` received it. `at` is when its burst was taken there; only measurements depend on it.
+    Frame { port: u8, frame: F, at: Instant },
     /// An ARP message that port `port` received: every worker resolves for itself, but a NIC delivers an answer to one.
     Arp { port: u8, message: arp::Message },
 }

@@ -11,6 +11,7 @@ pub mod measure;
 pub mod netsim;
 pub mod load;
 pub mod ndr;
+pub mod method;
 pub mod connections;
 pub mod report;
 mod bar;

@@ -8,7 +8,7 @@ use std::process::{self, Command};
 use std::thread;
 
 use pnat_dataplane::control::answer::Stats;
-use pnat_dataplane::control::client::Client;
+use pnat_dataplane::control::client::{Client, Place};
 use pnat_dataplane::launch;
 use pnat_dataplane::port::capsule::available_cpus;
 use pnat_shared::config::Config;
@@ -51,7 +51,7 @@ fn through_the_gateway_every_frame_is_counted_as_the_gateway_counts_it() {
     let config = Config::parse(&file, &text, cpus.len()).unwrap_or_else(|error| panic!("{error}"));
     let gateway =
         thread::spawn(move || launch::run(config, &file, cpus.len()).map_err(|error| error.to_string()));
-    let client = Client::new(&dir.join("control.sock")).expect("a client");
+    let client = Client::new(Place::Socket(dir.join("control.sock"))).expect("a client");
     let stats = || client.get::<Stats>("/stats");
     assert!(wait_until(|| gateway.is_finished() || stats().is_ok()), "the gateway does not answer");
     if gateway.is_finished() {

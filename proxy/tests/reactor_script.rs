@@ -250,7 +250,7 @@ fn draining_refuses_new_flows_lets_old_ones_go_on_and_aborts_what_is_left() {
 }
 
 #[test]
-fn ring_wait_and_residence_are_measured_per_packet() {
+fn the_wait_in_the_ring_and_residence_are_measured_per_packet() {
     let mut rig = Rig::new(vec![]);
     let micros = Duration::from_micros;
     let start = rig.now;
@@ -262,14 +262,17 @@ fn ring_wait_and_residence_are_measured_per_packet() {
         })
         .collect();
     rig.reactor.on_burst(&mut input, &mut rig.pool, start + micros(100), &mut rig.out);
+    rig.out.stamp(start + micros(130));
     rig.reactor.handed_on(start + micros(130));
     let latency = rig.reactor.latency();
-    let (wait, stay) = (latency.stage(Stage::RingWait), latency.stage(Stage::Proxy));
+    let (wait, stay) = (latency.stage(Stage::RingIn), latency.stage(Stage::Proxy));
     assert_eq!((wait.len(), stay.len()), (3, 3));
     assert!((99_000..101_000).contains(&wait.max()), "{}", wait.max());
     assert!((29_500..30_500).contains(&stay.max()), "{}", stay.max());
+    // What was handed on stays so, however long it waits for room in the ring.
+    rig.out.stamp(start + micros(200));
     for message in rig.take() {
-        assert!(matches!(message, FromProxy::Packet { at, .. } if at == start));
+        assert!(matches!(message, FromProxy::Packet { at, .. } if at == start + micros(130)));
     }
 }
 

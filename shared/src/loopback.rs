@@ -58,7 +58,8 @@ pub fn unmask(addr: Ipv4Addr, port: u16) -> Option<Handle> {
 /// What a worker puts into a proxy core's ring.
 #[derive(Debug)]
 pub enum ToProxy<F> {
-    /// A flow's first packet, masked, and what is known of the flow.
+    /// A flow's first packet, masked, and what is known of the flow. `at` is when it was put into the ring, as for all packets;
+    /// only measurements depend on it.
     Open { frame: F, at: Instant, flow: Box<NewFlow> },
     /// A later packet of a flow, masked. ICMP errors come so too, their inner packet translated likewise.
     Packet { frame: F, at: Instant },
@@ -69,7 +70,8 @@ pub enum ToProxy<F> {
 /// What a proxy core puts into a worker's ring.
 #[derive(Debug)]
 pub enum FromProxy<F> {
-    /// A packet from a socket of the proxy to a masked address.
+    /// A packet from a socket of the proxy to a masked address. `at` is when it was handed on, [`Instant::FAR`] where that is
+    /// still to be.
     Packet { frame: F, at: Instant },
     /// The pair has ended and will send nothing more: the binding may go, by its protocol's rules.
     Closed { handle: Handle, reason: CloseReason, last_words: Option<Box<LastWords>> },

@@ -2,6 +2,7 @@
 //!
 //! Runs on: every core (writing), control (reading). Allocates: at creation. Blocks: never.
 
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hdrhistogram::Histogram;
@@ -36,7 +37,7 @@ pub struct Metric {
     /// Stable, in `snake_case`; the same for all owners of a kind.
     pub name: &'static str,
     pub behavior: Behavior,
-    /// For people, with the unit where it counts no plain things.
+    /// For people, with the unit where it counts no plain things and the name does not tell.
     pub meaning: &'static str,
 }
 
@@ -175,69 +176,130 @@ impl Counters for Turns {
             Metric::count("idle_turns", "Turns of the core's poll loop that found nothing."),
             self.idle.value(),
         );
-        each(
-            Metric::count("busy_nanoseconds", "Time of the turns that found something, in nanoseconds."),
-            self.busy.value(),
-        );
+        each(Metric::count("busy_nanoseconds", "Time of the turns that found something."), self.busy.value());
         each(Metric::count("bursts", "Bursts taken from ports and rings."), self.bursts.value());
         each(Metric::count("burst_packets", "Packets in the bursts taken."), self.packets.value());
     }
 }
 
-/// Where time is measured.
+/// Where a packet's time goes: each stage ends where the next one begins, so that the means of a way's stages add up to the
+/// mean of the whole way.
+///
+/// ```text
+///   port ---------------------------------- nat ----------------------------------> port
+///   port -- nat_in --> ring_in --> [ proxy core: proxy ] --> ring_out --> nat_out --> port
+/// ```
+///
+/// A way begins when the gateway fetches the packet's burst from a port: what it waited there before only the device could
+/// tell. It ends when the burst that it leaves with has been given to a port. Frames that the gateway makes are on the way of
+/// the burst that they are due to, and packets that wait for a neighbor on that of its answer.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
-    /// A worker's time per packet, from burst received to burst handed on.
+    /// The whole way of a packet that the workers translate by themselves, hand-off between them included.
     Nat,
-    /// From the moment a worker put a packet into the ring to the moment a proxy core took it.
-    RingWait,
-    /// From a frame taken by a proxy core to the frame that it caused handed back.
+    /// From a port's burst to the moment that a worker puts the packet into the ring to a proxy core, hand-off included.
+    NatIn,
+    /// From there to the moment that the proxy core took it.
+    RingIn,
+    /// From there to the moment that the frames that it caused are put into the ring back.
     Proxy,
-    /// From a client's SYN to the server's answer.
+    /// From there to the moment that the worker took them.
+    RingOut,
+    /// From there to the port.
+    NatOut,
+    /// No packet's time: from a client's SYN to the server's answer.
     Connect,
 }
 
 impl Stage {
-    pub const ALL: [Self; 4] = [Self::Nat, Self::RingWait, Self::Proxy, Self::Connect];
+    pub const ALL: [Self; 7] =
+        [Self::Nat, Self::NatIn, Self::RingIn, Self::Proxy, Self::RingOut, Self::NatOut, Self::Connect];
+    /// Those that workers measure.
+    pub const OF_WORKERS: [Self; 4] = [Self::Nat, Self::NatIn, Self::RingOut, Self::NatOut];
+    /// Those that proxy cores measure.
+    pub const OF_PROXIES: [Self; 3] = [Self::RingIn, Self::Proxy, Self::Connect];
+    /// The way of a packet through a proxy core, in order.
+    pub const PROXIED: [Self; 5] = [Self::NatIn, Self::RingIn, Self::Proxy, Self::RingOut, Self::NatOut];
 
     pub const fn key(self) -> &'static str {
         match self {
             Self::Nat => "nat",
-            Self::RingWait => "ring_wait",
+            Self::NatIn => "nat_in",
+            Self::RingIn => "ring_in",
             Self::Proxy => "proxy",
+            Self::RingOut => "ring_out",
+            Self::NatOut => "nat_out",
             Self::Connect => "connect",
+        }
+    }
+
+    /// What it is, for people.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Nat => "the whole way of a translated packet, from port to port",
+            Self::NatIn => "of a proxied packet: from a port into the ring to a proxy core",
+            Self::RingIn => "its wait in that ring",
+            Self::Proxy => "its time on the proxy core",
+            Self::RingOut => "the wait in the ring back of what it caused",
+            Self::NatOut => "from there to a port",
+            Self::Connect => "from a client's SYN to the server's answer",
         }
     }
 }
 
-/// Latency histograms of one core, one per [`Stage`], in nanoseconds: 1 ns to 60 s at two significant digits.
-#[derive(Clone, Debug)]
+/// Latency histograms of one core, one for each [`Stage`] that it measures, in nanoseconds: 1 ns to 60 s at two significant
+/// digits.
+#[derive(Clone, Debug, Default)]
 pub struct Latency {
-    stages: [Histogram<u64>; 4],
-}
-
-impl Default for Latency {
-    fn default() -> Self {
-        let new = || Histogram::new_with_bounds(1, 60_000_000_000, 2).expect("invariant: bounds are valid");
-        Self { stages: core::array::from_fn(|_| new()) }
-    }
+    /// `None`: 30 KB saved.
+    stages: [Option<Histogram<u64>>; Stage::ALL.len()],
 }
 
 impl Latency {
-    /// Records `count` equal measurements; longer than 60 s counts as 60 s.
-    pub fn record(&mut self, stage: Stage, took: Duration, count: u64) {
-        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).max(1);
-        self.stages[stage as usize].saturating_record_n(nanos, count);
+    /// For these stages; others are not recorded.
+    pub fn of(stages: &[Stage]) -> Self {
+        let mut new = Self::default();
+        for stage in stages {
+            new.stages[*stage as usize] = Some(empty());
+        }
+        new
     }
 
+    /// Records `count` equal measurements; longer than 60 s counts as 60 s.
+    pub fn record(&mut self, stage: Stage, took: Duration, count: u64) {
+        if let Some(histogram) = &mut self.stages[stage as usize] {
+            let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).max(1);
+            histogram.saturating_record_n(nanos, count);
+        }
+    }
+
+    /// What was recorded of a stage: nothing where it is not measured.
     pub fn stage(&self, stage: Stage) -> &Histogram<u64> {
-        &self.stages[stage as usize]
+        static NOTHING: LazyLock<Histogram<u64>> = LazyLock::new(empty);
+        self.stages[stage as usize].as_ref().unwrap_or(&NOTHING)
+    }
+
+    /// What was measured since `earlier`, a copy of this; `None`: it is none.
+    pub fn since(&self, earlier: &Self) -> Option<Self> {
+        let mut since = self.clone();
+        for (mine, theirs) in since.stages.iter_mut().zip(&earlier.stages) {
+            if let Some(theirs) = theirs {
+                mine.as_mut()?.subtract(theirs).ok()?;
+            }
+        }
+        Some(since)
     }
 
     /// Adds another core's measurements.
     pub fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.stages.iter_mut().zip(&other.stages) {
-            mine.add(theirs).expect("invariant: same bounds");
+            if let Some(theirs) = theirs {
+                mine.get_or_insert_with(empty).add(theirs).expect("invariant: same bounds");
+            }
         }
     }
+}
+
+fn empty() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 60_000_000_000, 2).expect("invariant: bounds are valid")
 }

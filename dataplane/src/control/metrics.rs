@@ -2,7 +2,7 @@
 //!
 //! Whatever an owner tells is there without anything being done here: its kind and its name for the number make the
 //! metric's name (`worker` and `rx_packets` make `pnat_worker_rx_packets_total`), its own name is the label. Times are in
-//! seconds, everything else is a number of things or of bytes.
+//! seconds (`busy_nanoseconds` becomes `busy_seconds`), everything else is a number of things or of bytes.
 
 use std::collections::BTreeMap;
 use std::time::UNIX_EPOCH;
@@ -32,6 +32,8 @@ const BUCKETS: [u64; 27] = {
 };
 
 const NANOS_PER_SECOND: f64 = 1e9;
+/// What names of numbers end with that are told in seconds here.
+const NANOSECONDS: &str = "_nanoseconds";
 
 /// Everything that can be told. A core that does not answer is told as such, and has no latency.
 pub(super) async fn gather(server: &Server) -> Result<String, prometheus::Error> {
@@ -97,41 +99,41 @@ impl Families {
 
     fn add(&mut self, kind: &str, metric: Metric, labels: &[(&str, &str)], value: u64) {
         let mut sample = proto::Metric::from_label(pairs(labels));
+        let (name, value) = match metric.name.strip_suffix(NANOSECONDS) {
+            Some(name) => (format!("{name}_seconds"), value as f64 / NANOS_PER_SECOND),
+            None => (metric.name.to_owned(), value as f64),
+        };
         let (suffix, behavior) = match metric.behavior {
             Behavior::Counts => {
                 let mut counter = proto::Counter::default();
-                counter.set_value(value as f64);
+                counter.set_value(value);
                 sample.set_counter(counter);
                 ("_total", MetricType::COUNTER)
             }
             Behavior::Varies => {
                 let mut gauge = proto::Gauge::default();
-                gauge.set_value(value as f64);
+                gauge.set_value(value);
                 sample.set_gauge(gauge);
                 ("", MetricType::GAUGE)
             }
         };
         let separator = if kind.is_empty() { "" } else { "_" };
-        self.sample(
-            format!("pnat_{kind}{separator}{}{suffix}", metric.name),
-            behavior,
-            metric.meaning,
-            sample,
-        );
+        self.sample(format!("pnat_{kind}{separator}{name}{suffix}"), behavior, metric.meaning, sample);
     }
 
     /// The histograms of the stages that a core of this role measures.
     fn latency(&mut self, role: Role, name: &str, latency: &Latency) {
         let stages: &[Stage] = match role {
-            Role::Worker => &[Stage::Nat],
-            Role::Proxy => &[Stage::RingWait, Stage::Proxy, Stage::Connect],
+            Role::Worker => &Stage::OF_WORKERS,
+            Role::Proxy => &Stage::OF_PROXIES,
         };
         for stage in stages {
             let labels = [("kind", role.key()), ("name", name), ("stage", stage.key())];
             let mut sample = proto::Metric::from_label(pairs(&labels));
             sample.set_histogram(histogram(latency.stage(*stage)));
-            let meaning = "Time that a stage took, in seconds: nat and proxy per packet, ring_wait per packet between \
-                           them, connect per connection.";
+            let meaning = "Time that packets spent in a stage, in seconds: nat is the whole way of those that are translated \
+                           only, nat_in to nat_out add up to the way of those that are proxied; connect is per \
+                           connection.";
             self.sample("pnat_latency_seconds".to_owned(), MetricType::HISTOGRAM, meaning, sample);
         }
     }
@@ -198,8 +200,16 @@ mod tests {
     }
 
     #[test]
+    fn nanoseconds_are_told_in_seconds() {
+        let mut families = Families::default();
+        families.add("worker", Metric::count("busy_nanoseconds", "Time."), &[], 1_500_000_000);
+        let told = &families.0["pnat_worker_busy_seconds_total"];
+        assert_eq!(told.get_metric()[0].get_counter().get_value(), 1.5);
+    }
+
+    #[test]
     fn a_measurement_counts_in_every_bucket_that_is_certainly_not_below_it() {
-        let mut latency = Latency::default();
+        let mut latency = Latency::of(&[Stage::Nat]);
         latency.record(Stage::Nat, Duration::from_nanos(150), 3);
         latency.record(Stage::Nat, Duration::from_millis(700), 1);
         latency.record(Stage::Nat, Duration::from_secs(59), 1);

@@ -1,6 +1,7 @@
 //! A gateway's report as sections of a page.
 
 use hdrhistogram::Histogram;
+use pnat_shared::stats::Stage;
 
 use super::answer::Reason;
 use super::report::{Report, ReportError};
@@ -8,14 +9,6 @@ use crate::page::{Axis, Bar, Bars, Block, Chart, Section, Series, Table, Unit};
 
 /// Points of a percentile curve for each halving of the distance to 100 %.
 const TICKS: u32 = 5;
-
-/// What each stage is, for those who did not build it.
-const STAGES: [(&str, &str); 4] = [
-    ("nat", "a worker's time per packet"),
-    ("ring_wait", "a packet's wait between worker and proxy core"),
-    ("proxy", "a packet's time on its proxy core"),
-    ("connect", "from a client's SYN to the server's answer"),
-];
 
 impl Report {
     /// What the gateway has measured since it started: latency by stage, cores, memory, drops, ends of flows, counters.
@@ -37,13 +30,21 @@ impl Report {
             let times = [stage.p50, stage.p90, stage.p99, stage.p999, stage.max].map(|time| time as f64);
             let times = std::iter::once(stage.mean).chain(times).map(|time| Unit::Nanos.tell(time));
             table.row([stage.stage.clone(), stage.count.to_string()].into_iter().chain(times));
-            let meaning =
-                STAGES.iter().find(|(key, _)| *key == stage.stage).map_or("", |(_, meaning)| meaning);
-            bars.push(Bar { name: stage.stage.clone(), value: stage.mean, meaning: meaning.to_owned() });
+            let known = Stage::ALL.into_iter().find(|known| known.key() == stage.stage);
+            let meaning = known.map_or("", Stage::meaning);
+            // A connection's time is no packet's, and would leave no room for theirs.
+            if known != Some(Stage::Connect) {
+                bars.push(Bar { name: stage.stage.clone(), value: stage.mean, meaning: meaning.to_owned() });
+            }
             curves.push(Series::line(&stage.stage, percentile_curve(&histogram)));
         }
         blocks.push(Block::Table(table));
-        blocks.push(Block::Bars(Bars { title: "Mean time by stage".to_owned(), unit: Unit::Nanos, bars }));
+        blocks.push(Block::Bars(Bars {
+            title: "Mean time of a packet by stage".to_owned(),
+            unit: Unit::Nanos,
+            bars,
+        }));
+        blocks.extend(self.proxied_way().map(Block::Text));
         blocks.push(Block::Chart(Chart {
             title: "Latency by percentile and stage".to_owned(),
             x: Axis::percentiles(),
@@ -51,6 +52,20 @@ impl Report {
             series: curves,
         }));
         Ok(Section::new("Latency by stage", blocks))
+    }
+
+    /// The means of the stages that a proxied packet goes through one after the other add up to its way.
+    fn proxied_way(&self) -> Option<String> {
+        let mean = |stage: Stage| {
+            let measured = self.stages.iter().find(|told| told.stage == stage.key() && told.count > 0);
+            measured.map(|told| told.mean)
+        };
+        let way: f64 = Stage::PROXIED.into_iter().map(mean).sum::<Option<f64>>()?;
+        let names = Stage::PROXIED.map(Stage::key).join(", ");
+        Some(format!(
+            "A proxied packet takes {} on average, from port to port: {names}.",
+            Unit::Nanos.tell(way)
+        ))
     }
 
     fn load(&self) -> Section {

@@ -270,6 +270,21 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_of_wrong_peers_is_no_flood_of_the_log() {
+        let mut complaints = Complaints::default();
+        let peer = SocketAddr::from(([192, 0, 2, 1], 4_000));
+        let mut untold = Vec::new();
+        for _ in 0..3 {
+            for _ in 0..1_000 {
+                complaints.about(peer, "it speaks no TLS");
+            }
+            untold.push(complaints.untold);
+            tokio::time::advance(TOLD_EVERY).await;
+        }
+        assert_eq!(untold, [999; 3], "one in each interval is told");
+    }
+
     #[test]
     fn one_address_cannot_take_all_places_and_all_together_no_more_than_there_are() {
         let mut door = Door::default();

@@ -4,6 +4,11 @@ use std::time::{Instant as OsInstant, SystemTime};
 
 use pnat_shared::time::{Duration, Instant};
 
+/// Tells a loop what time it is.
+pub trait Timepiece {
+    fn now(&self) -> Instant;
+}
+
 /// Tells [`Instant`]s. Copies agree with each other, so every core may hold one.
 #[derive(Copy, Clone, Debug)]
 pub struct Clock {
@@ -36,5 +41,12 @@ impl Clock {
     /// Unix time at [`Instant::ZERO`].
     pub fn epoch(&self) -> Duration {
         self.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+    }
+}
+
+impl Timepiece for Clock {
+    #[inline]
+    fn now(&self) -> Instant {
+        Self::now(self)
     }
 }

@@ -13,10 +13,11 @@ mod counters;
 mod drain;
 mod listing;
 mod mesh;
+mod meter;
 mod proxy_loop;
 mod worker_loop;
 
-pub use clock::Clock;
+pub use clock::{Clock, Timepiece};
 pub use mesh::{ProxyEnds, WorkerEnds, mesh};
 pub use proxy_loop::{ProxyLoop, snapshot};
 pub use worker_loop::WorkerLoop;
@@ -142,9 +143,10 @@ pub fn run(config: Config, path: &Path, cpus: usize) -> Result<(), LaunchError> 
         .iter()
         .map(|port| (port.name.clone(), if port.outside { TapPoint::Outside } else { TapPoint::Inside }))
         .collect();
+    let measures = config.control.measure;
     for (cpu, seat) in seats {
         let names = port_names.clone();
-        runtime.run_on_core(cpu, idle, move |ports| seat.take(ports, &names, clock))?;
+        runtime.run_on_core(cpu, idle, move |ports| seat.take(ports, &names, clock, measures))?;
     }
 
     let control = control::start(Gateway {
@@ -289,6 +291,7 @@ impl Seat {
         ports: CorePorts,
         names: &[(String, TapPoint)],
         clock: Clock,
+        measures: bool,
     ) -> impl FnMut() -> bool + use<> {
         let CorePorts { mut queues, pool } = ports;
         let mut worker = self.worker.map(|plan| {
@@ -301,13 +304,17 @@ impl Seat {
             let worker = Worker::new(plan.setup, pool, plan.stats, clock.now());
             let mut worker: WorkerLoop<MbufFrame, MbufPool, Queue> =
                 WorkerLoop::new(worker, clock, queues, plan.rings, plan.inbox);
+            worker.measure(measures);
             if plan.announces {
                 worker.announce();
             }
             worker
         });
-        let mut proxy =
-            self.proxy.map(|plan| ProxyLoop::new(plan.reactor, pool, clock, plan.rings, plan.inbox));
+        let mut proxy = self.proxy.map(|plan| {
+            let mut proxy = ProxyLoop::new(plan.reactor, pool, clock, plan.rings, plan.inbox);
+            proxy.measure(measures);
+            proxy
+        });
         let mut since = None;
         move || {
             let worked = worker.as_mut().is_some_and(|worker| worker.turn(&mut since));

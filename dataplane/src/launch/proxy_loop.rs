@@ -12,10 +12,11 @@ use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::loopback::ToProxy;
 use pnat_shared::report::{FlowPage, PastPage};
 use pnat_shared::ring::Producer;
+use pnat_shared::stats::Latency;
 use pnat_shared::time::Instant;
 use pnat_shared::verdict::DropReason;
 
-use super::clock::Clock;
+use super::clock::{Clock, Timepiece};
 use super::listing;
 use super::mesh::ProxyEnds;
 use crate::control::CoreMessage;
@@ -24,11 +25,12 @@ use crate::port::BURST;
 
 /// A reactor with its rings and control channel.
 #[derive(Debug)]
-pub struct ProxyLoop<F: Frame, P> {
+pub struct ProxyLoop<F: Frame, P, C = Clock> {
     reactor: Reactor<F>,
     stats: Arc<ReactorStats>,
     pool: P,
-    clock: Clock,
+    clock: C,
+    measures: bool,
     rings: ProxyEnds<F>,
     messages: Receiver<CoreMessage>,
     out: Outputs<F>,
@@ -37,12 +39,12 @@ pub struct ProxyLoop<F: Frame, P> {
     burst: Vec<ToProxy<F>>,
 }
 
-impl<F: Frame, P: FramePool<F>> ProxyLoop<F, P> {
+impl<F: Frame, P: FramePool<F>, C: Timepiece> ProxyLoop<F, P, C> {
     /// Puts a reactor between its rings.
     pub fn new(
         reactor: Reactor<F>,
         pool: P,
-        clock: Clock,
+        clock: C,
         rings: ProxyEnds<F>,
         messages: Receiver<CoreMessage>,
     ) -> Self {
@@ -50,7 +52,18 @@ impl<F: Frame, P: FramePool<F>> ProxyLoop<F, P> {
         let most_waiting = rings.from_proxy.iter().map(Producer::room).max().unwrap_or(0);
         let stats = reactor.stats();
         let burst = Vec::with_capacity(BURST);
-        Self { reactor, stats, pool, clock, rings, messages, out, most_waiting, burst }
+        Self { reactor, stats, pool, clock, measures: true, rings, messages, out, most_waiting, burst }
+    }
+
+    /// Whether it measures, which it does to begin with; what it has measured before is forgotten.
+    pub fn measure(&mut self, is_on: bool) {
+        self.measures = is_on;
+        self.reactor.measure(is_on);
+    }
+
+    /// Measurements so far.
+    pub fn latency(&self) -> &Latency {
+        self.reactor.latency()
     }
 
     /// Takes at most two port bursts from each worker. Answers whether there was anything to do. `since` is as in
@@ -77,11 +90,16 @@ impl<F: Frame, P: FramePool<F>> ProxyLoop<F, P> {
         if due {
             self.reactor.on_timer(&mut self.pool, now, &mut self.out);
         }
+        if self.measures {
+            let ended = self.clock.now();
+            self.out.stamp(ended);
+            self.reactor.handed_on(ended);
+            self.stats.turns.worked(Some((since.unwrap_or(now), ended)));
+            *since = Some(ended);
+        } else {
+            self.stats.turns.worked(None);
+        }
         self.hand_on();
-        let ended = self.clock.now();
-        self.reactor.handed_on(ended);
-        self.stats.turns.worked(Some((since.unwrap_or(now), ended)));
-        *since = Some(ended);
         true
     }
 

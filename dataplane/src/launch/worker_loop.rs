@@ -7,12 +7,13 @@ use pnat_shared::capture::{Tap, TapPoint};
 use pnat_shared::flow::Handle;
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::loopback::{FromProxy, ToProxy};
-use pnat_shared::stats::Stage;
+use pnat_shared::stats::{Latency, Stage};
 use pnat_shared::time::Instant;
 
-use super::clock::Clock;
+use super::clock::{Clock, Timepiece};
 use super::listing;
 use super::mesh::WorkerEnds;
+use super::meter::{self, Left, Meter};
 use crate::control::CoreMessage;
 use crate::handoff::Handoff;
 use crate::loopback::steer;
@@ -22,16 +23,18 @@ use crate::worker::{Outputs, Worker};
 
 /// A worker with its queues, rings and control channel.
 #[derive(Debug)]
-pub struct WorkerLoop<F, P, Q> {
+pub struct WorkerLoop<F, P, Q, C = Clock> {
     worker: Worker<F, P>,
-    clock: Clock,
+    clock: C,
+    /// `None` where nothing is measured.
+    meter: Option<Meter>,
     /// By port number, and what a capture calls each.
     queues: Vec<(Q, TapPoint)>,
     rings: WorkerEnds<F>,
     messages: Receiver<CoreMessage>,
     tap: Option<Tap>,
-    /// When the turn began, as far as it is known.
-    began: Option<Instant>,
+    /// When the turn's first and its latest burst were taken.
+    taken: Option<[Instant; 2]>,
     /// When the worker's timers are looked at next.
     deadline: Instant,
     out: Outputs<F>,
@@ -41,11 +44,11 @@ pub struct WorkerLoop<F, P, Q> {
     refused: Vec<Handle>,
 }
 
-impl<F: Frame, P: FramePool<F>, Q: PortQueue<F>> WorkerLoop<F, P, Q> {
+impl<F: Frame, P: FramePool<F>, Q: PortQueue<F>, C: Timepiece> WorkerLoop<F, P, Q, C> {
     /// Puts a worker between its queues (by port number, with the port's tap point) and its rings.
     pub fn new(
         worker: Worker<F, P>,
-        clock: Clock,
+        clock: C,
         queues: Vec<(Q, TapPoint)>,
         rings: WorkerEnds<F>,
         messages: Receiver<CoreMessage>,
@@ -54,11 +57,12 @@ impl<F: Frame, P: FramePool<F>, Q: PortQueue<F>> WorkerLoop<F, P, Q> {
         Self {
             worker,
             clock,
+            meter: Some(Meter::default()),
             queues,
             rings,
             messages,
             tap: None,
-            began: None,
+            taken: None,
             deadline: Instant::ZERO,
             out,
             frames: Vec::with_capacity(BURST),
@@ -78,40 +82,77 @@ impl<F: Frame, P: FramePool<F>, Q: PortQueue<F>> WorkerLoop<F, P, Q> {
         &mut self.queues
     }
 
+    /// Whether it measures, which it does to begin with; what it has measured before is forgotten.
+    pub fn measure(&mut self, is_on: bool) {
+        self.meter = is_on.then(Meter::default);
+    }
+
+    /// Measurements so far.
+    pub fn latency(&self) -> Latency {
+        self.meter.as_ref().map(|meter| meter.latency().clone()).unwrap_or_default()
+    }
+
     /// Takes at most one burst from everywhere. Answers whether there was anything.
     ///
     /// `since` is when the core began to be at this loop's service, where that is known, and then when the turn ended: the next
     /// turn's beginning, unless the core does something else or sleeps in between.
     pub fn turn(&mut self, since: &mut Option<Instant>) -> bool {
-        self.began = *since;
+        self.taken = None;
         let mut worked = self.take_message();
         for port in 0..self.queues.len() {
             worked |= self.receive(port);
         }
         worked |= self.take_from_proxies();
         worked |= self.take_handed_over();
-        let now = self.clock.now();
+        let now = self.taken.map_or_else(|| self.clock.now(), |[_, latest]| latest);
+        // A packet may have armed an earlier timer.
+        if self.taken.is_some() {
+            self.deadline = self.deadline.min(self.worker.deadline().unwrap_or(Instant::FAR));
+        }
         if self.deadline <= now {
             self.worker.on_timer(now, &mut self.out);
             self.deadline = self.worker.deadline().unwrap_or(Instant::FAR);
         }
+        self.put_into_rings();
         self.hand_on(now);
+        self.end(worked, now, since);
+        worked
+    }
+
+    /// Takes the time of the packets that are about to go into rings to proxy cores.
+    fn put_into_rings(&mut self) {
+        if let Some(meter) = self.meter.as_mut().filter(|meter| meter.has_to_proxies()) {
+            meter.put_into_rings(&mut self.out, self.clock.now());
+        }
+    }
+
+    /// Everything has been handed on.
+    fn end(&mut self, worked: bool, now: Instant, since: &mut Option<Instant>) {
         let turns = &self.worker.stats().turns;
-        if worked {
-            let ended = self.clock.now();
-            turns.worked(Some((self.began.unwrap_or(now), ended)));
-            *since = Some(ended);
-        } else {
+        let Some(meter) = &mut self.meter else {
+            if worked {
+                turns.worked(None)
+            } else {
+                turns.idled()
+            }
+            return;
+        };
+        if !worked {
             turns.idled();
             *since = Some(now);
+            return;
         }
-        worked
+        let ended = self.clock.now();
+        meter.sent(ended);
+        let began = since.or(self.taken.map(|[first, _]| first)).unwrap_or(now);
+        turns.worked(Some((began, ended)));
+        *since = Some(ended);
     }
 
     /// A burst was taken.
     fn begin(&mut self, packets: usize) -> Instant {
         let now = self.clock.now();
-        self.began.get_or_insert(now);
+        self.taken = Some([self.taken.map_or(now, |[first, _]| first), now]);
         self.worker.stats().turns.burst(packets);
         now
     }
@@ -124,8 +165,11 @@ impl<F: Frame, P: FramePool<F>, Q: PortQueue<F>> WorkerLoop<F, P, Q> {
         }
         let start = self.begin(count);
         copy_all(self.tap.as_ref(), point, start, &self.frames);
+        let before = Left::of(&self.out);
         self.worker.on_port_burst(port as u8, &mut self.frames, start, &mut self.out);
-        self.measure(start, count);
+        if let Some(meter) = &mut self.meter {
+            meter.taken(Stage::Nat, start, before, Left::of(&self.out));
+        }
         true
     }
 
@@ -144,8 +188,14 @@ impl<F: Frame, P: FramePool<F>, Q: PortQueue<F>> WorkerLoop<F, P, Q> {
                     }
                 }
             }
+            let before = Left::of(&self.out);
+            if let Some(meter) = &mut self.meter {
+                meter.waited(&self.answers, start);
+            }
             self.worker.on_proxy_burst(&mut self.answers, start, &mut self.out);
-            self.measure(start, count);
+            if let Some(meter) = &mut self.meter {
+                meter.taken(Stage::NatOut, start, before, Left::of(&self.out));
+            }
             worked = true;
         }
         worked
@@ -160,17 +210,12 @@ impl<F: Frame, P: FramePool<F>, Q: PortQueue<F>> WorkerLoop<F, P, Q> {
             return false;
         }
         let start = self.begin(count);
+        let (before, received) = (Left::of(&self.out), meter::received(&self.handed, start));
         self.worker.on_handoff(&mut self.handed, start, &mut self.out);
-        self.measure(start, count);
+        if let Some(meter) = &mut self.meter {
+            meter.taken(Stage::Nat, received, before, Left::of(&self.out));
+        }
         true
-    }
-
-    /// Notes the worker's time for `count` packets, port input and output not included.
-    fn measure(&mut self, start: Instant, count: usize) {
-        let each = self.clock.now().since(start) / u32::try_from(count).unwrap_or(u32::MAX);
-        self.worker.latency_mut().record(Stage::Nat, each, count as u64);
-        // A packet may have armed an earlier timer.
-        self.deadline = self.deadline.min(self.worker.deadline().unwrap_or(Instant::FAR));
     }
 
     fn hand_on(&mut self, now: Instant) {
@@ -217,7 +262,7 @@ impl<F: Frame, P: FramePool<F>, Q: PortQueue<F>> WorkerLoop<F, P, Q> {
                 let _ = reply.send(self.worker.policy().generation);
             }
             CoreMessage::Latency(reply) => {
-                let _ = reply.send(Box::new(self.worker.latency_mut().clone()));
+                let _ = reply.send(Box::new(self.latency()));
             }
             CoreMessage::Flows { query, reply } => {
                 let _ = reply.send(listing::bindings(&self.worker, &query, self.clock.now()));

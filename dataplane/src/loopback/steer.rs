@@ -110,7 +110,7 @@ mod tests {
             target: [10, 0, 0, 2].into(),
         };
         let mut burst: Vec<Handoff<u8>> =
-            vec![Handoff::Frame { port: 0, frame: 1 }, Handoff::Arp { port: 0, message }];
+            vec![Handoff::Frame { port: 0, frame: 1, at: AT }, Handoff::Arp { port: 0, message }];
         assert_eq!(push_handoff(&mut producer, &mut burst, &drops), 1);
         assert!(burst.is_empty());
         assert_eq!(drops.value(DropReason::RingFull), 1);

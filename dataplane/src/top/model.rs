@@ -144,7 +144,9 @@ impl Model {
             (after.stats.uptime_ms - before.stats.uptime_ms) as f64 / MILLIS_PER_SECOND
         });
         let groups = Groups::new(before, after, seconds);
-        let stages = after.report.stages.iter().map(|stage| {
+        // Most gateways measure some of them only, and the terminal is small.
+        let measured = after.report.stages.iter().filter(|stage| stage.count > 0);
+        let stages = measured.map(|stage| {
             let earlier =
                 before.and_then(|before| before.report.stages.iter().find(|b| b.stage == stage.stage));
             self::stage(earlier, stage, seconds)

@@ -85,9 +85,12 @@ fn after(seconds: u64) -> Look {
         groups,
         capture: CaptureTotals::default(),
     };
-    let mut latency = Latency::default();
+    let mut latency = Latency::of(&Stage::ALL);
     latency.record(Stage::Nat, Duration::from_micros(1), 100);
     latency.record(Stage::Nat, Duration::from_micros(9), 1_000 * (seconds - 1));
+    for stage in [Stage::RingIn, Stage::Proxy, Stage::Connect] {
+        latency.record(stage, Duration::from_micros(2), 1);
+    }
     let report = Report {
         version: stats.version.clone(),
         generation: 4,
@@ -166,9 +169,9 @@ worker 0      1   60%   10%   33.3k    3.00k      40      10       2
 proxy 0       1   60%   30%    150k    2.00k      35      10       0
 latency     per s      p50      p99      max  ever p50      p99      max
 nat         1.00k  9.02 us  9.02 us  9.02 us   9.02 us  9.02 us  9.02 us
-ring_wait       0        -        -        -         -        -        -
-proxy           0        -        -        -         -        -        -
-connect         0        -        -        -         -        -        -
+ring_in         0        -        -        -   2.01 us  2.01 us  2.01 us
+proxy           0        -        -        -   2.01 us  2.01 us  2.01 us
+connect         0        -        -        -   2.01 us  2.01 us  2.01 us
 client 3/120      flows  up bit/s  down bit/s  up bytes  down bytes
 10.77.1.3             2         0        100k      1000        150k
 10.77.1.2            30         0          80      1000       50120

@@ -25,7 +25,6 @@ use pnat_shared::flow::{Handle, LastWords, Protocol, Stream, WorkerId};
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::loopback::{FromProxy, ToProxy};
 use pnat_shared::path_mtu::PathMtus;
-use pnat_shared::stats::Latency;
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::verdict::{CloseReason, DropReason};
 
@@ -138,7 +137,6 @@ pub struct Worker<F, P> {
     /// Where frames for ARP questions come from.
     pool: P,
     stats: Arc<WorkerStats>,
-    latency: Latency,
     history: History,
     sizes: Sizes,
     errors: Bucket,
@@ -167,7 +165,6 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
             neighbors: Neighbors::new(now),
             pool,
             stats,
-            latency: Latency::default(),
             history: History::default(),
             sizes: Sizes::default(),
             errors: Bucket::new(ERRORS_PER_SECOND, now),
@@ -199,7 +196,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         let mut frames = core::mem::take(&mut self.burst);
         for handed in burst.drain(..) {
             match handed {
-                Handoff::Frame { port, mut frame } => {
+                Handoff::Frame { port, mut frame, .. } => {
                     self.parse(port, &mut frame);
                     frames.push(frame);
                 }
@@ -356,10 +353,6 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         &self.stats
     }
 
-    pub fn latency_mut(&mut self) -> &mut Latency {
-        &mut self.latency
-    }
-
     /// Public ports that are left for a protocol.
     pub fn free_ports(&self, protocol: Protocol) -> usize {
         self.nat.free_ports(protocol)
@@ -409,7 +402,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
                 }
                 Kind::Foreign(owner) if may_hand_over => {
                     self.stats.handed_out.add(1);
-                    out.handoff[usize::from(owner.0)].push(Handoff::Frame { port, frame });
+                    out.handoff[usize::from(owner.0)].push(Handoff::Frame { port, frame, at: now });
                 }
                 Kind::Foreign(_) => self.stats.drops.add(DropReason::Internal, 1),
                 Kind::Bad(reason) => self.stats.drops.add(reason, 1),

@@ -3,6 +3,7 @@
 //! A failure prints `PNAT_SEED=...`, which repeats that run alone; `PNAT_SEEDS=500` tries more.
 
 mod host;
+mod stages;
 mod world;
 
 use pnat_shared::config::{Accept, Action};

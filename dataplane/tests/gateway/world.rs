@@ -23,12 +23,12 @@ use pnat_shared::wire::{arp, ip};
 
 use crate::host::{Host, read};
 
-const CORES: usize = 2;
-const INSIDE: usize = 0;
-const OUTSIDE: usize = 1;
-const SERVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 18, 5, 10), 80);
+pub(crate) const CORES: usize = 2;
+pub(crate) const INSIDE: usize = 0;
+pub(crate) const OUTSIDE: usize = 1;
+pub(crate) const SERVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 18, 5, 10), 80);
 const PUBLIC: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
-const WINDOW: u32 = 128 * 1024;
+pub(crate) const WINDOW: u32 = 128 * 1024;
 /// How long spoofed SYNs go on.
 const FLOOD: Duration = Duration::from_millis(250);
 /// Longer than any run takes.
@@ -346,7 +346,7 @@ fn spoofed_syn(random: &mut Random) -> VecFrame {
     frame
 }
 
-fn answer(port: usize, asked: &arp::Message) -> VecFrame {
+pub(crate) fn answer(port: usize, asked: &arp::Message) -> VecFrame {
     let mut frame = VecFrame::new(&[0; L2_LEN + arp::LEN]);
     let (dst, src) = (mac(port), station(port));
     ethernet::Header { dst, src, ether_type: ethernet::TYPE_ARP }.write(frame.data_mut());
@@ -362,16 +362,16 @@ fn answer(port: usize, asked: &arp::Message) -> VecFrame {
 }
 
 /// The link address of one of the gateway's ports.
-const fn mac(port: usize) -> Mac {
+pub(crate) const fn mac(port: usize) -> Mac {
     Mac([2, 0, 0, 0, 0, port as u8])
 }
 
 /// The link address of all hosts behind a port.
-const fn station(port: usize) -> Mac {
+pub(crate) const fn station(port: usize) -> Mac {
     Mac([2, 0, 0, 0, 1, port as u8])
 }
 
-fn setup(me: u8, shards: &Shards, policy: Snapshot, run: &Run) -> Setup {
+pub(crate) fn setup(me: u8, shards: &Shards, policy: Snapshot, run: &Run) -> Setup {
     let port = |port: usize, addr: Ipv4Addr, gateway| PortInfo {
         mac: mac(port),
         mtu: 1500,
@@ -404,7 +404,7 @@ fn setup(me: u8, shards: &Shards, policy: Snapshot, run: &Run) -> Setup {
     }
 }
 
-fn proxy() -> config::Proxy {
+pub(crate) fn proxy() -> config::Proxy {
     config::Proxy {
         pairs: 1024,
         connect_timeout: Duration::from_secs(60),

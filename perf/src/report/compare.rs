@@ -3,7 +3,7 @@
 use pnat_dataplane::control::report::Report;
 use pnat_dataplane::page::{Block, Section, Table, Unit};
 
-use super::{Run, load, ndr};
+use super::{Run, load, ndr, tcp};
 
 /// One number that a run is judged by.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,8 +100,9 @@ pub(super) fn section(runs: &[Run]) -> Option<Section> {
 
 fn figures(run: &Run) -> Vec<Figure> {
     let load = run.load.iter().flat_map(load::figures);
+    let connections = run.tcp.iter().flat_map(tcp::figures);
     let found = run.ndr.iter().flat_map(ndr::figures);
-    load.chain(found).chain(run.gateway.iter().flat_map(gateway)).collect()
+    load.chain(connections).chain(found).chain(run.gateway.iter().flat_map(gateway)).collect()
 }
 
 /// What a gateway measures in itself says nothing of its own noise.

@@ -103,7 +103,7 @@ fn throughput(loads: &[(&str, &LoadRun)]) -> Section {
     }
     let mut rates = Vec::new();
     for (name, run) in loads {
-        let of = |what: &str| if loads.len() > 1 { format!("{name}, {what}") } else { what.to_owned() };
+        let of = |what: &str| of_run(loads.len(), name, what);
         if loads.len() == 1 {
             rates.push(Series::line("sent", over_time(&run.result, |part| part.sent)));
         }
@@ -121,7 +121,7 @@ fn throughput(loads: &[(&str, &LoadRun)]) -> Section {
 
 fn latency_over_time(loads: &[(&str, &LoadRun)]) -> Chart {
     let series = loads.iter().flat_map(|(name, run)| {
-        let of = |what: &str| if loads.len() > 1 { format!("{name}, {what}") } else { what.to_owned() };
+        let of = |what: &str| of_run(loads.len(), name, what);
         [
             Series::line(of("mean"), over_time(&run.result, |part| part.mean_latency)),
             Series::line(of("longest"), over_time(&run.result, |part| part.max_latency)),
@@ -178,7 +178,7 @@ fn latency(loads: &[(&str, &LoadRun)]) -> Section {
         Table::of_numbers(["", "frames", "min", "mean", "p50", "p90", "p99", "p99.9", "p99.99", "max"]);
     let mut series = Vec::new();
     for (name, run) in loads {
-        let of = |what: &str| if loads.len() > 1 { format!("{name}, {what}") } else { what.to_owned() };
+        let of = |what: &str| of_run(loads.len(), name, what);
         let rows: [(_, &Percentiles, &Histogram<u64>); 2] =
             [("latency", &run.result.latency, &run.latency), ("sent late", &run.result.late, &run.late)];
         for (what, times, histogram) in rows {
@@ -197,6 +197,11 @@ fn latency(loads: &[(&str, &LoadRun)]) -> Section {
     };
     let text = "From the intended send time to arrival; \"sent late\" is the generator's own part of it.";
     Section::new("Latency", vec![Block::Text(text.to_owned()), Block::Chart(chart), Block::Table(table)])
+}
+
+/// What a curve or a row of a run is called: with the run's name, where there are several.
+pub(super) fn of_run(runs: usize, run: &str, what: &str) -> String {
+    if runs > 1 { format!("{run}, {what}") } else { what.to_owned() }
 }
 
 /// A row that says how times are distributed.

@@ -1,7 +1,7 @@
 //! Reports: what runs left in their directories, read back and told on one page.
 //!
-//! A run's directory holds whichever of these its commands have written: `result.json` with `latency.hlog` (`load`),
-//! `ndr.json` (`ndr`), `gateway.json` (what the gateway says of itself, by `pnat report --json`). Each kind of result has a
+//! A run's directory holds whichever of these its commands have written: `result.json` with `latency.hlog` or `tcp.json`
+//! with `tcp.hlog` (`load`), `ndr.json` (`ndr`), `gateway.json` (what the gateway says of itself, by `pnat report --json`). Each kind of result has a
 //! module here that makes its sections, and the [`Figure`]s that two runs are compared by.
 
 use std::path::{Path, PathBuf};
@@ -15,11 +15,12 @@ mod compare;
 mod load;
 mod ndr;
 mod run;
+mod tcp;
 #[cfg(test)]
 mod tests;
 
 pub use compare::{Comparison, Figure, Judgement, compare};
-pub use run::{LoadRun, Run, read};
+pub use run::{LoadRun, Run, TcpRun, read};
 
 /// Makes one page of all runs, the first of which is what the others are compared with.
 pub fn page(runs: &[Run]) -> Result<Page> {
@@ -27,6 +28,7 @@ pub fn page(runs: &[Run]) -> Result<Page> {
     let mut sections = vec![what_ran(runs)];
     sections.extend(compare::section(runs));
     sections.extend(load::sections(runs));
+    sections.extend(tcp::section(runs));
     sections.extend(ndr::section(runs));
     for run in runs {
         let Some(gateway) = &run.gateway else { continue };

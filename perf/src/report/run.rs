@@ -14,10 +14,11 @@ use pnat_dataplane::control::report::Report;
 use serde::de::DeserializeOwned;
 
 use crate::load::result::{LoadResult, Provenance};
+use crate::load::tcp::result::TcpResult;
 use crate::ndr::NdrResult;
 
 /// Files that a report is made of.
-const FILES: [&str; 3] = ["result.json", "ndr.json", "gateway.json"];
+const FILES: [&str; 4] = ["result.json", "tcp.json", "ndr.json", "gateway.json"];
 
 /// What one directory holds.
 #[derive(Clone, Debug)]
@@ -25,6 +26,7 @@ pub struct Run {
     /// The directory's name, or its path where two have the same name.
     pub name: String,
     pub load: Option<LoadRun>,
+    pub tcp: Option<TcpRun>,
     pub ndr: Option<NdrResult>,
     pub gateway: Option<Report>,
 }
@@ -35,6 +37,13 @@ pub struct LoadRun {
     pub result: LoadResult,
     pub latency: Histogram<u64>,
     pub late: Histogram<u64>,
+}
+
+/// `tcp.json` and the distributions beside it, in nanoseconds, by name.
+#[derive(Clone, Debug)]
+pub struct TcpRun {
+    pub result: TcpResult,
+    pub times: Vec<(String, Histogram<u64>)>,
 }
 
 /// Reads runs from their directories. Whatever is missing or damaged is an error that names the file.
@@ -54,13 +63,15 @@ impl Run {
         // `.` and `..` have a name too.
         let path = dir.canonicalize().with_context(|| dir.display().to_string())?;
         let result = json::<LoadResult>(&path.join("result.json"))?;
+        let connections = json::<TcpResult>(&path.join("tcp.json"))?;
         let run = Self {
             name: path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
             load: result.map(|result| LoadRun::read(result, &path)).transpose()?,
+            tcp: connections.map(|result| TcpRun::read(result, &path)).transpose()?,
             ndr: json(&path.join("ndr.json"))?,
             gateway: json(&path.join("gateway.json"))?,
         };
-        if run.load.is_none() && run.ndr.is_none() && run.gateway.is_none() {
+        if run.load.is_none() && run.tcp.is_none() && run.ndr.is_none() && run.gateway.is_none() {
             bail!("{}: nothing to report, there is none of {}", dir.display(), FILES.join(", "));
         }
         Ok(run)
@@ -69,17 +80,27 @@ impl Run {
     /// Of each result that tells it.
     pub fn provenances(&self) -> impl Iterator<Item = &Provenance> {
         let load = self.load.as_ref().map(|load| &load.result.provenance);
-        load.into_iter().chain(self.ndr.as_ref().map(|ndr| &ndr.provenance))
+        let tcp = self.tcp.as_ref().map(|tcp| &tcp.result.provenance);
+        load.into_iter().chain(tcp).chain(self.ndr.as_ref().map(|ndr| &ndr.provenance))
     }
 }
 
 impl LoadRun {
     fn read(result: LoadResult, dir: &Path) -> Result<Self> {
         let file = dir.join("latency.hlog");
-        let named = || file.display().to_string();
-        let log = fs::read(&file).with_context(named)?;
-        let histogram = |tag| tagged(&log, tag).with_context(named);
-        Ok(Self { result, latency: histogram("latency")?, late: histogram("late")? })
+        let mut tagged = histograms(&file)?;
+        let mut take = |tag: &str| {
+            let place = tagged.iter().position(|(told, _)| told == tag);
+            let place = place.with_context(|| format!("{}: no histogram is tagged {tag}", file.display()))?;
+            Ok::<_, anyhow::Error>(tagged.swap_remove(place).1)
+        };
+        Ok(Self { result, latency: take("latency")?, late: take("late")? })
+    }
+}
+
+impl TcpRun {
+    fn read(result: TcpResult, dir: &Path) -> Result<Self> {
+        Ok(Self { result, times: histograms(&dir.join("tcp.hlog"))? })
     }
 }
 
@@ -92,18 +113,22 @@ fn json<T: DeserializeOwned>(file: &Path) -> Result<Option<T>> {
     }
 }
 
-/// The histogram that an interval log has under a tag.
-fn tagged(log: &[u8], tag: &str) -> Result<Histogram<u64>> {
-    for entry in IntervalLogIterator::new(log) {
-        let LogEntry::Interval(interval) = entry.map_err(|error| anyhow!("no interval log: {error:?}"))?
-        else {
-            continue;
-        };
-        if interval.tag().is_some_and(|told| told.as_str() == tag) {
-            let encoded = BASE64.decode(interval.encoded_histogram()).context("no base64")?;
-            let histogram = Deserializer::new().deserialize(&mut encoded.as_slice());
-            return histogram.map_err(|error| anyhow!("no histogram: {error:?}"));
+/// The tagged histograms of an interval log.
+fn histograms(file: &Path) -> Result<Vec<(String, Histogram<u64>)>> {
+    let read = || {
+        let log = fs::read(file)?;
+        let mut histograms = Vec::new();
+        for entry in IntervalLogIterator::new(&log) {
+            let entry = entry.map_err(|error| anyhow!("no interval log: {error:?}"))?;
+            let LogEntry::Interval(interval) = entry else { continue };
+            if let Some(tag) = interval.tag() {
+                let encoded = BASE64.decode(interval.encoded_histogram()).context("no base64")?;
+                let histogram = Deserializer::new().deserialize(&mut encoded.as_slice());
+                let histogram = histogram.map_err(|error| anyhow!("no histogram: {error:?}"))?;
+                histograms.push((tag.as_str().to_owned(), histogram));
+            }
         }
-    }
-    bail!("no histogram is tagged {tag}")
+        Ok::<_, anyhow::Error>(histograms)
+    };
+    read().with_context(|| file.display().to_string())
 }

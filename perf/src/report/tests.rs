@@ -6,8 +6,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::*;
-use crate::load::medium::with_medium;
+use crate::load::medium::{with_duplex, with_medium};
 use crate::load::result::LoadResult;
+use crate::load::scenario::TcpScenario;
+use crate::load::tcp::TcpTester;
+use crate::load::tcp::result::TcpResult;
 use crate::load::trial::Progress;
 use crate::load::{Scenario, Tester};
 
@@ -29,6 +32,23 @@ queue = 8
 trial = "100ms"
 trials = 3
 width = "5 %"
+"#;
+
+/// 100 connections per second with a request each, over a wire.
+const CONNECTIONS: &str = r#"
+kind = "tcp"
+duration = "3s"
+[[class]]
+name = "churn"
+rate = "100 cps"
+clients = "10.1.0.0/16"
+servers = "203.0.113.0/28"
+server_ports = 443
+request = 200
+response = 1000
+[medium]
+type = "wire"
+latency = "1ms"
 "#;
 
 const HOSTILE: &str = "<script>alert(1)</script>|`x`";
@@ -57,6 +77,21 @@ impl Dirs {
         let outcome = with_medium(&scenario, Arc::new(Progress::default()), false, trial, Ok);
         let outcome = outcome.expect("it runs");
         let mut result = LoadResult::new(provenance(&scenario), &outcome);
+        change(&mut result);
+        result.write(&outcome, &dir).expect("written");
+        dir
+    }
+
+    /// A run of `load` with connections.
+    fn tcp(&self, name: &str, change: impl FnOnce(&mut TcpResult)) -> PathBuf {
+        let dir = self.run(name);
+        let scenario = TcpScenario::parse(Path::new("churn.toml"), CONNECTIONS).expect("good");
+        let trial = |tester: &mut dyn TcpTester| tester.run(scenario.trial(1, scenario.duration));
+        let outcome = with_duplex(&scenario, Arc::new(Progress::default()), false, trial, Ok);
+        let outcome = outcome.expect("it runs");
+        let of = (&*scenario.name, &*scenario.file, &*scenario.text);
+        let provenance = Provenance::of(of, SystemTime::UNIX_EPOCH);
+        let mut result = TcpResult::new(provenance, &scenario.load.classes, &outcome);
         change(&mut result);
         result.write(&outcome, &dir).expect("written");
         dir
@@ -198,6 +233,34 @@ fn runs_of_the_same_name_are_told_by_their_paths() {
     let (one, two) = (dirs.ndr("a/run"), dirs.ndr("b/run"));
     let names: Vec<String> = read(&[one, two]).expect("read").into_iter().map(|run| run.name).collect();
     assert!(names[0].ends_with("a/run") && names[1].ends_with("b/run"), "{names:?}");
+}
+
+#[test]
+fn connections_are_told_with_their_indicators_times_and_course() {
+    let dirs = Dirs::new("connections");
+    let one = dirs.tcp("one", |_| {});
+    let (html, markdown) = report(std::slice::from_ref(&one));
+    for told in ["churn.toml", "connections per second", "segments sent again", "churn, first byte", "100 /s"]
+    {
+        assert!(html.contains(told) && markdown.contains(told), "{told} is not in {markdown}");
+    }
+    for drawn in [
+        "Connections open",
+        "Transactions per second",
+        "content, kbit/s",
+        "percentile, %",
+        ">whole connection<",
+    ] {
+        assert!(html.contains(drawn), "{drawn} is not drawn");
+    }
+    let two = dirs.tcp("two", |result| {
+        result.kpis.tcp_connections_per_second *= 2.0;
+        result.kpis.failed_connections = 0.5;
+    });
+    let (html, markdown) = report(&[one, two]);
+    assert!(markdown.contains("| connections | +100.00 % | better |"), "{markdown}");
+    assert!(markdown.contains("| failed connections | - | not judged | 0 % | 50 % |"), "{markdown}");
+    assert!(html.contains("Times by percentile: first byte") && html.contains(">two, established<"));
 }
 
 #[test]

@@ -27,8 +27,8 @@ impl<F: Frame> Reactor<F> {
 
     /// A packet of a flow that is open, or was. What may be the beginning of a train waits for what follows.
     #[inline]
-    pub(super) fn packet<P: FramePool<F>>(&mut self, frame: F, at: Instant, round: &mut Round<'_, F, P>) {
-        let Some(frame) = self.train.take(frame, at) else { return };
+    pub(super) fn packet<P: FramePool<F>>(&mut self, frame: F, round: &mut Round<'_, F, P>) {
+        let Some(frame) = self.train.take(frame) else { return };
         // By reference: what was read is long, and stays where it was written.
         match &demux::read(&frame) {
             Ok(arrival) => {
@@ -37,8 +37,8 @@ impl<F: Frame> Reactor<F> {
                     self.deliver_train(round);
                 }
                 match fit {
-                    Some(segment) => self.train.couple(arrival, segment, frame, at),
-                    None => self.deliver(arrival, frame, at, round),
+                    Some(segment) => self.train.couple(arrival, segment, frame),
+                    None => self.deliver(arrival, frame, round),
                 }
             }
             Err(reason) => self.stats.drops.add(*reason, 1),
@@ -55,7 +55,7 @@ impl<F: Frame> Reactor<F> {
             self.stats.drops.add(DropReason::StaleHandle, train.len() as u64);
             return train.clear();
         };
-        slot.cause = Some(Cause::new(train.at, round.now));
+        slot.cause = Some(Cause::new(round.now));
         let visit = &mut bench.visit(&slot.account, round);
         let delivered = contain(|| slot.conversation.deliver_train(train, visit));
         train.clear();
@@ -70,7 +70,6 @@ impl<F: Frame> Reactor<F> {
         &mut self,
         arrival: &Arrival,
         frame: F,
-        at: Instant,
         round: &mut Round<'_, F, P>,
     ) {
         let Self { slots, index, bench, ready, residence, .. } = self;
@@ -83,7 +82,7 @@ impl<F: Frame> Reactor<F> {
         }
         let visit = &mut bench.visit(&slot.account, round);
         let delivered = contain(|| slot.conversation.deliver(arrival.side, &arrival.body, frame, visit));
-        slot.cause = Some(Cause::new(at, round.now));
+        slot.cause = Some(Cause::new(round.now));
         match delivered {
             Some(Ok(())) => {}
             Some(Err(reason)) => self.stats.drops.add(reason, 1),
@@ -140,7 +139,7 @@ impl<F: Frame> Reactor<F> {
 
     /// Sends what a pair had to say, and sees to its next visit, or to its end.
     fn after_visit<P>(&mut self, key: u32, progress: Progress, round: &mut Round<'_, F, P>) {
-        if let Some(took) = progress.connected {
+        if let Some(took) = progress.connected.filter(|_| self.residence.is_on) {
             self.residence.latency.record(Stage::Connect, took, 1);
         }
         let slot = &mut self.slots[key];

@@ -127,7 +127,7 @@ impl<F: Frame> Reactor<F> {
             bench: Workbench::new(services, Arc::clone(&stats), settings.pairs as usize),
             fired: Vec::new(),
             ahead: Vec::new(),
-            residence: Residence::default(),
+            residence: Residence::new(true),
             at_work: None,
             stats,
             next_id: 0,
@@ -163,12 +163,12 @@ impl<F: Frame> Reactor<F> {
             match message {
                 ToProxy::Packet { frame, at } => {
                     self.residence.arrived(at);
-                    self.packet(frame, at, round);
+                    self.packet(frame, round);
                 }
                 ToProxy::Open { frame, at, flow } => {
                     self.deliver_train(round);
                     self.residence.arrived(at);
-                    self.open(frame, at, &flow, round);
+                    self.open(frame, &flow, round);
                 }
                 ToProxy::Gone { handle, reason } => {
                     self.deliver_train(round);
@@ -210,7 +210,12 @@ impl<F: Frame> Reactor<F> {
         self.bench.memory.limit(most);
     }
 
-    /// What the last call put out has been handed to the rings at `now`: ends its residence.
+    /// Whether it measures, which it does to begin with; what it has measured before is forgotten.
+    pub fn measure(&mut self, is_on: bool) {
+        self.residence = Residence::new(is_on);
+    }
+
+    /// What the last call put out is handed to the rings at `now`: ends its residence.
     pub fn handed_on(&mut self, now: Instant) {
         self.residence.end(now);
     }

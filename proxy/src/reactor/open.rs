@@ -20,15 +20,9 @@ use crate::udp::Association;
 
 impl<F: Frame> Reactor<F> {
     /// A flow's first packet. A refused flow is not told to the client: its worker is, and the client tries again.
-    pub(super) fn open<P: FramePool<F>>(
-        &mut self,
-        frame: F,
-        at: Instant,
-        new: &NewFlow,
-        round: &mut Round<'_, F, P>,
-    ) {
+    pub(super) fn open<P: FramePool<F>>(&mut self, frame: F, new: &NewFlow, round: &mut Round<'_, F, P>) {
         if self.find(new.handle).is_some() {
-            return self.packet(frame, at, round);
+            return self.packet(frame, round);
         }
         if let Some(key) = self.index.find(new.handle) {
             // The worker uses the slot again, so the flow that had it is gone, and the word of that was lost.
@@ -54,7 +48,7 @@ impl<F: Frame> Reactor<F> {
         };
         // Of a SYN all is known by now.
         let has_more = matches!(conversation, Conversation::Udp(_)) || new.accepted.is_some();
-        let cause = Some(Cause::new(at, round.now));
+        let cause = Some(Cause::new(round.now));
         let account = self.bench.memory.open(new.client.ip());
         let key = self.slots.insert(Slot {
             handle: new.handle,
@@ -72,7 +66,7 @@ impl<F: Frame> Reactor<F> {
             protocol = %new.protocol, client = %new.client, server = %new.server, public = %new.public, "flow opened"
         );
         if has_more {
-            self.deliver(&arrival, frame, at, round);
+            self.deliver(&arrival, frame, round);
         } else {
             self.stats.packets[Side::First as usize].add(1);
             self.slots[key].touch(key, &mut self.ready);

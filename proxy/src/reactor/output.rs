@@ -1,4 +1,4 @@
-//! What a reactor hands to the workers, and how long it had what caused it.
+//! What a reactor hands to the workers.
 
 use pnat_shared::flow::{Handle, LastWords, WorkerId};
 use pnat_shared::loopback::FromProxy;
@@ -48,10 +48,21 @@ impl<F> Outputs<F> {
         self.workers.iter().all(Vec::is_empty)
     }
 
-    /// Takes a pair's frames, due to a packet that was put into the ring `at`. A call of its own, so that the many visits that
-    /// send nothing do not make room for it.
+    /// What waits and has not been handed on before is handed on at `now`, whether its ring has room at once or not.
+    pub fn stamp(&mut self, now: Instant) {
+        for message in self.workers.iter_mut().flatten() {
+            if let FromProxy::Packet { at, .. } = message
+                && *at == Instant::FAR
+            {
+                *at = now;
+            }
+        }
+    }
+
+    /// Takes a pair's frames. A call of its own, so that the many visits that send nothing do not make room for it.
     #[inline(never)]
-    pub(super) fn packets(&mut self, to: Handle, frames: &mut Vec<F>, at: Instant) {
+    pub(super) fn packets(&mut self, to: Handle, frames: &mut Vec<F>) {
+        let at = Instant::FAR;
         if let Some(waiting) = self.workers.get_mut(usize::from(to.worker.0)) {
             // Most of those who answer one packet send one.
             if frames.len() == 1 {

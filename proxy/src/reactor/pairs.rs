@@ -33,7 +33,7 @@ pub(super) struct Slot<F> {
     pub(super) touched: bool,
     /// Holds [`Progress::kept`] as of its last visit.
     pub(super) account: Account,
-    /// The packet that the next frames are due to; `None` where time is.
+    /// The burst that the next frames are due to; `None` where time is.
     pub(super) cause: Option<Cause>,
 }
 
@@ -124,7 +124,7 @@ impl<F: Frame> Slot<F> {
     ) {
         if !frames.is_empty() {
             residence.leaving(self.cause, frames.len() as u64);
-            round.out.packets(self.handle, frames, self.cause.map_or(round.now, |cause| cause.at()));
+            round.out.packets(self.handle, frames);
         }
     }
 

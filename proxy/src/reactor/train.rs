@@ -8,7 +8,6 @@
 
 use pnat_shared::flow::{Handle, Side, WorkerId};
 use pnat_shared::frame::Frame;
-use pnat_shared::time::Instant;
 use pnat_shared::wire::tcp::{Flags, Header, Seq};
 
 use super::demux::{self, Arrival, Body, Pattern, Segment};
@@ -31,8 +30,6 @@ pub(super) struct Train<F> {
     /// What the segments bring, in order; none is empty.
     pub(super) texts: Vec<Chunk<F>>,
     pub(super) bytes: usize,
-    /// When the last one was put into the ring.
-    pub(super) at: Instant,
 }
 
 impl<F> Default for Train<F> {
@@ -45,7 +42,6 @@ impl<F> Default for Train<F> {
             next: Seq(0),
             texts: Vec::new(),
             bytes: 0,
-            at: Instant::ZERO,
         }
     }
 }
@@ -68,14 +64,14 @@ impl<F: Frame> Train<F> {
     /// Takes what a frame holds where that follows and says the same by the very same bytes, as most does that follows.
     /// Answers other frames back.
     #[inline]
-    pub(super) fn take(&mut self, frame: F, at: Instant) -> Option<F> {
+    pub(super) fn take(&mut self, frame: F) -> Option<F> {
         let Some(pattern) = self.pattern.as_ref().filter(|_| !self.is_empty() && self.len() < SEGMENTS)
         else {
             return Some(frame);
         };
         match demux::read_next(&frame, pattern, self.next) {
             Some((text, sum)) if !text.is_empty() && self.bytes + text.len() <= BYTES => {
-                self.push(Chunk::from_frame(frame, text.start, text.end).with_sum(sum), at);
+                self.push(Chunk::from_frame(frame, text.start, text.end).with_sum(sum));
                 None
             }
             _ => Some(frame),
@@ -99,21 +95,20 @@ impl<F: Frame> Train<F> {
 
     /// Takes a segment that follows, or is the first one.
     #[inline]
-    pub(super) fn couple(&mut self, arrival: &Arrival, segment: &Segment, frame: F, at: Instant) {
+    pub(super) fn couple(&mut self, arrival: &Arrival, segment: &Segment, frame: F) {
         if self.is_empty() {
             (self.handle, self.side) = (arrival.handle, arrival.side);
             (self.header, self.next) = (segment.header, segment.header.seq);
             self.pattern = Pattern::of(frame.data(), segment);
         }
-        self.push(segment.text(frame), at);
+        self.push(segment.text(frame));
     }
 
     #[inline]
-    fn push(&mut self, text: Chunk<F>, at: Instant) {
+    fn push(&mut self, text: Chunk<F>) {
         self.next += text.len() as u32;
         self.bytes += text.len();
         self.texts.push(text);
-        self.at = at;
     }
 }
 

@@ -378,6 +378,8 @@ pub struct Control {
     pub group: Option<String>,
     /// Where metrics, health and readiness are served by TCP; `None`: nowhere.
     pub metrics: Option<SocketAddr>,
+    /// Whether stages and busy time of cores are measured.
+    pub measure: bool,
     /// Where the whole API is served by TCP; `None`: nowhere.
     pub listen: Option<Listen>,
 }

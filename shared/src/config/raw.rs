@@ -166,6 +166,7 @@ pub(super) struct RawControl {
     pub socket: Option<Spanned<String>>,
     pub group: Option<Spanned<String>>,
     pub metrics: Option<Spanned<String>>,
+    pub measure: Option<bool>,
     pub listen: Option<Spanned<String>>,
     pub tls: Option<Spanned<RawTls>>,
 }

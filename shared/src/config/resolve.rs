@@ -386,6 +386,7 @@ fn control(raw: &RawControl, findings: &mut Findings<'_>) -> Control {
         socket: socket.unwrap_or_else(|| PathBuf::from("/run/pnat/control.sock")),
         group,
         metrics: raw.metrics.as_ref().and_then(|written| address(written, "control.metrics", findings)),
+        measure: raw.measure.unwrap_or(true),
         listen: listen(raw, findings),
     }
 }

@@ -113,6 +113,7 @@ fn keys_left_out_have_the_documented_defaults() {
     assert_eq!(config.policy.rules[0].line, 21, "where [[rule]] stands");
     assert_eq!(config.control.socket, Path::new("/run/pnat/control.sock"));
     assert_eq!((config.control.group, config.control.metrics, config.control.listen), (None, None, None));
+    assert!(config.control.measure);
     assert_eq!(config.log, Log { json: false, level: "info".to_owned() });
 }
 
@@ -185,6 +186,7 @@ by = "client"
 socket = "target/c.sock"
 group = "operators"
 metrics = "127.0.0.1:9100"
+measure = false
 listen = "[::1]:9443"
 tls = { certificate = "gateway.pem", key = "gateway.key", clients = "ca.pem" }
 [log]
@@ -255,6 +257,7 @@ level = "warn,pnat_proxy=debug"
     assert_eq!(config.control.socket, Path::new("target/c.sock"));
     assert_eq!(config.control.group.as_deref(), Some("operators"));
     assert_eq!(config.control.metrics, Some(([127, 0, 0, 1], 9100).into()));
+    assert!(!config.control.measure);
     let tls =
         TlsFiles { certificate: "gateway.pem".into(), key: "gateway.key".into(), clients: "ca.pem".into() };
     let address = "[::1]:9443".parse().expect("an address");

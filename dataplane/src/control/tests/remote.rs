@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::TcpStream;
 use std::path::Path;
+use std::process::Command;
 
 use pnat_shared::config::TlsFiles;
 
@@ -285,4 +286,22 @@ fn files_that_are_no_credentials_are_named_with_their_key() {
         assert!(told.starts_with(&format!("lab.toml: control.tls.{key}")), "{told}");
         assert!(told.contains(expected), "{told}: {expected}");
     }
+}
+
+#[test]
+fn curl_is_served_with_its_certificate_and_only_with_it() {
+    let remote = Remote::new("curl");
+    let curl = |proof: &[&str]| {
+        let url = format!("https://{}/health", remote.address);
+        let ca = remote.pki.path("ca.pem");
+        let mut command = Command::new("curl");
+        command.args(["--silent", "--show-error", "--noproxy", "*", "--cacert"]).arg(ca).args(proof).arg(url);
+        command.output().expect("curl runs")
+    };
+    let file = |name: &str| remote.pki.path(name).display().to_string();
+    let served = curl(&["--cert", &file("operator.pem"), "--key", &file("operator.key")]);
+    assert_eq!(String::from_utf8_lossy(&served.stdout), "{\"alive\":true}");
+    assert!(!curl(&[]).status.success());
+    assert!(!curl(&["--cert", &file("stranger.pem"), "--key", &file("stranger.key")]).status.success());
+    remote.counts("handshakes_failed", 2);
 }

@@ -177,8 +177,8 @@ fn latency_is_a_histogram_per_core_and_stage() {
         let name = format!("pnat_latency_seconds{suffix}");
         told.samples.iter().filter(move |((found, _), _)| *found == name)
     };
-    // Workers measure one stage, proxy cores three.
-    assert_eq!(series("_count").count(), 2 + 2 * 3);
+    // Workers measure four stages, proxy cores three.
+    assert_eq!(series("_count").count(), 2 * 4 + 2 * 3);
     for ((_, labels), count) in series("_count") {
         let of_series =
             series("_bucket").filter(|((_, bucket), _)| labels.iter().all(|l| bucket.contains(l)));

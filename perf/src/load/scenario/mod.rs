@@ -164,6 +164,7 @@ impl Scenario {
             rate: self.rate,
             burst: self.burst,
             duration,
+            then: None,
             drain: self.drain,
         }
     }
