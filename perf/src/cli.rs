@@ -13,19 +13,18 @@ use pnat_shared::config::ConfigError;
 use pnat_shared::time::Duration;
 
 use crate::bar::Bar;
-use crate::load::medium::{with_duplex, with_medium};
+use crate::load::medium::with_medium;
 use crate::load::result::{LoadResult, Provenance, pps};
-use crate::load::scenario::tcp::Needs;
-use crate::load::scenario::{AnyScenario, TcpScenario};
-use crate::load::tcp::TcpTester;
-use crate::load::tcp::result::TcpResult;
+use crate::load::scenario::AnyScenario;
 use crate::load::trial::Progress;
 use crate::load::{Outcome, Scenario, Tester};
 use crate::method::MethodError;
-use crate::{connections, guard, ndr, report};
+use crate::{guard, ndr, report};
 
+mod connections;
 mod trials;
 
+use connections::ConnectionsCommand;
 use trials::TrialsCommand;
 
 /// PNAT's load generator: sends a scenario's load through a device under test and accounts for every frame.
@@ -60,26 +59,8 @@ enum Command {
     },
     #[command(flatten)]
     Trials(TrialsCommand),
-    /// Search for the highest rates of new connections at which none fails, and few.
-    ConnectionRate {
-        /// The scenario, of connections; its classes that have a rate have it multiplied, up to search.highest.
-        scenario: PathBuf,
-        /// Write connection-rate.json into this directory.
-        #[arg(long, value_name = "DIR")]
-        out: Option<PathBuf>,
-        #[command(flatten)]
-        ports: Ports,
-    },
-    /// Hold more and more connections open at a time, until one fails or there are as many as the scenario has.
-    Concurrent {
-        /// The scenario, of connections; its concurrent classes are what grows.
-        scenario: PathBuf,
-        /// Write concurrent.json into this directory.
-        #[arg(long, value_name = "DIR")]
-        out: Option<PathBuf>,
-        #[command(flatten)]
-        ports: Ports,
-    },
+    #[command(flatten)]
+    Connections(ConnectionsCommand),
     /// Tell what runs have shown: report.html with charts, report.md with tables. The first run is what the others are
     /// compared with.
     Report {
@@ -116,20 +97,13 @@ impl Cli {
         match self.command {
             Command::Load { scenario, out: dir, ports } => match AnyScenario::load(&scenario)? {
                 AnyScenario::Frames(scenario) => load(&scenario, dir.as_deref(), ports.hold, out),
-                AnyScenario::Tcp(scenario) => load_tcp(&scenario, dir.as_deref(), ports.hold, out),
+                AnyScenario::Tcp(scenario) => connections::load(&scenario, dir.as_deref(), ports.hold, out),
             },
             Command::Ndr { scenario, out: dir, ports } => {
                 search(&Scenario::load(&scenario)?, dir.as_deref(), ports.hold, out)
             }
             Command::Trials(command) => command.run(out),
-            Command::ConnectionRate { scenario, out: dir, ports } => {
-                let scenario = TcpScenario::load_with(&scenario, Needs::Rate)?;
-                connection_rate(&scenario, dir.as_deref(), ports.hold, out)
-            }
-            Command::Concurrent { scenario, out: dir, ports } => {
-                let scenario = TcpScenario::load_with(&scenario, Needs::Concurrent)?;
-                concurrent(&scenario, dir.as_deref(), ports.hold, out)
-            }
+            Command::Connections(command) => command.run(out),
             Command::Report { runs, out: dir } => {
                 let page = report::page(&report::read(&runs)?)?;
                 for file in report::write(&page, &dir)? {
@@ -159,76 +133,6 @@ fn load(scenario: &Scenario, dir: Option<&Path>, hold: bool, out: &mut (impl Wri
         }
         tell_files(out, dir.map_or_else(|| Ok(Vec::new()), |dir| result.write(&outcome, dir))?)
     })
-}
-
-fn load_tcp(
-    scenario: &TcpScenario,
-    dir: Option<&Path>,
-    hold: bool,
-    out: &mut (impl Write + Send),
-) -> Result<()> {
-    let provenance = scenario.provenance(now());
-    let progress = Arc::new(Progress::default());
-    let trial = |tester: &mut dyn TcpTester| {
-        let bar = Bar::of_connections(progress.clone());
-        warm_up_tcp(scenario, tester, &bar)?;
-        bar.begin(scenario.name.clone(), scenario.duration);
-        tester.run(scenario.trial(1, scenario.duration))
-    };
-    with_duplex(scenario, progress.clone(), hold, trial, |outcome| {
-        let result = TcpResult::new(provenance, &scenario.load.classes, &outcome);
-        write!(out, "{result}")?;
-        tell_files(out, dir.map_or_else(|| Ok(Vec::new()), |dir| result.write(&outcome, dir))?)
-    })
-}
-
-fn connection_rate(
-    scenario: &TcpScenario,
-    dir: Option<&Path>,
-    hold: bool,
-    out: &mut (impl Write + Send),
-) -> Result<()> {
-    let provenance = scenario.provenance(now());
-    let progress = Arc::new(Progress::default());
-    let trials = |tester: &mut dyn TcpTester| {
-        let bar = Bar::of_connections(progress.clone());
-        warm_up_tcp(scenario, tester, &bar)?;
-        connections::rate(scenario, provenance, tester, |number, rate, duration| {
-            bar.begin(format!("{} trial {number} at {rate:.0} cps", scenario.name), duration);
-        })
-    };
-    with_duplex(scenario, progress.clone(), hold, trials, |result| {
-        write!(out, "{result}")?;
-        tell_files(out, dir.map_or_else(|| Ok(Vec::new()), |dir| result.write(dir))?)
-    })
-}
-
-fn concurrent(
-    scenario: &TcpScenario,
-    dir: Option<&Path>,
-    hold: bool,
-    out: &mut (impl Write + Send),
-) -> Result<()> {
-    let provenance = scenario.provenance(now());
-    let progress = Arc::new(Progress::default());
-    let trials = |tester: &mut dyn TcpTester| {
-        let bar = Bar::of_connections(progress.clone());
-        connections::concurrent(scenario, provenance, tester, |connections, duration| {
-            bar.begin(format!("{} with {connections}", scenario.name), duration);
-        })
-    };
-    with_duplex(scenario, progress.clone(), hold, trials, |result| {
-        write!(out, "{result}")?;
-        tell_files(out, dir.map_or_else(|| Ok(Vec::new()), |dir| result.write(dir))?)
-    })
-}
-
-fn warm_up_tcp(scenario: &TcpScenario, tester: &mut dyn TcpTester, bar: &Bar) -> Result<()> {
-    if scenario.warm_up > Duration::ZERO {
-        bar.begin("warm-up".to_owned(), scenario.warm_up);
-        tester.run(scenario.trial(0, scenario.warm_up))?;
-    }
-    Ok(())
 }
 
 fn search(scenario: &Scenario, dir: Option<&Path>, hold: bool, out: &mut (impl Write + Send)) -> Result<()> {

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use pnat_shared::config::TlsFiles;
 
+use super::super::answer::Health;
 use super::pki::Pki;
 use super::watching::free_port;
 use super::*;
@@ -203,6 +204,21 @@ fn a_thousand_connections_do_no_harm() {
     assert!((0..5_000).any(|_| turned_away() == 1_000), "{} turned away", turned_away());
     assert!(remote.counted("connections_refused") > 0);
     remote.asks_as("operator").expect("served when they are gone");
+}
+
+#[test]
+fn no_more_clients_than_there_are_places_for_are_served_at_the_same_time() {
+    let remote = Remote::new("many-clients");
+    let connected: Vec<Client> = (0..64).map(|_| remote.pki.client(&remote.address, "operator")).collect();
+    for client in &connected {
+        client.get::<Health>("/health").expect("served");
+    }
+    assert!(remote.asks_as("operator").is_err(), "there is no place");
+    remote.counts("connections_refused", 1);
+    connected[0].get::<Health>("/health").expect("who is connected is served on");
+    drop(connected);
+    let served = (0..1_000).any(|_| remote.asks_as("operator").is_ok());
+    assert!(served, "places are free again");
 }
 
 #[test]
