@@ -2,7 +2,7 @@
 
 use super::history::{History, StageMoment};
 use super::report::{Report, ReportError};
-use crate::page::{Axis, Block, Chart, Page, Section, Series, Unit};
+use crate::page::{Axis, Block, Chart, Page, Section, Series, Table, Unit};
 
 /// Reasons for drops that are drawn, the most frequent first.
 const REASONS: usize = 8;
@@ -62,7 +62,25 @@ fn charts(history: &History) -> Vec<Block> {
         chart("Rings and pools in use", Axis::linear("of their room", Unit::Percent), fill(history)),
     ];
     charts.extend(latency(history));
-    charts.into_iter().map(Block::Chart).collect()
+    let figures = figures(&charts);
+    charts.into_iter().map(Block::Chart).chain([Block::Table(figures)]).collect()
+}
+
+/// What the charts show, for those who do not see them.
+fn figures(charts: &[Chart]) -> Table {
+    let mut table = Table::of_numbers(["", "", "last", "mean", "highest"]);
+    table.head[1].is_number = false;
+    for chart in charts {
+        for series in chart.series.iter().filter(|series| !series.points.is_empty()) {
+            let values = series.points.iter().map(|point| point.1);
+            let mean = values.clone().sum::<f64>() / series.points.len() as f64;
+            let highest = values.fold(0.0, f64::max);
+            let last = series.points.last().map_or(0.0, |point| point.1);
+            let told = [last, mean, highest].map(|value| chart.y.unit.tell(value));
+            table.row([chart.title.clone(), series.name.clone()].into_iter().chain(told));
+        }
+    }
+    table
 }
 
 /// What an owner counted, at times.
@@ -86,17 +104,17 @@ fn both(received: Vec<Line>, sent: Vec<Line>) -> Vec<Series> {
 }
 
 fn eightfold(lines: Vec<Line>) -> Vec<Line> {
-    scaled(lines, 8.0)
+    changed(lines, |bytes| bytes * 8.0)
 }
 
-/// Nanoseconds per second as shares of the time.
+/// Nanoseconds per second as shares of the time. A turn is counted when it ends, so a long one may seem to be more than that.
 fn shares(lines: Vec<Line>) -> Vec<Line> {
-    scaled(lines, 1e-9)
+    changed(lines, |nanos| (nanos / 1e9).min(1.0))
 }
 
-fn scaled(lines: Vec<Line>, by: f64) -> Vec<Line> {
-    let scaled = |points: Vec<(f64, f64)>| points.into_iter().map(|(at, value)| (at, value * by)).collect();
-    lines.into_iter().map(|(name, points)| (name, scaled(points))).collect()
+fn changed(lines: Vec<Line>, by: impl Fn(f64) -> f64) -> Vec<Line> {
+    let changed = |points: Vec<(f64, f64)>| points.into_iter().map(|(at, value)| (at, by(value))).collect();
+    lines.into_iter().map(|(name, points)| (name, changed(points))).collect()
 }
 
 fn seconds(millis: u64) -> f64 {
@@ -214,6 +232,20 @@ mod tests {
         let latency = chart(&charts, "Latency of stage nat");
         assert_eq!(latency.series.len(), 3);
         assert_eq!(latency.series[0].points.len(), 1);
+    }
+
+    #[test]
+    fn what_is_drawn_is_told_in_figures_too() {
+        let charts = charts(&full());
+        let Some(Block::Table(table)) = charts.last() else { panic!("{charts:?}") };
+        let told = ["Packets by port", "inside received", "1 Mpps", "1 Mpps", "1 Mpps"].map(str::to_owned);
+        assert!(table.rows.contains(&told.to_vec()), "{table:?}");
+    }
+
+    #[test]
+    fn a_turn_longer_than_a_second_is_not_more_than_all_of_the_time() {
+        let line = ("0".to_owned(), vec![(1.0, 5e8), (2.0, 7e9)]);
+        assert_eq!(shares(vec![line])[0].1, [(1.0, 0.5), (2.0, 1.0)]);
     }
 
     #[test]

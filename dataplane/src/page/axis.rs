@@ -38,8 +38,10 @@ impl Ruler {
         let high = if high > low { high } else { low + 1.0 };
         let (multiple, name) = axis.unit.multiple(high.abs().max(low.abs()));
         let step = if axis.unit == Unit::Clock {
-            let most = (high - low) / TICKS;
-            CLOCK_STEPS.into_iter().find(|step| *step >= most).unwrap_or(most)
+            let fitting = |ticks: f64| CLOCK_STEPS.into_iter().find(|step| *step >= (high - low) / ticks);
+            // Seconds take room.
+            let step = fitting(TICKS).filter(|step| *step >= 60.0).or_else(|| fitting(TICKS / 2.0));
+            step.unwrap_or((high - low) / TICKS)
         } else {
             nice((high - low) / multiple / TICKS) * multiple
         };
@@ -152,6 +154,9 @@ mod tests {
         let ticks: Vec<&str> = ruler.ticks.iter().map(|(_, label)| label.as_str()).collect();
         assert_eq!(ruler.title, "time, UTC");
         assert_eq!(ticks, ["22:15", "22:18", "22:21", "22:24", "22:27"]);
+        let ruler = Ruler::new(&axis, [start, start + 60.0].into_iter(), false).expect("values");
+        let ticks: Vec<&str> = ruler.ticks.iter().map(|(_, label)| label.as_str()).collect();
+        assert_eq!(ticks, ["22:13:40", "22:14:00", "22:14:20"]);
     }
 
     #[test]
