@@ -185,18 +185,33 @@ impl Gateway {
     }
 
     /// As [`Gateway::turn`], but where nothing more waits at the ports no further than something has come out of one: whoever
-    /// looks at it then sees it at once. The proxy core has a turn in at least every second call.
-    pub fn turn_until_output(&mut self) {
+    /// looks at it then sees it at once. The proxy core has a turn in at least every second call. `fetched` is told how many
+    /// frames the worker takes from the ports and since when it has been about to, `sent` how many came out and by when.
+    pub fn turn_until_output(
+        &mut self,
+        mut fetched: impl FnMut(usize, Instant),
+        mut sent: impl FnMut(usize, Instant),
+    ) {
         let mut since = None;
-        self.worker.turn(&mut since);
-        let ports = || self.worker.queues().iter().map(|(port, _)| port);
-        let may_look =
-            ports().all(|port| port.incoming.is_empty()) && ports().any(|port| !port.outgoing.is_empty());
-        self.owes_proxy = may_look && !self.owes_proxy;
+        let mut work = |worker: &mut WorkerLoop<PoolFrame, Pool, MemoryPort<PoolFrame>>, since: &mut _| {
+            let (waiting, out) = (waiting(worker), out(worker));
+            let now = self.clock.now();
+            worker.turn(since);
+            let then = self.clock.now();
+            fetched(waiting - self::waiting(worker), now);
+            sent(self::out(worker) - out, then);
+        };
+        work(&mut self.worker, &mut since);
+        self.owes_proxy = out(&self.worker) > 0 && waiting(&self.worker) == 0 && !self.owes_proxy;
         if !self.owes_proxy {
             self.proxy.turn(&mut since);
-            self.worker.turn(&mut since);
+            work(&mut self.worker, &mut since);
         }
+    }
+
+    /// The clock that its cores look at.
+    pub const fn clock(&self) -> Clock {
+        self.clock
     }
 
     /// A burst's whole way: from the ports to the reactor, and back to the ports.
@@ -206,4 +221,14 @@ impl Gateway {
         self.proxy.turn(&mut since);
         self.worker.turn(&mut since);
     }
+}
+
+/// Frames in the receive queues.
+fn waiting(worker: &WorkerLoop<PoolFrame, Pool, MemoryPort<PoolFrame>>) -> usize {
+    worker.queues().iter().map(|(port, _)| port.incoming.len()).sum()
+}
+
+/// Frames that have come out.
+fn out(worker: &WorkerLoop<PoolFrame, Pool, MemoryPort<PoolFrame>>) -> usize {
+    worker.queues().iter().map(|(port, _)| port.outgoing.len()).sum()
 }

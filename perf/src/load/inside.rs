@@ -14,8 +14,17 @@ use pnat_shared::stats::Stage;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Inside {
     pub report: Report,
-    /// Mean nanoseconds from a receive queue to the outside of a port; `None` where not as many frames left as came.
-    pub port_to_port: Option<f64>,
+    /// `None` where not as many frames left as came.
+    pub ports: Option<Ports>,
+}
+
+/// What the gateway's ports know of frames: mean nanoseconds.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub struct Ports {
+    /// In a receive queue.
+    pub wait: f64,
+    /// From there to the outside of a port: what the stages are to account for.
+    pub way: f64,
 }
 
 /// Both views as one account, for people.
@@ -58,14 +67,14 @@ impl fmt::Display for Account<'_> {
         }
         let sum = inside.sum();
         row("sum of the stages", sum)?;
-        if let Some(ports) = inside.port_to_port {
-            row("waiting at the ports", ports - sum)?;
-            row("from port to port", ports)?;
-            row("made and looked for", whole - ports)?;
+        if let Some(Ports { wait, way }) = inside.ports {
+            row("from port to port", way)?;
+            row("in the receive queue", wait)?;
+            row("made and looked for", whole - way - wait)?;
         }
         row("end to end, sent to seen", whole)?;
-        if let Some(ports) = inside.port_to_port {
-            writeln!(f, "the stages account for {:.1} % of the way from port to port", sum / ports * 100.0)?;
+        if let Some(Ports { way, .. }) = inside.ports {
+            writeln!(f, "the stages account for {:.1} % of the way from port to port", sum / way * 100.0)?;
         }
         Ok(())
     }
@@ -78,20 +87,21 @@ mod tests {
     use pnat_proxy::filter::Chains;
     use pnat_shared::config::{Action, Policy};
 
-    fn inside(means: &[(Stage, f64)], port_to_port: Option<f64>) -> Inside {
+    fn inside(means: &[(Stage, f64)], ports: Option<Ports>) -> Inside {
         let policy = Policy { rules: Vec::new(), default_action: Action::Nat, filters: Vec::new() };
         let mut report = Gateway::new(policy, Chains::new(Vec::new(), WINDOW), 1).report();
         for (stage, mean) in means {
             let told = report.stages.iter_mut().find(|told| told.stage == stage.key()).expect("all are told");
             (told.count, told.mean) = (1, *mean);
         }
-        Inside { report, port_to_port }
+        Inside { report, ports }
     }
 
     #[test]
     fn the_account_leaves_nothing_out() {
         let proxied = Stage::PROXIED.map(|stage| (stage, 100.0));
-        let told = inside(&proxied, Some(520.0)).account(1_000.0, 200.0).to_string();
+        let told =
+            inside(&proxied, Some(Ports { wait: 80.0, way: 520.0 })).account(1_000.0, 200.0).to_string();
         let expected = "\
 nat_in                          100 ns    12.5 %
 ring_in                         100 ns    12.5 %
@@ -99,9 +109,9 @@ proxy                           100 ns    12.5 %
 ring_out                        100 ns    12.5 %
 nat_out                         100 ns    12.5 %
 sum of the stages               500 ns    62.5 %
-waiting at the ports             20 ns     2.5 %
 from port to port               520 ns    65.0 %
-made and looked for             280 ns    35.0 %
+in the receive queue             80 ns    10.0 %
+made and looked for             200 ns    25.0 %
 end to end, sent to seen        800 ns   100.0 %
 the stages account for 96.2 % of the way from port to port
 ";

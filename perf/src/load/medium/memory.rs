@@ -17,7 +17,7 @@ use pnat_shared::wire::ethernet;
 
 use crate::frames::{Pool, PoolFrame};
 use crate::gateway::{Gateway, INSIDE, OUTSIDE, WINDOW, answer_arp, link_to};
-use crate::load::inside::Inside;
+use crate::load::inside::{Inside, Ports};
 use crate::load::scenario::{FilterWord, Memory};
 use crate::load::tcp::Duplex;
 use crate::load::trial::{Medium, Tally};
@@ -34,8 +34,8 @@ pub struct MemoryMedium {
     clock: Clock,
     pool: Pool,
     missed: u64,
-    /// Frames of the trial that came to the gateway's receive queues, and that left it.
-    doors: [Door; 2],
+    /// Frames of the trial that came to the gateway's receive queues, were taken from them, and left it.
+    doors: [Door; 3],
 }
 
 /// Frames that came through, and the sum of the times when, in nanoseconds.
@@ -50,6 +50,12 @@ impl Door {
         self.frames += frames as u64;
         self.at += u128::from(now.as_nanos()) * frames as u128;
     }
+
+    /// Mean nanoseconds to a later door, where as many came through that.
+    fn until(&self, later: &Self) -> Option<f64> {
+        let is_whole = self.frames == later.frames && self.frames > 0;
+        is_whole.then(|| later.at.saturating_sub(self.at) as f64 / self.frames as f64)
+    }
 }
 
 impl MemoryMedium {
@@ -58,7 +64,8 @@ impl MemoryMedium {
         let chains =
             Chains::compile(&policy, WINDOW).expect("invariant: our own patterns can be searched for");
         let gateway = Gateway::new(policy, chains, spec.bindings);
-        Self { gateway, clock: Clock::start(), pool: Pool, missed: 0, doors: [Door::default(); 2] }
+        let clock = gateway.clock();
+        Self { gateway, clock, pool: Pool, missed: 0, doors: [Door::default(); 3] }
     }
 }
 
@@ -99,15 +106,14 @@ impl Medium for MemoryMedium {
 
     fn begin(&mut self) {
         self.gateway.measure(true);
-        self.doors = [Door::default(); 2];
+        self.doors = [Door::default(); 3];
     }
 
-    /// As a NIC that takes the time of every frame would tell it: when the queue had it, and when it was out.
+    /// As a NIC that takes the time of every frame would tell it: when the queue had it, when that was read, when it was out.
     fn inside(&mut self) -> Option<Inside> {
-        let [came, left] = self.doors;
-        let port_to_port = (came.frames == left.frames && came.frames > 0)
-            .then(|| left.at.saturating_sub(came.at) as f64 / came.frames as f64);
-        Some(Inside { report: self.gateway.report(), port_to_port })
+        let [came, fetched, left] = &self.doors;
+        let between = came.until(fetched).zip(fetched.until(left));
+        Some(Inside { report: self.gateway.report(), ports: between.map(|(wait, way)| Ports { wait, way }) })
     }
 }
 
@@ -126,17 +132,15 @@ impl Duplex for MemoryMedium {
     }
 
     fn receive_both(&mut self, bursts: &mut [Vec<PoolFrame>; 2]) {
-        self.gateway.turn_until_output();
-        let now = self.clock.now();
+        let [_, fetched, left] = &mut self.doors;
+        self.gateway
+            .turn_until_output(|frames, now| fetched.pass(frames, now), |frames, now| left.pass(frames, now));
         for (side, burst) in [Side::First, Side::Second].into_iter().zip(bursts) {
             let port = self.gateway.port(port_of(side));
             while let Some(frame) = port.outgoing.pop_front() {
                 match answer_arp(&frame) {
                     Some(answer) => port.incoming.push_back(answer),
-                    None => {
-                        burst.push(frame);
-                        self.doors[1].pass(1, now);
-                    }
+                    None => burst.push(frame),
                 }
             }
         }
