@@ -19,7 +19,7 @@ use crate::load::scenario::AnyScenario;
 use crate::load::trial::Progress;
 use crate::load::{Outcome, Scenario, Tester};
 use crate::method::MethodError;
-use crate::{ndr, report};
+use crate::{guard, ndr, report};
 
 mod connections;
 mod trials;
@@ -71,6 +71,8 @@ enum Command {
         #[arg(long, value_name = "DIR", default_value = ".")]
         out: PathBuf,
     },
+    /// Count what a packet costs (by valgrind) and hold it against the baselines; fails where it is too much.
+    Compare(guard::Compare),
 }
 
 #[derive(Debug, Args)]
@@ -109,6 +111,7 @@ impl Cli {
                 }
                 Ok(())
             }
+            Command::Compare(compare) => compare.run(out),
         }
     }
 }
@@ -125,6 +128,9 @@ fn load(scenario: &Scenario, dir: Option<&Path>, hold: bool, out: &mut (impl Wri
     with_medium(scenario, progress.clone(), hold, trial, |outcome| {
         let result = LoadResult::new(provenance, &outcome);
         write!(out, "{result}")?;
+        if let Some(inside) = &outcome.inside {
+            write!(out, "\n{}", inside.account(result.latency.mean, result.late.mean))?;
+        }
         tell_files(out, dir.map_or_else(|| Ok(Vec::new()), |dir| result.write(&outcome, dir))?)
     })
 }

@@ -21,7 +21,7 @@ use super::answer::{Reason, Stats};
 use super::cores::{self, CoreReport, MemoryReport};
 use super::server::Server;
 use super::text::{Column, nanos, table};
-use super::{CoreMessage, stats};
+use super::{Core, CoreMessage, stats};
 
 /// Ticks of a `.hgrm` file for each halving of the distance to 100 %, as the project's tools write it.
 const TICKS: u32 = 5;
@@ -87,6 +87,12 @@ pub(super) async fn gather(server: &Server) -> Report {
     let started = server.gateway.started.duration_since(UNIX_EPOCH).unwrap_or_default();
     let cores = cores::read(&server.gateway.cores, server.began.elapsed());
     compose(&latency, stats::read(server), cores, started, silent)
+}
+
+/// The report of loops that somebody drives without control, `uptime` after they were made.
+pub fn of_loops(cores: &[Core], latency: &Latency, uptime: Duration, started: SystemTime) -> Report {
+    let started = started.duration_since(UNIX_EPOCH).unwrap_or_default();
+    compose(latency, stats::count(cores, &[], uptime), cores::read(cores, uptime), started, Vec::new())
 }
 
 fn compose(

@@ -82,6 +82,11 @@ impl<F: Frame, P: FramePool<F>, Q: PortQueue<F>, C: Timepiece> WorkerLoop<F, P, 
         &mut self.queues
     }
 
+    /// The same, to look at.
+    pub fn queues(&self) -> &[(Q, TapPoint)] {
+        &self.queues
+    }
+
     /// Whether it measures, which it does to begin with; what it has measured before is forgotten.
     pub fn measure(&mut self, is_on: bool) {
         self.meter = is_on.then(Meter::default);

@@ -27,6 +27,7 @@ pub mod arrivals;
 pub mod sink;
 pub mod trial;
 pub mod medium;
+pub mod inside;
 pub mod result;
 pub mod tcp;
 

@@ -233,8 +233,8 @@ impl LoadResult {
         }
     }
 
-    /// Writes `result.json`, `latency.hlog` (both distributions, tagged), `latency.hgrm` and `late.hgrm` into `dir`; answers
-    /// the files written.
+    /// Writes `result.json`, `latency.hlog` (both distributions, tagged), `latency.hgrm` and `late.hgrm` into `dir`, and
+    /// `gateway.json` where the gateway is the medium's own; answers the files written.
     pub fn write(&self, outcome: &Outcome, dir: &Path) -> io::Result<Vec<PathBuf>> {
         let json = serde_json::to_vec_pretty(self)?;
         let distributions = [("latency", &outcome.latency), ("late", &outcome.late)];
@@ -244,6 +244,9 @@ impl LoadResult {
         ];
         for (name, histogram) in distributions {
             files.push((dir.join(format!("{name}.hgrm")), report::hgrm(histogram).into_bytes()));
+        }
+        if let Some(inside) = &outcome.inside {
+            files.push((dir.join("gateway.json"), serde_json::to_vec_pretty(&inside.report)?));
         }
         write_all(dir, files)
     }

@@ -13,6 +13,7 @@ use pnat_shared::wire::ethernet;
 use serde::{Deserialize, Serialize};
 
 use super::arrivals::Counts;
+use super::inside::Inside;
 use super::schedule::{Rate, Schedule};
 use super::source::Content;
 use super::{Sink, Source};
@@ -51,6 +52,14 @@ pub trait Medium {
 
     /// What the medium itself has counted since it exists.
     fn tally(&mut self) -> Tally;
+
+    /// A trial begins: what the gateway has measured before is no more of interest.
+    fn begin(&mut self) {}
+
+    /// What the gateway has measured since then, where the medium has one of its own.
+    fn inside(&mut self) -> Option<Inside> {
+        None
+    }
 }
 
 /// What a medium knows by itself.
@@ -114,6 +123,8 @@ pub struct Outcome {
     pub latency: Histogram<u64>,
     /// From intended send time to when the frame was sent.
     pub late: Histogram<u64>,
+    /// What the gateway itself has measured, where it is the medium's.
+    pub inside: Option<Box<Inside>>,
 }
 
 impl Outcome {
@@ -239,6 +250,7 @@ impl<F: Frame> Running<F> {
         let flows = content.flows.count;
         // Tables are made before the clock is read, for that takes time.
         let mut sink = Sink::new(run, flows, intended);
+        medium.begin();
         let start = medium.now() + LEAD;
         sink.begin(start);
         let deadline = start + duration + duration / GRACE;
@@ -317,6 +329,7 @@ impl<F: Frame> Running<F> {
             intervals: self.intervals.done,
             latency: self.sink.latency().clone(),
             late: self.source.late().clone(),
+            inside: medium.inside().map(Box::new),
         }
     }
 }

@@ -247,6 +247,7 @@ mod tests {
                 intervals: Vec::new(),
                 latency: new_histogram(),
                 late: new_histogram(),
+                inside: None,
             })
         }
     }

@@ -5,7 +5,7 @@ use pnat_dataplane::page::{Axis, Block, Chart, Section, Series, Table, Unit};
 
 use super::compare::{Figure, deviation};
 use super::load::{distribution, of_run};
-use super::{Run, TcpRun, with};
+use super::{Run, TcpRun, by_scenario, with};
 use crate::load::tcp::TcpInterval;
 use crate::load::tcp::result::{ClassResult, TcpResult, Times};
 
@@ -33,11 +33,24 @@ pub(super) fn section(runs: &[Run]) -> Option<Section> {
         )));
     }
     blocks.push(Block::Table(classes(&runs)));
-    blocks.extend(course(&runs).map(Block::Chart));
+    let groups = by_scenario(&runs, |run| &run.result.provenance);
+    for (scenario, runs) in &groups {
+        if groups.len() > 1 {
+            blocks.push(Block::Heading(format!("Course of {scenario}")));
+        }
+        blocks.extend(course(runs).map(Block::Chart));
+    }
+    blocks.push(Block::Heading("Times".to_owned()));
     let text = "Times are from when something was meant to begin: a SYN for connect, first byte, last byte and whole \
                 connections, a request for its response.";
     blocks.push(Block::Text(text.to_owned()));
-    blocks.extend(curves(&runs).into_iter().map(Block::Chart));
+    for (scenario, runs) in &groups {
+        let of = if groups.len() > 1 { format!(" of {scenario}") } else { String::new() };
+        let curves = curves(runs).into_iter();
+        blocks.extend(
+            curves.map(|chart| Block::Chart(Chart { title: format!("{}{of}", chart.title), ..chart })),
+        );
+    }
     blocks.push(Block::Table(times(&runs)));
     Some(Section::new("TCP connections", blocks))
 }

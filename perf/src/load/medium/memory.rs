@@ -17,6 +17,7 @@ use pnat_shared::wire::ethernet;
 
 use crate::frames::{Pool, PoolFrame};
 use crate::gateway::{Gateway, INSIDE, OUTSIDE, WINDOW, answer_arp, link_to};
+use crate::load::inside::Inside;
 use crate::load::scenario::{FilterWord, Memory};
 use crate::load::tcp::Duplex;
 use crate::load::trial::{Medium, Tally};
@@ -33,6 +34,22 @@ pub struct MemoryMedium {
     clock: Clock,
     pool: Pool,
     missed: u64,
+    /// Frames of the trial that came to the gateway's receive queues, and that left it.
+    doors: [Door; 2],
+}
+
+/// Frames that came through, and the sum of the times when, in nanoseconds.
+#[derive(Copy, Clone, Debug, Default)]
+struct Door {
+    frames: u64,
+    at: u128,
+}
+
+impl Door {
+    fn pass(&mut self, frames: usize, now: Instant) {
+        self.frames += frames as u64;
+        self.at += u128::from(now.as_nanos()) * frames as u128;
+    }
 }
 
 impl MemoryMedium {
@@ -41,7 +58,7 @@ impl MemoryMedium {
         let chains =
             Chains::compile(&policy, WINDOW).expect("invariant: our own patterns can be searched for");
         let gateway = Gateway::new(policy, chains, spec.bindings);
-        Self { gateway, clock: Clock::start(), pool: Pool, missed: 0 }
+        Self { gateway, clock: Clock::start(), pool: Pool, missed: 0, doors: [Door::default(); 2] }
     }
 }
 
@@ -79,6 +96,19 @@ impl Medium for MemoryMedium {
     fn tally(&mut self) -> Tally {
         Tally { missed: self.missed, ..Tally::default() }
     }
+
+    fn begin(&mut self) {
+        self.gateway.measure(true);
+        self.doors = [Door::default(); 2];
+    }
+
+    /// As a NIC that takes the time of every frame would tell it: when the queue had it, and when it was out.
+    fn inside(&mut self) -> Option<Inside> {
+        let [came, left] = self.doors;
+        let port_to_port = (came.frames == left.frames && came.frames > 0)
+            .then(|| left.at.saturating_sub(came.at) as f64 / came.frames as f64);
+        Some(Inside { report: self.gateway.report(), port_to_port })
+    }
 }
 
 impl Duplex for MemoryMedium {
@@ -90,18 +120,23 @@ impl Duplex for MemoryMedium {
         let queue = &mut self.gateway.port(port_of(side)).incoming;
         let room = QUEUE.saturating_sub(queue.len()).min(burst.len());
         queue.extend(burst.drain(..room));
+        self.doors[0].pass(room, self.clock.now());
         self.missed += burst.len() as u64;
         burst.clear();
     }
 
     fn receive_both(&mut self, bursts: &mut [Vec<PoolFrame>; 2]) {
-        self.gateway.turn();
+        self.gateway.turn_until_output();
+        let now = self.clock.now();
         for (side, burst) in [Side::First, Side::Second].into_iter().zip(bursts) {
             let port = self.gateway.port(port_of(side));
             while let Some(frame) = port.outgoing.pop_front() {
                 match answer_arp(&frame) {
                     Some(answer) => port.incoming.push_back(answer),
-                    None => burst.push(frame),
+                    None => {
+                        burst.push(frame);
+                        self.doors[1].pass(1, now);
+                    }
                 }
             }
         }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
-use pnat_dataplane::control::CoreMessage;
+use pnat_dataplane::control::report::{self, Report};
+use pnat_dataplane::control::{Core, CoreMessage, Role};
 use pnat_dataplane::handoff::Shards;
 use pnat_dataplane::launch::{Clock, ProxyLoop, WorkerLoop, mesh};
 use pnat_dataplane::nat::policy::Snapshot;
@@ -18,6 +19,7 @@ use pnat_shared::capture::TapPoint;
 use pnat_shared::config::{self, Policy};
 use pnat_shared::flow::{Offloads, WorkerId};
 use pnat_shared::frame::{Frame, L2_LEN};
+use pnat_shared::stats::Counters;
 use pnat_shared::time::Instant;
 use pnat_shared::wire::arp;
 use pnat_shared::wire::ethernet::{self, Mac};
@@ -121,8 +123,11 @@ pub fn answer_arp(frame: &PoolFrame) -> Option<PoolFrame> {
 pub struct Gateway {
     worker: WorkerLoop<PoolFrame, Pool, MemoryPort<PoolFrame>>,
     proxy: ProxyLoop<PoolFrame, Pool>,
-    /// Keeps the control channels open.
-    _control: [Sender<CoreMessage>; 2],
+    clock: Clock,
+    /// The proxy core was passed over.
+    owes_proxy: bool,
+    /// As control would see them; nobody asks them anything.
+    cores: [Core; 2],
 }
 
 impl Gateway {
@@ -141,15 +146,57 @@ impl Gateway {
         let (to_worker, worker_messages) = bounded(1);
         let (to_proxy, proxy_messages) = bounded(1);
         let worker = worker(policy, flows, now);
+        let core = |role, messages: Sender<CoreMessage>, counters: Arc<dyn Counters>| Core {
+            role,
+            index: 0,
+            cpu: 0,
+            messages,
+            counters,
+        };
+        let cores = [
+            core(Role::Worker, to_worker, worker.stats().clone()),
+            core(Role::Proxy, to_proxy, reactor.stats()),
+        ];
         Self {
             worker: WorkerLoop::new(worker, clock, queues, worker_ends, worker_messages),
             proxy: ProxyLoop::new(reactor, Pool, clock, proxy_ends, proxy_messages),
-            _control: [to_worker, to_proxy],
+            clock,
+            owes_proxy: false,
+            cores,
         }
     }
 
     pub fn port(&mut self, port: usize) -> &mut MemoryPort<PoolFrame> {
         &mut self.worker.queues_mut()[port].0
+    }
+
+    /// Forgets what was measured of the stages, and measures from now on, or does not.
+    pub fn measure(&mut self, is_on: bool) {
+        self.worker.measure(is_on);
+        self.proxy.measure(is_on);
+    }
+
+    /// What it says of itself: of the stages as they were measured, of the cores since they were made.
+    pub fn report(&self) -> Report {
+        let mut latency = self.worker.latency();
+        latency.merge(self.proxy.latency());
+        let uptime = Duration::from_nanos(self.clock.now().as_nanos());
+        report::of_loops(&self.cores, &latency, uptime, self.clock.started())
+    }
+
+    /// As [`Gateway::turn`], but where nothing more waits at the ports no further than something has come out of one: whoever
+    /// looks at it then sees it at once. The proxy core has a turn in at least every second call.
+    pub fn turn_until_output(&mut self) {
+        let mut since = None;
+        self.worker.turn(&mut since);
+        let ports = || self.worker.queues().iter().map(|(port, _)| port);
+        let may_look =
+            ports().all(|port| port.incoming.is_empty()) && ports().any(|port| !port.outgoing.is_empty());
+        self.owes_proxy = may_look && !self.owes_proxy;
+        if !self.owes_proxy {
+            self.proxy.turn(&mut since);
+            self.worker.turn(&mut since);
+        }
     }
 
     /// A burst's whole way: from the ports to the reactor, and back to the ports.
