@@ -65,3 +65,22 @@ fn a_wrong_scenario_ends_with_2_and_its_line_and_so_does_one_of_the_wrong_kind()
     assert_eq!(told, format!("{file}:1: kind: only scenarios of frames can be used here\n"));
     fs::remove_dir_all(dir).expect("removed");
 }
+
+/// The device's transmit queue is its receive queue: clients and servers are at the same port.
+#[test]
+fn connections_through_a_dpdk_ring_come_to_their_end() {
+    let dir = directory("dpdk");
+    let core = pnat_dataplane::port::capsule::available_cpus().pop().expect("a CPU");
+    let file = dir.join("ring.toml");
+    let medium = format!("[medium]\ntype = \"dpdk\"\nsend.device = \"net_ring0\"\ncore = {core}\n");
+    let text = format!("kind = \"tcp\"\nduration = \"200ms\"\n{}{medium}", class("rate = \"200 cps\""));
+    fs::write(&file, text).expect("written");
+    let out = dir.join("out").display().to_string();
+    let ran = pnat_perf(&["load", &file.display().to_string(), "--out", &out]);
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let json = fs::read(dir.join("out/tcp.json")).expect("tcp.json");
+    let counts = serde_json::from_slice::<TcpResult>(&json).expect("readable").counts;
+    assert!(counts.attempted > 0 && counts.failed.wrong_content == 0, "{counts:?}");
+    assert_eq!((counts.completed, counts.wrong_requests), (counts.attempted, 0), "{counts:?}");
+    fs::remove_dir_all(dir).expect("removed");
+}

@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
+use std::time::SystemTime;
 
 use pnat_perf::load::medium::WireMedium;
 use pnat_perf::load::scenario::Wire;
+use pnat_perf::load::tcp::result::TcpResult;
 use pnat_shared::flow::Side;
 use pnat_shared::frame::{Frame as _, L2_LEN};
 use pnat_shared::testkit::{LinkSpec, VecFrame};
@@ -113,12 +115,16 @@ fn content_that_was_changed_is_found_though_its_checksum_is_right() {
     let scenario = scenario(&class("rate = \"100 cps\""), "type = \"wire\"");
     for side in [Side::First, Side::Second] {
         let mut forger = Forger { side, every: 10, seen: 0, forged: 0 };
-        let counts = run(Tapped::new(clean_wire(MS), &mut forger), &scenario).counts();
+        let outcome = run(Tapped::new(clean_wire(MS), &mut forger), &scenario);
+        let counts = outcome.counts();
         assert_eq!((forger.forged, counts.attempted, counts.completed), (10, 100, 90), "{counts:?}");
         let (requests, responses) = if side == Side::First { (10, 0) } else { (0, 10) };
         assert_eq!((counts.wrong_requests, counts.failed.wrong_content), (requests, responses));
         // A server that is sent nonsense hangs up.
         assert_eq!(counts.failed.reset, requests);
+        let provenance = scenario.provenance(SystemTime::UNIX_EPOCH);
+        let kpis = TcpResult::new(provenance, &scenario.load.classes, &outcome).kpis;
+        assert_eq!((kpis.failed_transactions, kpis.failed_connections), (0.1, 0.1));
     }
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::account::{ClassAccount, Counts};
 use super::running::{TcpInterval, TcpOutcome};
-use super::spec::Class;
+use super::spec::{Class, Talk};
 use crate::load::result::{Percentiles, Provenance, bit_rate, write_all};
 
 /// What one trial has shown.
@@ -44,7 +44,8 @@ pub struct Kpis {
     pub inspected_throughput: f64,
     /// The same to servers, and to clients.
     pub goodput: [f64; 2],
-    /// Of the transactions that were begun, how many did not come to their end, from 0 to 1.
+    /// Of the transactions that came to an end, how many came to a bad one, from 0 to 1: a connection that fails is one whose
+    /// request was not answered, or could not be sent.
     pub failed_transactions: f64,
     /// Of the connections that were attempted, how many failed, from 0 to 1.
     pub failed_connections: f64,
@@ -103,20 +104,21 @@ impl Times {
 }
 
 impl Kpis {
-    fn of(outcome: &TcpOutcome) -> Self {
+    fn of(outcome: &TcpOutcome, classes: &[Class]) -> Self {
         let (early, all) = (&outcome.at_close, outcome.counts());
         let seconds = outcome.duration.as_secs_f64();
         let rate = |count: u64| count as f64 / seconds;
         let goodput = [early.to_servers, early.to_clients].map(|bytes| rate(bytes * 8));
-        // What a connection that failed had asked for was not answered, and what it would have asked for does not count.
-        let failed = all.requests.saturating_sub(all.transactions).saturating_sub(all.unfinished);
+        let asks = |class: &Class| !matches!(class.talk, Talk::HalfOpen(_));
+        let each = classes.iter().zip(&outcome.classes).filter(|(class, _)| asks(class));
+        let failed = each.map(|(_, account)| account.counts.failed.total()).sum();
         Self {
             concurrent_tcp_connections: outcome.most_open,
             tcp_connections_per_second: rate(early.established),
             application_transactions_per_second: rate(early.transactions),
             inspected_throughput: goodput.iter().sum(),
             goodput,
-            failed_transactions: share(failed, all.requests),
+            failed_transactions: share(failed, all.transactions + failed),
             failed_connections: share(all.failed.total(), all.attempted),
         }
     }
@@ -131,7 +133,7 @@ impl TcpResult {
             provenance,
             seconds: outcome.duration.as_secs_f64(),
             lasted: outcome.lasted.as_secs_f64(),
-            kpis: Kpis::of(outcome),
+            kpis: Kpis::of(outcome, classes),
             counts,
             times: Times::of(&outcome.all()),
             is_short: (counts.attempted as f64) < counts.intended as f64 * 0.999,
