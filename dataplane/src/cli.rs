@@ -20,7 +20,7 @@ use tracing_subscriber::EnvFilter;
 use crate::control::answer::{Explanation, Reloaded, Stats};
 use crate::control::client::{Client, ClientError, RemoteError};
 use crate::control::explain::{AddressError, explain, parse_client, parse_server};
-use crate::control::report::{Report, ReportError};
+use crate::control::report::ReportError;
 use crate::control::tls::Credentials;
 use crate::launch::{self, LaunchError};
 use crate::port::capsule::RuntimeError;
@@ -28,9 +28,11 @@ use crate::port::plan::PlanError;
 use crate::top::{self, TopError};
 use flows::FlowsArgs;
 use reach::Reach;
+use report::ReportArgs;
 
 mod flows;
 mod reach;
+mod report;
 
 /// PNAT, a network gateway: packets are translated by NAT workers, streams pass through filters on proxy cores.
 #[derive(Debug, Parser)]
@@ -90,14 +92,8 @@ enum Command {
         #[command(flatten)]
         reach: Reach,
     },
-    /// Show latency percentiles by stage, and totals.
-    Report {
-        /// Also write report.txt, latency.hlog and one .hgrm per stage into this directory.
-        #[arg(long, value_name = "DIR")]
-        out: Option<PathBuf>,
-        #[command(flatten)]
-        ask: Ask,
-    },
+    /// Show latency percentiles by stage, cores, memory, and totals.
+    Report(ReportArgs),
     /// Watch ports, cores, latency, drops and clients on the terminal, anew each second; `h` tells the keys.
     Top {
         /// Time between two looks at the gateway, as in "500ms".
@@ -206,7 +202,7 @@ impl Cli {
                 let path = format!("/capture?at={at}&snaplen={snaplen}{count}{seconds}");
                 capture(&reach.client(config)?, &path, &write, out)
             }
-            Command::Report { out: dir, ask } => report(config, dir.as_deref(), &ask, out),
+            Command::Report(args) => args.run(config, out),
             Command::Top { interval, once, reach } => {
                 let client = reach.client(config)?;
                 if once {
@@ -348,19 +344,6 @@ fn capture(client: &Client, path: &str, write: &Path, out: &mut impl Write) -> R
     let packets = after.capture.packets - before.capture.packets;
     let lost = after.capture.lost - before.capture.lost;
     writeln!(out, "{packets} packets in {}, {lost} lost because the reader was slow", write.display())?;
-    Ok(())
-}
-
-fn report(config: &Path, dir: Option<&Path>, ask: &Ask, out: &mut impl Write) -> Result<(), CliError> {
-    let report: Report = ask.client(config)?.get("/report")?;
-    ask.print(&report, out)?;
-    let Some(dir) = dir else { return Ok(()) };
-    for file in report.write(dir)? {
-        // JSON on standard output stays JSON.
-        if !ask.json {
-            writeln!(out, "wrote {}", file.display())?;
-        }
-    }
     Ok(())
 }
 

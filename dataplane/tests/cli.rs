@@ -121,3 +121,45 @@ fn a_wrong_address_is_told_with_what_is_allowed() {
     let told = "\"192.0.2.1\" is not an address; allowed: an IP address and a port, as in 192.0.2.1:80\n";
     assert_eq!((text(&output.stderr).as_str(), output.status.code()), (told, Some(2)));
 }
+
+#[test]
+fn files_of_the_api_by_tcp_that_cannot_be_read_are_named_before_anything_is_touched() {
+    let tls = "tls = { certificate = \"no.pem\", key = \"no.key\", clients = \"ca.pem\" }";
+    let config = format!("{GOOD}listen = \"127.0.0.1:9443\"\n{tls}\n");
+    for command in ["run", "check"] {
+        let output = pnat("no-pem", &config, &[command]);
+        let told = "lab.toml: control.tls.certificate: no.pem: No such file or directory (os error 2)\n";
+        assert_eq!((text(&output.stderr).as_str(), output.status.code()), (told, Some(2)), "{command}");
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn a_gateway_elsewhere_is_asked_with_an_address_and_three_files_or_not_at_all() {
+    let files = ["--certificate", "no.pem", "--key", "no.key", "--ca", "ca.pem"];
+    let rows = [
+        (
+            "https://10.0.0.1:9443",
+            &[][..],
+            "a gateway elsewhere is asked with --certificate FILE (or PNAT_CERTIFICATE)\n",
+        ),
+        ("10.0.0.1:9443", &files, "\"10.0.0.1:9443\" is no address of a gateway; "),
+        ("https://10.0.0.1:9443", &files, "no.pem: No such file or directory"),
+    ];
+    for (url, files, told) in rows {
+        let output = pnat("elsewhere", GOOD, &[&["stats", "--control", url][..], files].concat());
+        let error = text(&output.stderr);
+        assert!(error.starts_with(told), "{error}");
+        assert_eq!(output.status.code(), Some(2));
+    }
+}
+
+#[test]
+fn top_needs_a_terminal_or_prints_one_frame() {
+    let output = pnat("top", GOOD, &["top"]);
+    let told = "standard output is not a terminal; --once prints a frame of plain text\n";
+    assert_eq!((text(&output.stderr).as_str(), output.status.code()), (told, Some(2)));
+    let output = pnat("top", GOOD, &["top", "--once"]);
+    assert!(text(&output.stderr).starts_with("no gateway answers at no-gateway.sock: "));
+    assert_eq!(output.status.code(), Some(1));
+}

@@ -13,13 +13,19 @@ use pnat_shared::config::ConfigError;
 use pnat_shared::time::Duration;
 
 use crate::bar::Bar;
-use crate::load::medium::{with_duplex, with_medium};
+use crate::load::medium::with_medium;
 use crate::load::result::{LoadResult, Provenance, pps};
-use crate::load::scenario::{AnyScenario, TcpScenario};
-use crate::load::tcp::result::TcpResult;
+use crate::load::scenario::AnyScenario;
 use crate::load::trial::Progress;
 use crate::load::{Outcome, Scenario, Tester};
-use crate::{ndr, report};
+use crate::method::MethodError;
+use crate::{guard, ndr, report};
+
+mod connections;
+mod trials;
+
+use connections::ConnectionsCommand;
+use trials::TrialsCommand;
 
 /// PNAT's load generator: sends a scenario's load through a device under test and accounts for every frame.
 #[derive(Debug, Parser)]
@@ -51,6 +57,10 @@ enum Command {
         #[command(flatten)]
         ports: Ports,
     },
+    #[command(flatten)]
+    Trials(TrialsCommand),
+    #[command(flatten)]
+    Connections(ConnectionsCommand),
     /// Tell what runs have shown: report.html with charts, report.md with tables. The first run is what the others are
     /// compared with.
     Report {
@@ -61,6 +71,8 @@ enum Command {
         #[arg(long, value_name = "DIR", default_value = ".")]
         out: PathBuf,
     },
+    /// Count what a packet costs (by valgrind) and hold it against the baselines; fails where it is too much.
+    Compare(guard::Compare),
 }
 
 #[derive(Debug, Args)]
@@ -74,6 +86,7 @@ struct Ports {
 /// What the process ends with.
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
     let is_operators = error.is::<ConfigError>()
+        || error.is::<MethodError>()
         || matches!(error.downcast_ref::<RuntimeError>(), Some(RuntimeError::Plan(_)));
     if is_operators { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
@@ -84,11 +97,13 @@ impl Cli {
         match self.command {
             Command::Load { scenario, out: dir, ports } => match AnyScenario::load(&scenario)? {
                 AnyScenario::Frames(scenario) => load(&scenario, dir.as_deref(), ports.hold, out),
-                AnyScenario::Tcp(scenario) => load_tcp(&scenario, dir.as_deref(), out),
+                AnyScenario::Tcp(scenario) => connections::load(&scenario, dir.as_deref(), ports.hold, out),
             },
             Command::Ndr { scenario, out: dir, ports } => {
                 search(&Scenario::load(&scenario)?, dir.as_deref(), ports.hold, out)
             }
+            Command::Trials(command) => command.run(out),
+            Command::Connections(command) => command.run(out),
             Command::Report { runs, out: dir } => {
                 let page = report::page(&report::read(&runs)?)?;
                 for file in report::write(&page, &dir)? {
@@ -96,6 +111,7 @@ impl Cli {
                 }
                 Ok(())
             }
+            Command::Compare(compare) => compare.run(out),
         }
     }
 }
@@ -117,23 +133,6 @@ fn load(scenario: &Scenario, dir: Option<&Path>, hold: bool, out: &mut (impl Wri
         }
         tell_files(out, dir.map_or_else(|| Ok(Vec::new()), |dir| result.write(&outcome, dir))?)
     })
-}
-
-fn load_tcp(scenario: &TcpScenario, dir: Option<&Path>, out: &mut impl Write) -> Result<()> {
-    let provenance = Provenance::of((&scenario.name, &scenario.file, &scenario.text), now());
-    let progress = Arc::new(Progress::default());
-    let outcome = with_duplex(scenario, progress.clone(), |tester| {
-        let bar = Bar::of_connections(progress);
-        if scenario.warm_up > Duration::ZERO {
-            bar.begin("warm-up".to_owned(), scenario.warm_up);
-            tester.run(scenario.trial(0, scenario.warm_up))?;
-        }
-        bar.begin(scenario.name.clone(), scenario.duration);
-        tester.run(scenario.trial(1, scenario.duration))
-    })?;
-    let result = TcpResult::new(provenance, &scenario.load.classes, &outcome);
-    write!(out, "{result}")?;
-    tell_files(out, dir.map_or_else(|| Ok(Vec::new()), |dir| result.write(&outcome, dir))?)
 }
 
 fn search(scenario: &Scenario, dir: Option<&Path>, hold: bool, out: &mut (impl Write + Send)) -> Result<()> {

@@ -1,16 +1,17 @@
-//! PNAT's load generator, and what PNAT's benches share: frames that are recycled, packets, hosts that make them, a gateway in
-//! memory, and the measuring itself. `README.md` beside this crate says what each measures.
+//! PNAT's load generator, and the measuring of its benches; what they measure is [`pnat_scenes`]. `README.md` beside this crate says
+//! what each measures.
 
 #![forbid(unsafe_code)]
 
-pub mod frames;
-pub mod packet;
-pub mod host;
-pub mod gateway;
+pub use pnat_scenes::{frames, gateway, host, packet};
+
 pub mod measure;
+pub mod guard;
 pub mod netsim;
 pub mod load;
 pub mod ndr;
+pub mod method;
+pub mod connections;
 pub mod report;
 mod bar;
 pub mod cli;

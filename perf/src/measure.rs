@@ -1,9 +1,10 @@
 //! Measuring: nanoseconds per packet by criterion, allocations per packet by a counting allocator, ratios by turns.
 
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use criterion::Criterion;
+pub use pnat_scenes::measure::{Burst, Scene, run_for, time};
 
 /// Packets that warm a scene up before its allocations are counted, and packets that are counted.
 const WARM_UP: u64 = 100_000;
@@ -12,19 +13,6 @@ const COUNTED: u64 = 100_000;
 const TURNS: usize = 15;
 const TURN: Duration = Duration::from_millis(20);
 
-/// What is measured.
-pub trait Scene {
-    /// Handles one burst. What prepares it and what cleans up after it is not on the clock.
-    fn burst(&mut self) -> Burst;
-}
-
-/// Packets that were handled, and how long that took.
-#[derive(Copy, Clone, Debug)]
-pub struct Burst {
-    pub packets: u64,
-    pub took: Duration,
-}
-
 /// What is said about a scene's allocations.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Allocations {
@@ -32,15 +20,6 @@ pub enum Allocations {
     None,
     /// They are only told.
     Told,
-}
-
-/// How long `work` takes.
-#[inline(never)]
-#[expect(clippy::disallowed_methods, reason = "a bench is there to read the clock")]
-pub fn time(work: impl FnOnce()) -> Duration {
-    let start = Instant::now();
-    work();
-    start.elapsed()
 }
 
 /// A bench program.
@@ -118,17 +97,6 @@ impl Bench {
         self.criterion.final_summary();
         if self.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
     }
-}
-
-/// Bursts until at least so many packets were handled.
-fn run_for(scene: &mut impl Scene, packets: u64) -> Burst {
-    let mut sum = Burst { packets: 0, took: Duration::ZERO };
-    while sum.packets < packets {
-        let burst = scene.burst();
-        sum.packets += burst.packets;
-        sum.took += burst.took;
-    }
-    sum
 }
 
 /// Nanoseconds per packet over one turn.

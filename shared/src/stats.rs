@@ -279,6 +279,17 @@ impl Latency {
         self.stages[stage as usize].as_ref().unwrap_or(&NOTHING)
     }
 
+    /// What was measured since `earlier`, a copy of this; `None`: it is none.
+    pub fn since(&self, earlier: &Self) -> Option<Self> {
+        let mut since = self.clone();
+        for (mine, theirs) in since.stages.iter_mut().zip(&earlier.stages) {
+            if let Some(theirs) = theirs {
+                mine.as_mut()?.subtract(theirs).ok()?;
+            }
+        }
+        Some(since)
+    }
+
     /// Adds another core's measurements.
     pub fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.stages.iter_mut().zip(&other.stages) {

@@ -15,7 +15,7 @@ pub(super) struct Reach {
     /// Ask at this control socket, without reading the configuration.
     #[arg(long, value_name = "PATH", conflicts_with = "control")]
     socket: Option<PathBuf>,
-    /// Ask the gateway at this address (its `[control] listen`), as in https://gateway.example:9443; else PNAT_CONTROL
+    /// Ask the gateway at this address (its `[control] listen`), as in `https://gateway.example:9443`; else PNAT_CONTROL
     /// names one.
     #[arg(long, value_name = "URL")]
     control: Option<String>,

@@ -1,4 +1,5 @@
-//! The API: HTTP/1.1 over the control socket, answers in JSON (`curl --unix-socket SOCKET http://pnat/stats`).
+//! The API: HTTP/1.1 over the control socket, answers in JSON (`curl --unix-socket SOCKET http://pnat/stats`); the same by
+//! TCP with TLS on both sides, where the configuration asks for that (`control.listen`).
 //!
 //! | Request | Answer |
 //! |---|---|
@@ -11,13 +12,14 @@
 //! | `GET /clients?limit=&sort=` | clients by what their live flows carry |
 //! | `GET /explain?proto=&src=&dst=` | what the policy decides, and what became of such flows |
 //! | `GET /report` | latency percentiles with their histograms |
+//! | `GET /history` | counters and latency of the last quarter of an hour |
 //! | `POST /reload` | the new generation |
 //! | `POST /capture?at=&count=&seconds=&snaplen=` | a pcap file, as long as the capture runs |
 //!
 //! A request that fails gets a [`Failure`] with status 400 (wrong question), 409 (not now), 422 (wrong configuration) or
 //! 503 (a core does not answer).
 //!
-//! The first three are served by TCP too, where the configuration asks for that (`control.metrics`).
+//! The first three are served by plain TCP too, to anybody, where the configuration asks for that (`control.metrics`).
 
 use core::net::SocketAddr;
 use std::sync::Arc;
@@ -38,6 +40,7 @@ use super::capture::{self, CaptureError};
 use super::clients;
 use super::explain::{AddressError, explain, parse_client, parse_server};
 use super::flows::{self, FlowsError};
+use super::history::History;
 use super::metrics;
 use super::past;
 use super::question::{ClientsQuestion, FlowsQuestion};
@@ -92,6 +95,7 @@ pub(super) fn owning() -> Routes {
         ("/clients", get(clients)),
         ("/explain", get(explained)),
         ("/report", get(report)),
+        ("/history", get(history)),
         ("/reload", post(reload)),
         ("/capture", post(capture)),
     ]
@@ -222,6 +226,10 @@ async fn explained(State(server): State<Arc<Server>>, asked: Asked<ExplainQuesti
 
 async fn report(State(server): State<Arc<Server>>) -> Json<Report> {
     Json(report::gather(&server).await)
+}
+
+async fn history(State(server): State<Arc<Server>>) -> Json<History> {
+    Json(server.history.lock().await.tell())
 }
 
 async fn reload(State(server): State<Arc<Server>>) -> Answer<Reloaded> {

@@ -22,10 +22,14 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::{Builder, Runtime};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::answer::Failure;
 use super::tls::{self, TlsError};
+
+/// How long a gateway may take to accept a connection, and to prove that it is one.
+const CONNECT: Duration = Duration::from_secs(10);
 
 /// Why a request has no answer.
 #[derive(Debug, Error)]
@@ -191,7 +195,7 @@ impl Client {
         self.runtime.block_on(async {
             let Some(patience) = self.patience else { return answer.await };
             let silent = |_| ClientError::Silent { place: self.place.clone(), patience };
-            tokio::time::timeout(patience, answer).await.map_err(silent)?
+            timeout(patience, answer).await.map_err(silent)?
         })
     }
 
@@ -219,6 +223,11 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<Sender, ClientError> {
+        let silent = |_| ClientError::Silent { place: self.place.clone(), patience: CONNECT };
+        timeout(CONNECT, self.reach()).await.map_err(silent)?
+    }
+
+    async fn reach(&self) -> Result<Sender, ClientError> {
         let absent = |source| ClientError::NoGateway { place: self.place.clone(), source };
         match &self.place {
             Place::Socket(path) => self.speak(UnixStream::connect(path).await.map_err(absent)?).await,

@@ -32,11 +32,19 @@ impl Report {
             table.row([stage.stage.clone(), stage.count.to_string()].into_iter().chain(times));
             let known = Stage::ALL.into_iter().find(|known| known.key() == stage.stage);
             let meaning = known.map_or("", Stage::meaning);
-            bars.push(Bar { name: stage.stage.clone(), value: stage.mean, meaning: meaning.to_owned() });
+            // A connection's time is no packet's, and would leave no room for theirs.
+            if known != Some(Stage::Connect) {
+                bars.push(Bar { name: stage.stage.clone(), value: stage.mean, meaning: meaning.to_owned() });
+            }
             curves.push(Series::line(&stage.stage, percentile_curve(&histogram)));
         }
         blocks.push(Block::Table(table));
-        blocks.push(Block::Bars(Bars { title: "Mean time by stage".to_owned(), unit: Unit::Nanos, bars }));
+        blocks.push(Block::Bars(Bars {
+            title: "Mean time of a packet by stage".to_owned(),
+            unit: Unit::Nanos,
+            bars,
+        }));
+        blocks.extend(self.proxied_way().map(Block::Text));
         blocks.push(Block::Chart(Chart {
             title: "Latency by percentile and stage".to_owned(),
             x: Axis::percentiles(),
@@ -44,6 +52,20 @@ impl Report {
             series: curves,
         }));
         Ok(Section::new("Latency by stage", blocks))
+    }
+
+    /// The means of the stages that a proxied packet goes through one after the other add up to its way.
+    fn proxied_way(&self) -> Option<String> {
+        let mean = |stage: Stage| {
+            let measured = self.stages.iter().find(|told| told.stage == stage.key() && told.count > 0);
+            measured.map(|told| told.mean)
+        };
+        let way: f64 = Stage::PROXIED.into_iter().map(mean).sum::<Option<f64>>()?;
+        let names = Stage::PROXIED.map(Stage::key).join(", ");
+        Some(format!(
+            "A proxied packet takes {} on average, from port to port: {names}.",
+            Unit::Nanos.tell(way)
+        ))
     }
 
     fn load(&self) -> Section {

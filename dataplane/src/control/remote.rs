@@ -75,7 +75,7 @@ impl Counters for RemoteStats {
             self.failed.value(),
         );
         each(
-            Metric::count("connections_refused", "Connections closed at once because there were too many."),
+            Metric::count("connections_refused", "Connections closed because there were too many."),
             self.refused.value(),
         );
         each(Metric::level("handshakes", "TLS handshakes under way."), self.handshakes.value());
@@ -104,7 +104,15 @@ pub(super) async fn serve(listener: Option<TcpListener>, server: Arc<Server>) {
 /// How a handshake ended.
 struct Ended {
     peer: SocketAddr,
-    outcome: Result<(), String>,
+    outcome: Result<(), TurnedAway>,
+}
+
+/// Why a peer is not talked to.
+#[derive(Debug, PartialEq, Eq)]
+enum TurnedAway {
+    /// It did not prove itself; the text says how.
+    Failed(String),
+    NoRoom(&'static str),
 }
 
 async fn accept(
@@ -116,7 +124,6 @@ async fn accept(
     let clients = Arc::new(Semaphore::new(CLIENTS));
     let mut door = Door::default();
     let mut complaints = Complaints::default();
-    let stats = &server.remote;
     let (sender, mut ended) = unbounded_channel();
     loop {
         tokio::select! {
@@ -126,8 +133,8 @@ async fn accept(
                     tokio::spawn(converse(stream, peer, now, router.clone(), clients.clone(), sender.clone()));
                 }
                 Ok((_, peer)) => {
-                    stats.refused.add(1);
-                    complaints.about(peer, "there are too many handshakes under way");
+                    let reason = TurnedAway::NoRoom("there are too many handshakes under way");
+                    turn_away(peer, &reason, &server.remote, &mut complaints);
                 }
                 Err(error) => {
                     warn!(%error, "a connection to control was not accepted");
@@ -137,16 +144,22 @@ async fn accept(
             Some(Ended { peer, outcome }) = ended.recv() => {
                 door.leave(peer.ip());
                 match outcome {
-                    Ok(()) => stats.admitted.add(1),
-                    Err(reason) => {
-                        stats.failed.add(1);
-                        complaints.about(peer, &reason);
-                    }
+                    Ok(()) => server.remote.admitted.add(1),
+                    Err(reason) => turn_away(peer, &reason, &server.remote, &mut complaints),
                 }
             }
         }
-        stats.handshakes.set(door.all as u64);
+        server.remote.handshakes.set(door.all as u64);
     }
+}
+
+fn turn_away(peer: SocketAddr, reason: &TurnedAway, stats: &RemoteStats, complaints: &mut Complaints) {
+    let (counter, reason) = match reason {
+        TurnedAway::Failed(reason) => (&stats.failed, reason.as_str()),
+        TurnedAway::NoRoom(reason) => (&stats.refused, *reason),
+    };
+    counter.add(1);
+    complaints.about(peer, reason);
 }
 
 /// A connection, or what stands for one.
@@ -167,10 +180,10 @@ async fn converse(
     let admitted = match shaken {
         Ok(Ok(stream)) => match clients.try_acquire_owned() {
             Ok(place) => Ok((stream, place)),
-            Err(_) => Err("there are too many clients".to_owned()),
+            Err(_) => Err(TurnedAway::NoRoom("there are too many clients")),
         },
-        Ok(Err(error)) => Err(told(&error)),
-        Err(_) => Err("its handshake took too long".to_owned()),
+        Ok(Err(error)) => Err(TurnedAway::Failed(told(&error))),
+        Err(_) => Err(TurnedAway::Failed("its handshake took too long".to_owned())),
     };
     let (admitted, outcome) = match admitted {
         Ok(admitted) => (Some(admitted), Ok(())),
@@ -248,7 +261,7 @@ mod tests {
     use tokio::io::AsyncWriteExt as _;
 
     /// What becomes of a peer that sends this and then nothing. Time passes as soon as everybody waits.
-    async fn waits_after(pki: &Pki, bytes: &[u8]) -> Result<(), String> {
+    async fn waits_after(pki: &Pki, bytes: &[u8]) -> Result<(), TurnedAway> {
         let (mut peer, stream) = tokio::io::duplex(4_096);
         peer.write_all(bytes).await.expect("sent");
         let address = SocketAddr::from(([192, 0, 2, 1], 4_000));
@@ -265,9 +278,24 @@ mod tests {
         for bytes in [&[][..], &[0x16, 3, 1, 1, 0], &[0x16, 3, 1, 1, 0, 1, 0, 0, 252, 3, 3]] {
             let began = Instant::now();
             let outcome = waits_after(&pki, bytes).await;
-            assert_eq!(outcome, Err("its handshake took too long".to_owned()));
+            assert_eq!(outcome, Err(TurnedAway::Failed("its handshake took too long".to_owned())));
             assert_eq!(began.elapsed().as_secs(), HANDSHAKE.as_secs());
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_of_wrong_peers_is_no_flood_of_the_log() {
+        let mut complaints = Complaints::default();
+        let peer = SocketAddr::from(([192, 0, 2, 1], 4_000));
+        let mut untold = Vec::new();
+        for _ in 0..3 {
+            for _ in 0..1_000 {
+                complaints.about(peer, "it speaks no TLS");
+            }
+            untold.push(complaints.untold);
+            tokio::time::advance(TOLD_EVERY).await;
+        }
+        assert_eq!(untold, [999; 3], "one in each interval is told");
     }
 
     #[test]

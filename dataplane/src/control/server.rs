@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::SystemTime;
 
 use pnat_shared::config::{Config, Policy, Rule};
 use pnat_shared::stats::Counter;
@@ -18,6 +19,7 @@ use tokio::sync::watch::Sender;
 use tokio::sync::{Mutex, oneshot};
 use tracing::{error, info, warn};
 
+use super::history::{self, Recorder};
 use super::remote::{self, RemoteStats};
 use super::report::{self, Report};
 use super::tls::Credentials;
@@ -56,6 +58,7 @@ pub(super) struct Server {
     pub(super) capturing: Arc<Mutex<()>>,
     pub(super) captured: Counter,
     pub(super) lost: Counter,
+    pub(super) history: Mutex<Recorder>,
     stopping: AtomicBool,
     /// For those who connect from now on; `None` where nobody can by TCP.
     pub(super) credentials: Option<Sender<Credentials>>,
@@ -133,6 +136,7 @@ pub fn start(mut gateway: Gateway) -> Result<Control, ControlError> {
         // Caught from here on: a SIGHUP that comes early must not end the process.
         (tokio::time::Instant::now(), signal(SignalKind::hangup()).map_err(ControlError::Thread)?)
     };
+    let history = Recorder::new(&history::owners(&gateway), gateway.cores.len(), now());
     let credentials = gateway.credentials.clone().map(Sender::new);
     let server = Arc::new(Server {
         gateway,
@@ -141,6 +145,7 @@ pub fn start(mut gateway: Gateway) -> Result<Control, ControlError> {
         capturing: Arc::new(Mutex::new(())),
         captured: Counter::default(),
         lost: Counter::default(),
+        history: Mutex::new(history),
         stopping: AtomicBool::new(false),
         credentials,
         remote,
@@ -154,7 +159,8 @@ pub fn start(mut gateway: Gateway) -> Result<Control, ControlError> {
                 () = serve(listener, serving.clone()) => {}
                 () = watch::serve(watchers, serving.clone()) => {}
                 () = remote::serve(operators, serving.clone()) => {}
-                () = reload_on_hangup(hangups, serving) => {}
+                () = reload_on_hangup(hangups, serving.clone()) => {}
+                () = history::keep(serving) => {}
                 _ = stopped => {}
             }
         });
@@ -202,6 +208,11 @@ impl Drop for Control {
             error!(%error, socket = %self.socket.display(), "the control socket stays behind");
         }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "what has been is told by the clock on the wall")]
+fn now() -> SystemTime {
+    SystemTime::now()
 }
 
 /// Answers requests, for ever.

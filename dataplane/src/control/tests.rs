@@ -22,6 +22,7 @@ use pnat_shared::verdict::{CloseReason, DropReason};
 use super::answer::{Explanation, Flows, Reloaded, Stats};
 use super::client::{Client, ClientError, Place};
 use super::columns::FlowColumn;
+use super::history::{CounterHistory, History};
 use super::report::Report;
 use super::*;
 
@@ -697,6 +698,8 @@ fn every_command_of_the_cli_is_answered_by_a_running_gateway() {
         ),
         ("explain tcp 10.77.1.5:4001 192.0.2.9:80".to_owned(), "decision: proxy (policy generation 1)"),
         (format!("report --out {dir}/out"), "nat.hgrm"),
+        (format!("report --html {dir}/page.html"), "page.html"),
+        ("report --markdown".to_owned(), "## The last minutes"),
         (format!("capture --write {dir}/inside.pcap --at inside --count 3"), "3 packets in "),
         ("reload".to_owned(), "policy generation 2: 1 rules, 0 filters"),
     ];
@@ -708,6 +711,27 @@ fn every_command_of_the_cli_is_answered_by_a_running_gateway() {
         assert!(out.contains(expected), "{line}: {out}");
     }
     assert_eq!(fs::metadata(rig.dir.path().join("inside.pcap")).expect("written").len(), 24 + 3 * (16 + 60));
+    let page = fs::read_to_string(rig.dir.path().join("page.html")).expect("written");
+    assert!(page.contains("Packets by port") && page.contains("Latency by percentile and stage"), "{page}");
+}
+
+#[test]
+fn what_counters_were_is_remembered_from_the_start_on() {
+    let rig = Rig::new("history");
+    let history: History = rig.client().get("/history").expect("told");
+    assert!(!history.times_ms.is_empty());
+    let received = |kind: &str, name: &str| {
+        let is_it = |line: &&CounterHistory| (line.kind.as_str(), line.name.as_str()) == (kind, name);
+        history
+            .counters
+            .iter()
+            .filter(is_it)
+            .find(|line| line.counter == "rx_packets")
+            .map(|line| &line.values)
+    };
+    assert_eq!(received("worker", "1").map(Vec::len), Some(history.times_ms.len()));
+    assert!(received("port", "inside").is_some());
+    assert_eq!(received("ring", "to_proxy 0-1"), None, "of rings only the fullest is told");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use pnat_shared::config::{ConfigError, Fault, Problem, TlsFiles};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use thiserror::Error;
 
@@ -55,6 +55,9 @@ impl Credentials {
                 _ => problem("key", unusable(&files.key, misfit(&error))),
             })?;
         config.alpn_protocols = vec![HTTP.to_owned()];
+        // Each connection is judged anew: a session that goes on would outlive the certificate that began it.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
         Ok(Self(config.into()))
     }
 }

@@ -43,6 +43,8 @@ impl Ruler {
         } else {
             nice((high - low) / multiple / TICKS) * multiple
         };
+        // There is no half of a thing.
+        let step = if axis.unit == Unit::Count { step.max(1.0) } else { step };
         let high = if to_tick { (high / step).ceil() * step } else { high };
         let decimals = (-(step / multiple).log10().floor()).max(0.0) as usize;
         let numbers = (low / step).ceil() as i64..=(high / step + 1e-9).floor() as i64;
@@ -154,7 +156,8 @@ mod tests {
 
     #[test]
     fn values_that_are_all_equal_or_zero_have_an_axis_too() {
-        assert_eq!(labels(&Axis::linear("lost", Unit::Count), &[0.0, 0.0]).1.len(), 6);
+        assert_eq!(labels(&Axis::linear("share", Unit::Percent), &[0.0, 0.0]).1.len(), 6);
+        assert_eq!(labels(&Axis::linear("trial", Unit::Count), &[0.0, 2.0]).1, ["0", "1", "2"]);
         assert_eq!(Ruler::new(&Axis::log("latency", Unit::Nanos), [0.0, f64::NAN].into_iter(), true), None);
     }
 }

@@ -2,7 +2,7 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::{Bars, Block, Chart, Mark, Page, Section, Table, plot};
+use super::{Bars, Block, Chart, Mark, Page, Section, Table, Unit, plot};
 
 const STYLE: &str = include_str!("page.css");
 
@@ -118,7 +118,9 @@ fn chart(chart: &Chart) -> Markup {
 }
 
 fn bars(bars: &Bars) -> Markup {
-    let most = bars.bars.iter().map(|bar| bar.value).fold(0.0, f64::max);
+    // Shares are shares of a whole.
+    let least = if bars.unit == Unit::Percent { 1.0 } else { 0.0 };
+    let most = bars.bars.iter().map(|bar| bar.value).fold(least, f64::max);
     // The value stands behind its bar and needs room.
     let width = |value: f64| if most > 0.0 { (value / most * 70.0).max(0.0) } else { 0.0 };
     html! {

@@ -100,7 +100,7 @@ pub enum Mark {
     Dots,
 }
 
-/// Quantities of one unit, each a bar from zero.
+/// Quantities of one unit, each a bar from zero; shares are drawn as such of a whole.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bars {
     pub title: String,

@@ -19,7 +19,7 @@ const FINE: u32 = 4;
 const WIDTH: u32 = 480 * FINE;
 const HEIGHT: u32 = 300 * FINE;
 /// Height of a letter. The library counts it by 1.24.
-const LETTER: u32 = 15 * FINE;
+const LETTER: u32 = 16 * FINE;
 const TEXT: f64 = LETTER as f64 * 1.24;
 const LINE: u32 = 2 * FINE;
 const DOT: u32 = 4 * FINE;

@@ -45,7 +45,8 @@ impl Unit {
     /// By what an axis that reaches to `most` divides its values, and how that is called.
     pub(super) fn multiple(self, most: f64) -> (f64, &'static str) {
         let steps: &[(f64, &str)] = match self {
-            Self::Count => &[(1e9, "billion"), (1e6, "million"), (1e3, "thousand"), (1.0, "")],
+            // Thousands are read as they are.
+            Self::Count => &[(1e9, "billion"), (1e6, "million"), (1.0, "")],
             Self::PerSecond => &[(1e6, "million/s"), (1e3, "thousand/s"), (1.0, "/s")],
             Self::Packets => &[(1e6, "Mpps"), (1e3, "kpps"), (1.0, "pps")],
             Self::Bits => &[(1e9, "Gbit/s"), (1e6, "Mbit/s"), (1e3, "kbit/s"), (1.0, "bit/s")],

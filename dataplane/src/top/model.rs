@@ -250,7 +250,12 @@ impl<'a> Groups<'a> {
         }
     }
 
+    /// Unknown where nothing is measured, though there is something to do.
     fn busy(&self, group: &Group) -> Option<f64> {
+        let is_measured = level(group, "busy_nanoseconds") > 0 || level(group, "burst_packets") == 0;
+        if !is_measured {
+            return None;
+        }
         self.rate(group, &["busy_nanoseconds"]).map(|nanos| nanos / NANOS_PER_SECOND)
     }
 

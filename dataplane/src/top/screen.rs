@@ -50,8 +50,19 @@ fn show(terminal: &mut DefaultTerminal, news: &Receiver<News>) -> io::Result<()>
     }
 }
 
+/// Ends the view with the thread that it lives by, should it end, even by a panic.
+struct EndWith(Sender<News>);
+
+impl Drop for EndWith {
+    fn drop(&mut self) {
+        // Nobody listens where the view has ended before.
+        let _ = self.0.send(News::End);
+    }
+}
+
 fn ask(client: Client, interval: Duration, sender: Sender<News>) -> io::Result<()> {
     let work = move || {
+        let _end = EndWith(sender.clone());
         let mut asker = Asker::new(client, interval);
         // Nothing is sent: what is waited for is the time.
         let (_silent, silence) = bounded::<()>(0);
@@ -68,15 +79,14 @@ fn ask(client: Client, interval: Duration, sender: Sender<News>) -> io::Result<(
 
 fn listen_to_keys(sender: Sender<News>) -> io::Result<()> {
     let work = move || {
-        loop {
-            let news = match event::read() {
-                Ok(Event::Key(key)) => News::Key(key),
-                Ok(Event::Resize(..)) => News::Resized,
-                Ok(_) => continue,
-                Err(_) => News::End,
+        let _end = EndWith(sender.clone());
+        while let Ok(event) = event::read() {
+            let news = match event {
+                Event::Key(key) => News::Key(key),
+                Event::Resize(..) => News::Resized,
+                _ => continue,
             };
-            let is_over = matches!(news, News::End);
-            if sender.send(news).is_err() || is_over {
+            if sender.send(news).is_err() {
                 return;
             }
         }

@@ -7,29 +7,23 @@ use std::sync::Arc;
 use pnat_perf::gateway::WINDOW;
 use pnat_perf::measure::{Allocations, Bench};
 use pnat_proxy::filter::Chains;
+use pnat_scenes::connection::Connections;
+use pnat_scenes::filters::{Pass, Scan, chains};
+use pnat_scenes::pair::Pairs;
 use pnat_shared::config::{Action, Filter, FilterKind, LogFilter, Policy};
-use pnat_shared::testkit::{Random, one_rule};
+use pnat_shared::testkit::one_rule;
 
-use filters::{Pass, Scan, chains};
-
-mod connections;
-mod core;
-mod filters;
 mod peer;
 mod whole;
-
-/// Segments per burst; more than one flow send [`VISIT`] each.
-const BURST: usize = 32;
-const VISIT: usize = 2;
 
 const FLOWS: [(&str, usize); 4] = [("1", 1), ("1k", 1_000), ("10k", 10_000), ("100k", 100_000)];
 
 fn main() -> ExitCode {
     let mut bench = Bench::from_args();
     for (name, flows) in FLOWS {
-        let none = || core::Pairs::new(flows, chains(None));
-        let pass = || core::Pairs::new(flows, chains(Some(Arc::new(Pass))));
-        let scan = || core::Pairs::new(flows, chains(Some(Arc::new(Scan))));
+        let none = || Pairs::new(flows, chains(None));
+        let pass = || Pairs::new(flows, chains(Some(Arc::new(Pass))));
+        let scan = || Pairs::new(flows, chains(Some(Arc::new(Scan))));
         let mut none = bench.run(&format!("pair/no_filter/{name}"), Allocations::None, none);
         let mut pass = bench.run(&format!("pair/pass/{name}"), Allocations::None, pass);
         let mut scan = bench.run(&format!("pair/scan/{name}"), Allocations::None, scan);
@@ -39,7 +33,7 @@ fn main() -> ExitCode {
         let mut peer = bench.run(&format!("smoltcp/{name}"), Allocations::Told, peer);
         bench.compare(&mut pass, &mut peer);
     }
-    bench.run("pair/connection", Allocations::Told, connections::Connections::new);
+    bench.run("pair/connection", Allocations::Told, Connections::default);
     for (name, flows) in [("1", 1), ("10k", 10_000)] {
         let translated = Policy { rules: Vec::new(), default_action: Action::Nat, filters: Vec::new() };
         for (way, policy) in [("no_filter", one_rule("all", Vec::new())), ("nat", translated)] {
@@ -59,24 +53,4 @@ fn main() -> ExitCode {
 fn log() -> Filter {
     let log = LogFilter { path: "/dev/null".into(), content_dir: None, content_cap: 0 };
     Filter { name: "log".to_owned(), kind: FilterKind::Log(log) }
-}
-
-/// Flows one after the other, in an order that no prefetcher guesses: all of them before the first one comes again.
-struct Turn {
-    order: Vec<usize>,
-    at: usize,
-}
-
-impl Turn {
-    fn new(flows: usize) -> Self {
-        let mut order: Vec<_> = (0..flows).collect();
-        let mut random = Random::new(1);
-        order.sort_by_cached_key(|_| random.number());
-        Self { order, at: 0 }
-    }
-
-    fn next(&mut self) -> usize {
-        self.at = (self.at + 1) % self.order.len();
-        self.order[self.at]
-    }
 }

@@ -8,14 +8,13 @@ use std::collections::VecDeque;
 
 use pnat_perf::frames::PoolFrame;
 use pnat_perf::measure::{Burst, Scene, time};
+use pnat_scenes::{BURST, Turn, VISIT};
 use pnat_shared::frame::Frame;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{self, Device, DeviceCapabilities, Medium};
 use smoltcp::socket::tcp;
 use smoltcp::time::Instant;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
-
-use crate::{BURST, Turn, VISIT};
 
 const MTU: usize = 1500;
 /// Payload of a full segment: no timestamps.
@@ -113,7 +112,7 @@ impl Scene for Sockets {
             // A single flow sends the whole burst at once, as a pair's does.
             let visit = if self.flows.len() == 1 { BURST } else { VISIT };
             for _ in 0..BURST / visit {
-                let flow = self.turn.next();
+                let flow = self.turn.advance();
                 self.carry(flow, visit);
             }
         });

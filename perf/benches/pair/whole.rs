@@ -8,9 +8,8 @@ use pnat_perf::gateway::{Gateway, INSIDE, OUTSIDE, answer_arp, link_to};
 use pnat_perf::host::{self, Host};
 use pnat_perf::measure::{Burst, Scene, time};
 use pnat_proxy::filter::Chains;
+use pnat_scenes::{BURST, Turn, VISIT};
 use pnat_shared::config::Policy;
-
-use crate::{BURST, Turn, VISIT};
 
 /// Open flows through a gateway, each with a client that sends and a server that acknowledges.
 pub(crate) struct Whole {
@@ -84,7 +83,7 @@ impl Whole {
 impl Scene for Whole {
     fn burst(&mut self) -> Burst {
         for _ in 0..BURST / VISIT {
-            let flow = self.turn.next();
+            let flow = self.turn.advance();
             for _ in 0..VISIT {
                 if self.clients[flow].may_send() {
                     let data = self.clients[flow].data();

@@ -64,6 +64,22 @@ impl Arrivals {
         &self.counts
     }
 
+    /// The last of the first `sent` frames that has not come, numbered through all flows, as far as the window reaches.
+    pub fn last_missing(&self, sent: u64) -> Option<u64> {
+        let last = sent.checked_sub(1)?;
+        let len = self.window.len() as u64;
+        let first_word = self.base / WORD;
+        if last / WORD >= first_word + len {
+            return Some(last);
+        }
+        // Numbers that have not been sent are not missing.
+        let unsent = |word: u64| if word == last / WORD { (u64::MAX - 1) << (last % WORD) } else { 0 };
+        (first_word..=last / WORD).rev().find_map(|word| {
+            let missing = !(self.window[(word & (len - 1)) as usize] | unsent(word));
+            (missing != 0).then(|| word * WORD + u64::from(missing.ilog2()))
+        })
+    }
+
     /// Takes note of a frame: number `seq` of a flow, which is one of the trial's.
     #[inline]
     pub fn note(&mut self, flow: u32, seq: u64) -> Arrival {
@@ -164,6 +180,15 @@ mod tests {
                 account.note(flow, seq);
             }
             prop_assert_eq!(*account.counts(), model(&arrivals));
+        }
+
+        #[test]
+        fn the_last_frame_that_has_not_come_is_found(sent in 0u64..400, lost in prop::collection::hash_set(0u64..400, 0..5)) {
+            let mut account = Arrivals::with_window(1, 512);
+            (0..sent).filter(|number| !lost.contains(number)).for_each(|number| {
+                account.note(0, number);
+            });
+            prop_assert_eq!(account.last_missing(sent), lost.into_iter().filter(|number| *number < sent).max());
         }
 
         #[test]

@@ -1,4 +1,4 @@
-//! When frames are meant to be sent: a fixed rate, in bursts, for a time.
+//! When frames are meant to be sent: a fixed rate, in bursts, for a time; then perhaps another.
 //!
 //! Runs on: the generator's core. Allocates: never. Blocks: never.
 
@@ -54,7 +54,10 @@ pub struct Schedule {
     left: u32,
     /// No frame is meant to be sent at this time or later.
     end: u64,
+    /// Frames of all parts.
     total: u64,
+    /// What follows at `end`.
+    second: Option<Box<Self>>,
 }
 
 impl Schedule {
@@ -75,7 +78,19 @@ impl Schedule {
             left: burst,
             end,
             total: u64::try_from(bursts * u128::from(burst)).unwrap_or(u64::MAX),
+            second: None,
         }
+    }
+
+    /// Goes on at another rate, for as long as `duration`.
+    pub fn then(mut self, rate: Rate, duration: Duration) -> Self {
+        let mut second = Self::new(rate, self.burst, duration);
+        second.next = self.end;
+        second.end = second.end.saturating_add(self.end);
+        second.total = second.total.saturating_add(self.total);
+        self.total = second.total;
+        self.second = Some(Box::new(second));
+        self
     }
 
     /// Frames of the whole trial.
@@ -102,6 +117,11 @@ impl Schedule {
         if self.carry >= self.divisor {
             self.carry -= self.divisor;
             self.next = self.next.saturating_add(1);
+        }
+        if self.next >= self.end
+            && let Some(second) = self.second.take()
+        {
+            *self = *second;
         }
     }
 }
@@ -132,6 +152,14 @@ mod tests {
             times(schedule),
             [0, 0, 0, 3_000_000, 3_000_000, 3_000_000, 6_000_000, 6_000_000, 6_000_000]
         );
+    }
+
+    #[test]
+    fn the_second_part_begins_where_the_first_ends() {
+        let schedule = Schedule::new(Rate::frames(3_000), 1, Duration::from_millis(1));
+        let schedule = schedule.then(Rate::frames(1_000), Duration::from_millis(2));
+        assert_eq!(schedule.total(), 5);
+        assert_eq!(times(schedule), [0, 333_333, 666_666, 1_000_000, 2_000_000]);
     }
 
     #[test]

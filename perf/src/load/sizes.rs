@@ -38,6 +38,13 @@ impl Sizes {
         Some(Self { cycle: cycle.collect() })
     }
 
+    /// The same, with `smallest` in place of all that is smaller.
+    pub fn at_least(mut self, smallest: usize) -> Self {
+        let smallest = u16::try_from(smallest).unwrap_or(u16::MAX);
+        self.cycle.iter_mut().for_each(|size| *size = smallest.max(*size));
+        self
+    }
+
     /// Frames after which the sizes repeat themselves.
     pub fn round(&self) -> u64 {
         self.cycle.len() as u64
@@ -46,6 +53,11 @@ impl Sizes {
     /// Bits of one round.
     pub fn bits(&self) -> u64 {
         self.cycle.iter().map(|size| u64::from(*size) * 8).sum()
+    }
+
+    /// Bits of a frame, on average.
+    pub fn mean_bits(&self) -> f64 {
+        self.bits() as f64 / self.round() as f64
     }
 
     /// The size at this place of the cycle, in bytes.

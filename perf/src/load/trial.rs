@@ -95,6 +95,8 @@ pub struct Trial {
     /// Frames that are due at the same time.
     pub burst: u32,
     pub duration: Duration,
+    /// At which rate it goes on, and for how long.
+    pub then: Option<(Rate, Duration)>,
     /// How long stragglers are waited for after the last frame.
     pub drain: Duration,
 }
@@ -109,6 +111,8 @@ pub struct Outcome {
     pub sent: u64,
     pub sent_bytes: u64,
     pub arrived: Counts,
+    /// The last frame that was given to the port and has not come, counted from 0.
+    pub last_missing: Option<u64>,
     pub received_bytes: u64,
     pub corrupt: u64,
     pub foreign: u64,
@@ -236,8 +240,12 @@ pub struct Running<F> {
 
 impl<F: Frame> Running<F> {
     pub fn new(trial: Trial, medium: &mut impl Medium<Frame = F>, progress: Arc<Progress>) -> Self {
-        let Trial { run, content, rate, burst, duration, drain } = trial;
+        let Trial { run, content, rate, burst, duration, then, drain } = trial;
         let schedule = Schedule::new(rate, burst, duration);
+        let (schedule, duration) = match then {
+            Some((rate, further)) => (schedule.then(rate, further), duration + further),
+            None => (schedule, duration),
+        };
         let intended = schedule.total();
         let flows = content.flows.count;
         // Tables are made before the clock is read, for that takes time.
@@ -313,6 +321,7 @@ impl<F: Frame> Running<F> {
             sent: self.source.frames() - tally.refused,
             sent_bytes: self.source.bytes(),
             arrived: *self.sink.arrivals().counts(),
+            last_missing: self.sink.arrivals().last_missing(self.source.frames()),
             received_bytes: self.sink.bytes(),
             corrupt: self.sink.corrupt(),
             foreign: self.sink.foreign(),

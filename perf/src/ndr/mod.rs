@@ -8,7 +8,7 @@ use pnat_shared::time::Duration;
 mod run;
 mod search;
 
-pub use run::{FoundRate, GoalResult, NdrResult, TrialResult, run};
+pub use run::{FoundRate, GoalResult, NdrResult, Rates, TrialResult, find, run};
 pub use search::{Found, Search, Step};
 
 /// What is searched for, and how.

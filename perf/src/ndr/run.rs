@@ -78,13 +78,33 @@ impl TrialResult {
     }
 }
 
+/// What a search has found, without what it was.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rates {
+    /// NDR, PDR.
+    pub goals: Vec<GoalResult>,
+    pub is_complete: bool,
+    pub trials: Vec<TrialResult>,
+}
+
 /// Searches the scenario's rates; `watch` is told of each trial before it begins.
 pub fn run(
     scenario: &Scenario,
     provenance: Provenance,
     tester: &mut dyn Tester,
-    mut watch: impl FnMut(u32, f64, Duration),
+    watch: impl FnMut(u32, f64, Duration),
 ) -> Result<NdrResult> {
+    let Rates { goals, is_complete, trials } = find(scenario, tester, watch)?;
+    let trial_seconds = scenario.search.trial.as_secs_f64();
+    Ok(NdrResult { provenance, goals, is_complete, trial_seconds, trials })
+}
+
+/// As [`run`], for whoever tells the result in his own way.
+pub fn find(
+    scenario: &Scenario,
+    tester: &mut dyn Tester,
+    mut watch: impl FnMut(u32, f64, Duration),
+) -> Result<Rates> {
     let goals = &scenario.search;
     let mut search = Search::new(goals.clone());
     let mut trials = Vec::new();
@@ -97,20 +117,14 @@ pub fn run(
         search.record(trial.loss());
         trials.push(trial);
     }
-    let bits = scenario.content.sizes.bits() as f64 / scenario.content.sizes.round() as f64;
+    let bits = scenario.content.sizes.mean_bits();
     let named = ["NDR", "PDR"].into_iter().zip(goals.losses()).zip(search.found());
     let goals = named.map(|((name, allowed_loss), found)| GoalResult {
         name: name.to_owned(),
         allowed_loss,
         found: found.map(|found| FoundRate::new(found, bits, allowed_loss, &trials)),
     });
-    Ok(NdrResult {
-        provenance,
-        goals: goals.collect(),
-        is_complete: search.is_complete(),
-        trial_seconds: scenario.search.trial.as_secs_f64(),
-        trials,
-    })
+    Ok(Rates { goals: goals.collect(), is_complete: search.is_complete(), trials })
 }
 
 impl FoundRate {
@@ -225,6 +239,7 @@ mod tests {
                 sent,
                 sent_bytes: sent * 64,
                 arrived: Counts { received: sent, ..Counts::default() },
+                last_missing: None,
                 received_bytes: sent * 64,
                 corrupt: 0,
                 foreign: 0,

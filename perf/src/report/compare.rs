@@ -3,7 +3,7 @@
 use pnat_dataplane::control::report::Report;
 use pnat_dataplane::page::{Block, Section, Table, Unit};
 
-use super::{Run, load, ndr};
+use super::{Run, is_same_load, load, ndr, tcp, trials};
 
 /// One number that a run is judged by.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,19 +77,19 @@ impl Judgement {
     }
 }
 
-/// Every other run against the first.
+/// Two runs, one against the other; of more, those of the same load, each against the first of them.
 pub(super) fn section(runs: &[Run]) -> Option<Section> {
-    let (base, others) = runs.split_first()?;
-    let figures = figures(base);
     let mut blocks = Vec::new();
-    for other in others {
-        let comparisons = compare(&figures, &self::figures(other));
-        blocks.push(Block::Heading(format!("{} against {}", other.name, base.name)));
-        blocks.push(if comparisons.is_empty() {
-            Block::Text("They have no figure in common.".to_owned())
-        } else {
-            Block::Table(table(&base.name, &other.name, &comparisons))
-        });
+    for (number, other) in runs.iter().enumerate() {
+        let is_base = |base: &&Run| runs.len() == 2 || has_load_of(base, other);
+        let Some(base) = runs[..number].iter().find(is_base) else { continue };
+        let comparisons = compare(&figures(base), &figures(other));
+        if !comparisons.is_empty() {
+            blocks.push(Block::Heading(format!("{} against {}", other.name, base.name)));
+            blocks.push(Block::Table(table(&base.name, &other.name, &comparisons)));
+        } else if runs.len() == 2 {
+            blocks.push(Block::Text("They have no figure in common.".to_owned()));
+        }
     }
     if blocks.is_empty() {
         return None;
@@ -98,10 +98,16 @@ pub(super) fn section(runs: &[Run]) -> Option<Section> {
     Some(Section::new("Comparison", blocks))
 }
 
+fn has_load_of(one: &Run, other: &Run) -> bool {
+    one.provenances().iter().any(|load| other.provenances().iter().any(|other| is_same_load(load, other)))
+}
+
 fn figures(run: &Run) -> Vec<Figure> {
     let load = run.load.iter().flat_map(load::figures);
+    let trials = run.trials.iter().flat_map(trials::figures);
+    let connections = run.tcp.iter().flat_map(tcp::figures);
     let found = run.ndr.iter().flat_map(ndr::figures);
-    load.chain(found).chain(run.gateway.iter().flat_map(gateway)).collect()
+    load.chain(connections).chain(found).chain(trials).chain(run.gateway.iter().flat_map(gateway)).collect()
 }
 
 /// What a gateway measures in itself says nothing of its own noise.

@@ -1,11 +1,10 @@
 //! What `load` has shown: counts, rates over time, latency.
 
-use hdrhistogram::Histogram;
 use pnat_dataplane::control::percentile_curve;
 use pnat_dataplane::page::{Axis, Block, Chart, Section, Series, Table, Unit};
 
 use super::compare::{Figure, deviation, mean};
-use super::{LoadRun, Run, with};
+use super::{LoadRun, Run, by_scenario, with};
 use crate::load::result::{LoadResult, Percentiles};
 
 pub(super) fn sections(runs: &[Run]) -> Vec<Section> {
@@ -101,34 +100,53 @@ fn throughput(loads: &[(&str, &LoadRun)]) -> Section {
             format!("The generator of {name} fell behind: its machine cannot send the {asked} asked for.");
         blocks.push(Block::Text(fell));
     }
-    let mut rates = Vec::new();
-    for (name, run) in loads {
-        let of = |what: &str| if loads.len() > 1 { format!("{name}, {what}") } else { what.to_owned() };
-        if loads.len() == 1 {
-            rates.push(Series::line("sent", over_time(&run.result, |part| part.sent)));
-        }
-        rates.push(Series::line(of("received"), over_time(&run.result, |part| part.received)));
+    for (_, loads) in by_load(loads) {
+        blocks.push(Block::Chart(rates_over_time(&loads)));
+        blocks.push(Block::Chart(latency_over_time(&loads)));
     }
-    blocks.push(Block::Chart(Chart {
-        title: "Throughput over time".to_owned(),
+    Section::new("Throughput", blocks)
+}
+
+/// Runs of the same load are drawn in the same chart.
+fn by_load<'a>(loads: &[(&'a str, &'a LoadRun)]) -> Vec<(&'a str, Vec<(&'a str, &'a LoadRun)>)> {
+    by_scenario(loads, |run| &run.result.provenance)
+}
+
+/// What a chart shows, with the runs' name where they do not stand in its legend.
+fn titled(what: &str, loads: &[(&str, &LoadRun)]) -> String {
+    match loads {
+        [(name, _)] => format!("{what}: {name}"),
+        _ => what.to_owned(),
+    }
+}
+
+fn rates_over_time(loads: &[(&str, &LoadRun)]) -> Chart {
+    let mut series = Vec::new();
+    for (name, run) in loads {
+        if loads.len() == 1 {
+            series.push(Series::line("sent", over_time(&run.result, |part| part.sent)));
+        }
+        let received = over_time(&run.result, |part| part.received);
+        series.push(Series::line(of_run(loads.len(), name, "received"), received));
+    }
+    Chart {
+        title: titled("Throughput over time", loads),
         x: Axis::linear("time", Unit::Seconds),
         y: Axis::linear("frames", Unit::Packets),
-        series: rates,
-    }));
-    blocks.push(Block::Chart(latency_over_time(loads)));
-    Section::new("Throughput", blocks)
+        series,
+    }
 }
 
 fn latency_over_time(loads: &[(&str, &LoadRun)]) -> Chart {
     let series = loads.iter().flat_map(|(name, run)| {
-        let of = |what: &str| if loads.len() > 1 { format!("{name}, {what}") } else { what.to_owned() };
+        let of = |what: &str| of_run(loads.len(), name, what);
         [
             Series::line(of("mean"), over_time(&run.result, |part| part.mean_latency)),
             Series::line(of("longest"), over_time(&run.result, |part| part.max_latency)),
         ]
     });
     Chart {
-        title: "Latency over time".to_owned(),
+        title: titled("Latency over time", loads),
         x: Axis::linear("time", Unit::Seconds),
         y: Axis::log("latency", Unit::Nanos),
         series: series.collect(),
@@ -176,27 +194,38 @@ fn counts(loads: &[(&str, &LoadRun)]) -> Table {
 fn latency(loads: &[(&str, &LoadRun)]) -> Section {
     let mut table =
         Table::of_numbers(["", "frames", "min", "mean", "p50", "p90", "p99", "p99.9", "p99.99", "max"]);
-    let mut series = Vec::new();
     for (name, run) in loads {
-        let of = |what: &str| if loads.len() > 1 { format!("{name}, {what}") } else { what.to_owned() };
-        let rows: [(_, &Percentiles, &Histogram<u64>); 2] =
-            [("latency", &run.result.latency, &run.latency), ("sent late", &run.result.late, &run.late)];
-        for (what, times, histogram) in rows {
-            table.row(distribution(of(what), times));
-            // What the generator adds is drawn where it is not one of many.
-            if loads.len() == 1 || what == "latency" {
-                series.push(Series::line(of(what), percentile_curve(histogram)));
-            }
+        for (what, times) in [("latency", &run.result.latency), ("sent late", &run.result.late)] {
+            table.row(distribution(of_run(loads.len(), name, what), times));
         }
     }
-    let chart = Chart {
-        title: "Latency by percentile".to_owned(),
+    let text = "From the intended send time to arrival; \"sent late\" is the generator's own part of it.";
+    let mut blocks = vec![Block::Text(text.to_owned())];
+    blocks.extend(by_load(loads).iter().map(|(_, loads)| Block::Chart(curves(loads))));
+    blocks.push(Block::Table(table));
+    Section::new("Latency", blocks)
+}
+
+fn curves(loads: &[(&str, &LoadRun)]) -> Chart {
+    let mut series = Vec::new();
+    for (name, run) in loads {
+        series.push(Series::line(of_run(loads.len(), name, "latency"), percentile_curve(&run.latency)));
+        // What the generator adds is drawn where there is one.
+        if loads.len() == 1 {
+            series.push(Series::line("sent late", percentile_curve(&run.late)));
+        }
+    }
+    Chart {
+        title: titled("Latency by percentile", loads),
         x: Axis::percentiles(),
         y: Axis::log("latency", Unit::Nanos),
         series,
-    };
-    let text = "From the intended send time to arrival; \"sent late\" is the generator's own part of it.";
-    Section::new("Latency", vec![Block::Text(text.to_owned()), Block::Chart(chart), Block::Table(table)])
+    }
+}
+
+/// What a curve or a row of a run is called: with the run's name, where there are several.
+pub(super) fn of_run(runs: usize, run: &str, what: &str) -> String {
+    if runs > 1 { format!("{run}, {what}") } else { what.to_owned() }
 }
 
 /// A row that says how times are distributed.

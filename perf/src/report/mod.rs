@@ -1,8 +1,9 @@
 //! Reports: what runs left in their directories, read back and told on one page.
 //!
-//! A run's directory holds whichever of these its commands have written: `result.json` with `latency.hlog` (`load`),
-//! `ndr.json` (`ndr`), `gateway.json` (what the gateway says of itself, by `pnat report --json`). Each kind of result has a
-//! module here that makes its sections, and the [`Figure`]s that two runs are compared by.
+//! A run's directory holds whichever of these its commands have written: `result.json` with `latency.hlog` or `tcp.json`
+//! with `tcp.hlog` (`load`), `ndr.json` (`ndr`), `trials.json` (methods of several trials), `gateway.json` (what the gateway
+//! says of itself, by `pnat report --json`). Each kind of result has a module here that makes its sections, and the
+//! [`Figure`]s that two runs are compared by.
 
 use std::path::{Path, PathBuf};
 
@@ -15,19 +16,23 @@ mod compare;
 mod load;
 mod ndr;
 mod run;
+mod tcp;
+mod trials;
 #[cfg(test)]
 mod tests;
 
 pub use compare::{Comparison, Figure, Judgement, compare};
-pub use run::{LoadRun, Run, read};
+pub use run::{LoadRun, Run, TcpRun, TrialsRun, read};
 
-/// Makes one page of all runs, the first of which is what the others are compared with.
+/// Makes one page of all runs. Two are compared; of more, those of the same load, with the first of them.
 pub fn page(runs: &[Run]) -> Result<Page> {
     let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
     let mut sections = vec![what_ran(runs)];
     sections.extend(compare::section(runs));
     sections.extend(load::sections(runs));
+    sections.extend(tcp::section(runs));
     sections.extend(ndr::section(runs));
+    sections.extend(trials::sections(runs));
     for run in runs {
         let Some(gateway) = &run.gateway else { continue };
         let of = if runs.len() > 1 { format!(" of {}", run.name) } else { String::new() };
@@ -48,7 +53,7 @@ pub fn write(page: &Page, dir: &Path) -> std::io::Result<Vec<PathBuf>> {
 }
 
 fn lead(runs: &[Run]) -> String {
-    let is_debug = |run: &Run| run.provenances().any(|provenance| provenance.build != "release");
+    let is_debug = |run: &Run| run.provenances().iter().any(|provenance| provenance.build != "release");
     let debug: Vec<&str> = runs.iter().filter(|run| is_debug(run)).map(|run| run.name.as_str()).collect();
     let warning = match debug.as_slice() {
         [] => String::new(),
@@ -78,7 +83,7 @@ fn what_ran(runs: &[Run]) -> Section {
             )));
             blocks.push(Block::Verbatim(provenance.command.join(" ")));
         }
-        if let Some(gateway) = run.gateway.as_ref().filter(|_| run.provenances().next().is_none()) {
+        if let Some(gateway) = run.gateway.as_ref().filter(|_| run.provenances().is_empty()) {
             blocks.push(Block::Text(format!("A gateway by itself, pnat {}.", gateway.version)));
         }
     }
@@ -103,4 +108,24 @@ fn scenarios(runs: &[Run]) -> Option<Section> {
 /// The runs that have such a result, each with its name.
 fn with<'a, T>(runs: &'a [Run], of: impl Fn(&'a Run) -> Option<&'a T>) -> Vec<(&'a str, &'a T)> {
     runs.iter().filter_map(|run| Some((run.name.as_str(), of(run)?))).collect()
+}
+
+/// Results of the same load, in the order of their first runs.
+fn by_scenario<'a, T>(
+    results: &[(&'a str, &'a T)],
+    provenance: impl Fn(&'a T) -> &'a Provenance,
+) -> Vec<(&'a str, Vec<(&'a str, &'a T)>)> {
+    let mut groups: Vec<(&Provenance, Vec<(&str, &T)>)> = Vec::new();
+    for (name, result) in results {
+        let load = provenance(result);
+        match groups.iter_mut().find(|(other, _)| is_same_load(load, other)) {
+            Some((_, group)) => group.push((name, result)),
+            None => groups.push((load, vec![(name, result)])),
+        }
+    }
+    groups.into_iter().map(|(load, group)| (load.scenario.as_str(), group)).collect()
+}
+
+fn is_same_load(one: &Provenance, other: &Provenance) -> bool {
+    (&one.scenario, &one.scenario_text) == (&other.scenario, &other.scenario_text)
 }

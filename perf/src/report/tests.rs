@@ -6,10 +6,14 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::*;
-use crate::load::medium::with_medium;
+use crate::load::medium::{with_duplex, with_medium};
 use crate::load::result::LoadResult;
+use crate::load::scenario::TcpScenario;
+use crate::load::tcp::TcpTester;
+use crate::load::tcp::result::TcpResult;
 use crate::load::trial::Progress;
 use crate::load::{Scenario, Tester};
+use crate::method::{self, Method, Process, Reference, TrialsResult};
 
 /// 5,000 frames per second over a wire for 3,125, in virtual time.
 const SCENARIO: &str = r#"
@@ -29,6 +33,23 @@ queue = 8
 trial = "100ms"
 trials = 3
 width = "5 %"
+"#;
+
+/// 100 connections per second with a request each, over a wire.
+const CONNECTIONS: &str = r#"
+kind = "tcp"
+duration = "3s"
+[[class]]
+name = "churn"
+rate = "100 cps"
+clients = "10.1.0.0/16"
+servers = "203.0.113.0/28"
+server_ports = 443
+request = 200
+response = 1000
+[medium]
+type = "wire"
+latency = "1ms"
 "#;
 
 const HOSTILE: &str = "<script>alert(1)</script>|`x`";
@@ -53,22 +74,61 @@ impl Dirs {
     fn load(&self, name: &str, change: impl FnOnce(&mut LoadResult)) -> PathBuf {
         let dir = self.run(name);
         let scenario = scenario();
-        let trial = |tester: &mut dyn Tester| tester.run(scenario.trial(1, scenario.duration));
-        let outcome = with_medium(&scenario, Arc::new(Progress::default()), false, trial, Ok);
-        let outcome = outcome.expect("it runs");
+        let outcome = on_medium(&scenario, |tester| tester.run(scenario.trial(1, scenario.duration)));
         let mut result = LoadResult::new(provenance(&scenario), &outcome);
         change(&mut result);
         result.write(&outcome, &dir).expect("written");
         dir
     }
 
+    /// A run of `load` with connections.
+    fn tcp(&self, name: &str, change: impl FnOnce(&mut TcpResult)) -> PathBuf {
+        let dir = self.run(name);
+        let scenario = TcpScenario::parse(Path::new("churn.toml"), CONNECTIONS).expect("good");
+        let trial = |tester: &mut dyn TcpTester| tester.run(scenario.trial(1, scenario.duration));
+        let outcome = with_duplex(&scenario, Arc::new(Progress::default()), false, trial, Ok);
+        let outcome = outcome.expect("it runs");
+        let of = (&*scenario.name, &*scenario.file, &*scenario.text);
+        let provenance = Provenance::of(of, SystemTime::UNIX_EPOCH);
+        let mut result = TcpResult::new(provenance, &scenario.load.classes, &outcome);
+        change(&mut result);
+        result.write(&outcome, &dir).expect("written");
+        dir
+    }
+
+    /// A run by one of the methods that take several trials.
+    fn trials(
+        &self,
+        name: &str,
+        method: impl FnOnce(&Scenario, &mut dyn Tester) -> Method + Send,
+    ) -> PathBuf {
+        let dir = self.run(name);
+        let scenario = scenario();
+        let method = on_medium(&scenario, |tester| Ok(method(&scenario, tester)));
+        TrialsResult { provenance: provenance(&scenario), method }.write(&dir).expect("written");
+        dir
+    }
+
+    fn latency_under_load(&self, name: &str) -> PathBuf {
+        let dir = self.run(name);
+        self.trials(name, |scenario, tester| {
+            let provenance = provenance(scenario);
+            let shown = method::latency(scenario, &provenance, reference(), tester, &mut |_, _| {});
+            let (latency, loads) = shown.expect("it runs");
+            for (load, (result, outcome)) in latency.loads.iter().zip(&loads) {
+                result.write(outcome, &dir.join(format!("{}-percent", load.percent))).expect("written");
+            }
+            Method::Latency(latency)
+        })
+    }
+
     fn ndr(&self, name: &str) -> PathBuf {
         let dir = self.run(name);
         let scenario = scenario();
-        let search =
-            |tester: &mut dyn Tester| crate::ndr::run(&scenario, provenance(&scenario), tester, |_, _, _| {});
-        let result = with_medium(&scenario, Arc::new(Progress::default()), false, search, Ok);
-        result.expect("it runs").write(&dir).expect("written");
+        let result = on_medium(&scenario, |tester| {
+            crate::ndr::run(&scenario, provenance(&scenario), tester, |_, _, _| {})
+        });
+        result.write(&dir).expect("written");
         dir
     }
 }
@@ -77,6 +137,15 @@ impl Drop for Dirs {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
+}
+
+fn on_medium<T: Send>(scenario: &Scenario, trials: impl FnOnce(&mut dyn Tester) -> Result<T> + Send) -> T {
+    with_medium(scenario, Arc::new(Progress::default()), false, trials, Ok).expect("it runs")
+}
+
+/// Less than the wire bears.
+fn reference() -> Reference {
+    Reference { of: "NDR".to_owned(), frames: 3_000.0 }
 }
 
 fn scenario() -> Scenario {
@@ -197,7 +266,80 @@ fn runs_of_the_same_name_are_told_by_their_paths() {
     let dirs = Dirs::new("names");
     let (one, two) = (dirs.ndr("a/run"), dirs.ndr("b/run"));
     let names: Vec<String> = read(&[one, two]).expect("read").into_iter().map(|run| run.name).collect();
-    assert!(names[0].ends_with("a/run") && names[1].ends_with("b/run"), "{names:?}");
+    assert_eq!(names, ["a/run", "b/run"]);
+}
+
+#[test]
+fn connections_are_told_with_their_indicators_times_and_course() {
+    let dirs = Dirs::new("connections");
+    let one = dirs.tcp("one", |_| {});
+    let (html, markdown) = report(std::slice::from_ref(&one));
+    for told in ["churn.toml", "connections per second", "segments sent again", "churn, first byte", "100 /s"]
+    {
+        assert!(html.contains(told) && markdown.contains(told), "{told} is not in {markdown}");
+    }
+    for drawn in [
+        "Connections open",
+        "Transactions per second",
+        "content, kbit/s",
+        "percentile, %",
+        ">whole connection<",
+    ] {
+        assert!(html.contains(drawn), "{drawn} is not drawn");
+    }
+    let two = dirs.tcp("two", |result| {
+        result.kpis.tcp_connections_per_second *= 2.0;
+        result.kpis.failed_connections = 0.5;
+    });
+    let (html, markdown) = report(&[one, two]);
+    assert!(markdown.contains("| connections | +100.00 % | better |"), "{markdown}");
+    assert!(markdown.contains("| failed connections | - | not judged | 0 % | 50 % |"), "{markdown}");
+    assert!(html.contains("Times by percentile: first byte") && html.contains(">two, established<"));
+}
+
+#[test]
+fn each_method_of_several_trials_has_its_section() {
+    let dirs = Dirs::new("methods");
+    let throughput = dirs.trials("throughput", |scenario, tester| {
+        let sizes = ["64", "512"].map(|size| (size.to_owned(), method::parse_size(size).expect("a size")));
+        let found = method::throughput(scenario, &sizes, tester, &mut |_, _| {});
+        Method::Throughput(found.expect("it runs"))
+    });
+    let latency = dirs.latency_under_load("latency");
+    let recovery = dirs.trials("recovery", |scenario, tester| {
+        let found = method::recovery(scenario, reference(), 2, tester, &mut |_, _| {});
+        Method::Recovery(found.expect("it runs"))
+    });
+    let soak = dirs.trials("soak", |scenario, tester| {
+        let this = [Process::find(std::process::id()).expect("it runs")];
+        let (soak, ..) =
+            method::soak(scenario, provenance(scenario), &this, tester, &mut |_, _| {}).expect("it runs");
+        Method::Soak(soak)
+    });
+    let (html, markdown) = report(&[throughput, latency.clone(), recovery, soak]);
+    for section in ["Highest rates by frame size", "Latency under load", "Recovery after overload", "Soak"] {
+        assert!(markdown.contains(&format!("\n## {section}\n")), "{markdown}");
+    }
+    for told in ["| latency | 90 % | 2.7 kpps | 0 % |", "| throughput | 512 | NDR |", "| recovery | 2 |"] {
+        assert!(markdown.contains(told), "{told} is not in {markdown}");
+    }
+    for drawn in ["bytes of a frame, mean", ">at 90 %<", "load, %", "Memory, huge pages included"] {
+        assert!(html.contains(drawn), "{drawn} is not drawn");
+    }
+    fs::remove_file(latency.join("50-percent/latency.hlog")).expect("removed");
+    assert!(told(read(&[latency])).contains("50-percent/latency.hlog"));
+}
+
+#[test]
+fn of_many_runs_only_those_of_the_same_load_are_compared() {
+    let dirs = Dirs::new("many");
+    let rename = |result: &mut LoadResult| result.provenance.scenario = "other".to_owned();
+    let runs =
+        [dirs.load("a", |_| {}), dirs.load("b", rename), dirs.load("c", |_| {}), dirs.load("d", rename)];
+    let (html, markdown) = report(&runs);
+    let headings: Vec<&str> = markdown.lines().filter(|line| line.contains(" against ")).collect();
+    assert_eq!(headings, ["### c against a", "### d against b"]);
+    assert_eq!(html.matches("Throughput over time</figcaption>").count(), 2, "a chart for each load");
 }
 
 #[test]

@@ -131,6 +131,8 @@ fn every_answer_is_as_described() {
     for (list, least) in [("flows", 6), ("past", 3)] {
         assert!(told[list].as_array().is_some_and(|told| told.len() >= least), "{told}");
     }
+    let history = serde_json::to_value(history::tests::full()).expect("json");
+    check(&description, &serde_json::json!({ "$ref": "#/components/schemas/History" }), &history, "history");
     let wrong = watching::by_socket(&rig, "/flows?limit=many").1;
     let failure = serde_json::json!({ "$ref": "#/components/schemas/Failure" });
     check(&description, &failure, &serde_json::from_str(&wrong).expect("json"), "failure");

@@ -3,9 +3,11 @@
 use std::collections::VecDeque;
 use std::net::TcpStream;
 use std::path::Path;
+use std::process::Command;
 
 use pnat_shared::config::TlsFiles;
 
+use super::super::answer::Health;
 use super::pki::Pki;
 use super::watching::free_port;
 use super::*;
@@ -205,6 +207,21 @@ fn a_thousand_connections_do_no_harm() {
 }
 
 #[test]
+fn no_more_clients_than_there_are_places_for_are_served_at_the_same_time() {
+    let remote = Remote::new("many-clients");
+    let connected: Vec<Client> = (0..64).map(|_| remote.pki.client(&remote.address, "operator")).collect();
+    for client in &connected {
+        client.get::<Health>("/health").expect("served");
+    }
+    assert!(remote.asks_as("operator").is_err(), "there is no place");
+    remote.counts("connections_refused", 1);
+    connected[0].get::<Health>("/health").expect("who is connected is served on");
+    drop(connected);
+    let served = (0..1_000).any(|_| remote.asks_as("operator").is_ok());
+    assert!(served, "places are free again");
+}
+
+#[test]
 fn a_reload_takes_new_certificates_or_leaves_everything() {
     let remote = Remote::new("new-certificates");
     remote.asks_as("operator").expect("let in");
@@ -285,4 +302,22 @@ fn files_that_are_no_credentials_are_named_with_their_key() {
         assert!(told.starts_with(&format!("lab.toml: control.tls.{key}")), "{told}");
         assert!(told.contains(expected), "{told}: {expected}");
     }
+}
+
+#[test]
+fn curl_is_served_with_its_certificate_and_only_with_it() {
+    let remote = Remote::new("curl");
+    let curl = |proof: &[&str]| {
+        let url = format!("https://{}/health", remote.address);
+        let ca = remote.pki.path("ca.pem");
+        let mut command = Command::new("curl");
+        command.args(["--silent", "--show-error", "--noproxy", "*", "--cacert"]).arg(ca).args(proof).arg(url);
+        command.output().expect("curl runs")
+    };
+    let file = |name: &str| remote.pki.path(name).display().to_string();
+    let served = curl(&["--cert", &file("operator.pem"), "--key", &file("operator.key")]);
+    assert_eq!(String::from_utf8_lossy(&served.stdout), "{\"alive\":true}");
+    assert!(!curl(&[]).status.success());
+    assert!(!curl(&["--cert", &file("stranger.pem"), "--key", &file("stranger.key")]).status.success());
+    remote.counts("handshakes_failed", 2);
 }

@@ -76,6 +76,22 @@ fn a_gateway_that_stops_is_healthy_but_not_ready() {
     assert!(by_socket(&rig, "/health").0.starts_with("HTTP/1.1 200"));
 }
 
+#[test]
+fn top_shows_what_the_api_tells() {
+    let rig = Rig::new("top");
+    rig.link_up.set(0);
+    let text = crate::top::once(rig.client(), Duration::from_millis(20)).expect("a frame");
+    let line =
+        |start: &str| text.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{text}"));
+    assert!(line("pnat ").ends_with("NOT READY"), "{text}");
+    assert_eq!(line("not ready: "), "not ready: port inside: its link is down");
+    assert!(line("inside").contains("down"), "{text}");
+    assert!(line("nat ").contains("100 ns"), "{text}");
+    // Both workers have three flows of the same client.
+    let client: Vec<&str> = line("10.77.1.5 ").split_whitespace().collect();
+    assert_eq!((client[1], client[4], client[5]), ("6", "600", "18600"), "{text}");
+}
+
 /// A sample's labels, in order of their names.
 type Labels = Vec<(String, String)>;
 

@@ -17,13 +17,15 @@ use pnat_dataplane::port::capsule::{CorePorts, Idle, Runtime, counters, is_up};
 use pnat_dataplane::port::mbuf::{MbufFrame, MbufPool, Queue};
 use pnat_dataplane::port::plan::{Plan, PlannedPort};
 use pnat_dataplane::port::{BURST, PortInfo, PortQueue};
-use pnat_shared::frame::L2_LEN;
+use pnat_shared::flow::Side;
+use pnat_shared::frame::{Frame as _, L2_LEN};
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::ethernet::{self, Mac};
 
 use super::neighbor;
 use crate::load::scenario::{Device, Dpdk, Station};
 use crate::load::sizes::FCS;
+use crate::load::tcp::{ClientSockets, Duplex, TcpOutcome, TcpRunning, TcpTester, TcpTrial};
 use crate::load::trial::{Medium, Outcome, Progress, Running, Tally, Tester, Trial};
 
 const SEND: &str = "send";
@@ -45,12 +47,12 @@ const HOLD: Duration = Duration::from_secs(60);
 const SHARED_RINGS: &str = "net_memif";
 
 /// Starts DPDK on the calling thread, and lets `trials` run trials from another one. See [`super::with_medium`].
-pub(super) fn run<T, R: Send>(
+pub(super) fn run<J: Job, T, R: Send>(
     spec: &Dpdk,
     largest: u16,
     progress: Arc<Progress>,
     hold: bool,
-    trials: impl FnOnce(&mut dyn Tester) -> Result<T> + Send,
+    trials: impl FnOnce(&mut Remote<J>) -> Result<T> + Send,
     tell: impl FnOnce(T) -> Result<R> + Send,
 ) -> Result<R> {
     let mut runtime = Runtime::start(&plan(spec, largest))?;
@@ -119,27 +121,80 @@ fn plan(spec: &Dpdk, largest: u16) -> Plan {
     }
 }
 
-/// The generator's loop: runs trials as they are ordered.
-struct Generator {
-    medium: DpdkMedium,
-    /// Where trials are ordered and their outcomes told; `None`: nobody orders any more, and the ports are left alone.
-    ends: Option<(Receiver<Trial>, Sender<Result<Outcome>>)>,
-    progress: Arc<Progress>,
-    state: State,
+/// A trial of one kind or the other, as the core runs it.
+pub(super) trait Job: Send + 'static {
+    type Running;
+    type Outcome: Send + 'static;
+
+    fn begin(self, medium: &mut DpdkMedium, progress: Arc<Progress>) -> Self::Running;
+
+    /// Answers false when it is over.
+    fn turn(running: &mut Self::Running, medium: &mut DpdkMedium) -> bool;
+
+    fn end(running: Self::Running, medium: &mut DpdkMedium) -> Self::Outcome;
 }
 
-enum State {
+impl Job for Trial {
+    type Running = Running<MbufFrame>;
+    type Outcome = Outcome;
+
+    fn begin(self, medium: &mut DpdkMedium, progress: Arc<Progress>) -> Self::Running {
+        Running::new(self, medium, progress)
+    }
+
+    fn turn(running: &mut Self::Running, medium: &mut DpdkMedium) -> bool {
+        running.turn(medium)
+    }
+
+    fn end(running: Self::Running, medium: &mut DpdkMedium) -> Outcome {
+        running.outcome(medium)
+    }
+}
+
+/// A trial of connections, and the classes' sockets.
+pub(super) struct TcpJob(TcpTrial, Vec<ClientSockets>);
+
+impl Job for TcpJob {
+    type Running = TcpRunning<MbufFrame>;
+    type Outcome = (TcpOutcome, Vec<ClientSockets>);
+
+    fn begin(self, medium: &mut DpdkMedium, progress: Arc<Progress>) -> Self::Running {
+        let Self(trial, sockets) = self;
+        TcpRunning::new(trial, sockets, medium, progress)
+    }
+
+    fn turn(running: &mut Self::Running, medium: &mut DpdkMedium) -> bool {
+        running.turn(medium)
+    }
+
+    fn end(running: Self::Running, medium: &mut DpdkMedium) -> Self::Outcome {
+        running.outcome(medium)
+    }
+}
+
+/// The generator's loop: runs trials as they are ordered.
+struct Generator<J: Job> {
+    medium: DpdkMedium,
+    /// Where trials are ordered and their outcomes told; `None`: nobody orders any more, and the ports are left alone.
+    ends: Option<Ends<J>>,
+    progress: Arc<Progress>,
+    state: State<J>,
+}
+
+type Ends<J> = (Receiver<J>, Sender<Result<<J as Job>::Outcome>>);
+
+enum State<J: Job> {
     Idle,
     /// Until when the medium may take to be ready, and when that is looked after next.
     Ordered {
-        trial: Trial,
+        trial: J,
         deadline: Instant,
         look: Instant,
     },
-    Running(Box<Running<MbufFrame>>),
+    Running(Box<J::Running>),
 }
 
-impl Generator {
+impl<J: Job> Generator<J> {
     fn turn(&mut self) -> bool {
         let Some((orders, results)) = &self.ends else { return false };
         let medium = &mut self.medium;
@@ -151,14 +206,14 @@ impl Generator {
         };
         self.state = match std::mem::replace(&mut self.state, State::Idle) {
             State::Running(mut running) => {
-                if running.turn(medium) {
+                if J::turn(&mut running, medium) {
                     State::Running(running)
                 } else {
-                    tell(Ok(running.outcome(medium)))
+                    tell(Ok(J::end(*running, medium)))
                 }
             }
             State::Ordered { trial, deadline, look } if now >= look => match medium.missing() {
-                None => State::Running(Box::new(Running::new(trial, medium, self.progress.clone()))),
+                None => State::Running(Box::new(trial.begin(medium, self.progress.clone()))),
                 Some(missing) if now >= deadline => tell(Err(anyhow!("{missing}"))),
                 Some(_) => State::Ordered { trial, deadline, look: now + LOOK },
             },
@@ -184,14 +239,23 @@ impl Generator {
 }
 
 /// Orders trials from the core that has the ports.
-struct Remote {
-    orders: Sender<Trial>,
-    outcomes: Receiver<Result<Outcome>>,
+pub(super) struct Remote<J: Job> {
+    orders: Sender<J>,
+    outcomes: Receiver<Result<J::Outcome>>,
     /// Ends when the core does, whyever.
     stopped: Receiver<()>,
 }
 
-impl Remote {
+impl<J: Job> Remote<J> {
+    fn order(&self, trial: J) -> Result<J::Outcome> {
+        const STOPPED: &str = "stopped before the trial's end";
+        self.orders.send(trial).map_err(|_| anyhow!(STOPPED))?;
+        select! {
+            recv(self.outcomes) -> outcome => outcome.context(STOPPED)?,
+            recv(self.stopped) -> _ => Err(anyhow!(STOPPED)),
+        }
+    }
+
     /// Returns once the core leaves its ports alone.
     fn leave(self) {
         drop(self.orders);
@@ -202,19 +266,30 @@ impl Remote {
     }
 }
 
-impl Tester for Remote {
+impl Tester for Remote<Trial> {
     fn run(&mut self, trial: Trial) -> Result<Outcome> {
-        const STOPPED: &str = "stopped before the trial's end";
-        self.orders.send(trial).map_err(|_| anyhow!(STOPPED))?;
-        select! {
-            recv(self.outcomes) -> outcome => outcome.context(STOPPED)?,
-            recv(self.stopped) -> _ => Err(anyhow!(STOPPED)),
-        }
+        self.order(trial)
+    }
+}
+
+/// Orders trials of connections.
+pub(super) struct TcpRemote<'a> {
+    pub(super) remote: &'a Remote<TcpJob>,
+    /// By class: they rest from one trial to the next, too.
+    pub(super) sockets: Vec<ClientSockets>,
+}
+
+impl TcpTester for TcpRemote<'_> {
+    fn run(&mut self, trial: TcpTrial) -> Result<TcpOutcome> {
+        let sockets = std::mem::take(&mut self.sockets);
+        let (outcome, sockets) = self.remote.order(TcpJob(trial, sockets))?;
+        self.sockets = sockets;
+        Ok(outcome)
     }
 }
 
 /// The generator's core's queues.
-struct DpdkMedium {
+pub(super) struct DpdkMedium {
     send: Queue,
     /// `None`: the same.
     receive: Option<Queue>,
@@ -223,6 +298,8 @@ struct DpdkMedium {
     /// The sending port, then the receiving one if it is another.
     ports: Vec<PortInfo>,
     to: Mac,
+    /// Where the other port's frames are to go: to whoever was the last to send one there.
+    back: Mac,
     /// The gateway, as long as it has not answered, and for whom it is asked.
     asked: Option<[Ipv4Addr; 2]>,
     came: Vec<MbufFrame>,
@@ -243,6 +320,7 @@ impl DpdkMedium {
             clock: Clock::start(),
             ports,
             to,
+            back: Mac::BROADCAST,
             asked,
             came: Vec::new(),
             answers: Vec::new(),
@@ -270,6 +348,11 @@ impl DpdkMedium {
     /// Takes what neighbors ask and answer out of what has come to a port; the rest goes to `burst`.
     fn sort(&mut self, port: usize, burst: &mut Vec<MbufFrame>) {
         let mac = self.mac(port);
+        if port > 0
+            && let Some(link) = self.came.last().and_then(|frame| ethernet::Header::read(frame.data()).ok())
+        {
+            self.back = link.src;
+        }
         for frame in self.came.drain(..) {
             match neighbor::message(&frame) {
                 Some(message) if self.asked.is_some_and(|[address, _]| address == message.sender) => {
@@ -349,6 +432,37 @@ impl Medium for DpdkMedium {
             Tally { missed: untaken, ..Tally::default() }
         } else {
             Tally { refused: untaken, ..Tally::default() }
+        }
+    }
+}
+
+/// Where there is one port, it is both sides'.
+impl Duplex for DpdkMedium {
+    fn link_at(&self, side: Side) -> ethernet::Header {
+        if side == Side::First || self.receive.is_none() {
+            return self.link();
+        }
+        ethernet::Header { dst: self.back, src: self.mac(1), ether_type: ethernet::TYPE_IPV4 }
+    }
+
+    fn transmit_at(&mut self, side: Side, burst: &mut Vec<MbufFrame>) {
+        match &mut self.receive {
+            Some(receive) if side == Side::Second => receive.transmit(burst),
+            _ => self.send.transmit(burst),
+        }
+    }
+
+    fn receive_both(&mut self, bursts: &mut [Vec<MbufFrame>; 2]) {
+        let [first, second] = bursts;
+        fetch(&mut self.send, &mut self.came);
+        self.sort(0, first);
+        self.send.transmit(&mut self.answers);
+        if let Some(receive) = &mut self.receive {
+            fetch(receive, &mut self.came);
+            self.sort(1, second);
+            if let Some(receive) = &mut self.receive {
+                receive.transmit(&mut self.answers);
+            }
         }
     }
 }

@@ -3,9 +3,14 @@
 //! Time is the machine's. What is sent waits in a receive queue as long as a NIC's; the gateway takes a burst of it at each
 //! turn, and what comes to a full queue is lost, as it would be in a NIC.
 
+use std::path::PathBuf;
+
 use pnat_dataplane::launch::Clock;
 use pnat_proxy::filter::Chains;
-use pnat_shared::config::Policy;
+use pnat_shared::config::{
+    Accept, BlockAnswer, BlockFilter, Filter, FilterKind, LimitBy, LimitFilter, LogFilter, Match, Policy,
+    ReplaceFilter, Rule,
+};
 use pnat_shared::flow::Side;
 use pnat_shared::time::Instant;
 use pnat_shared::wire::ethernet;
@@ -13,10 +18,12 @@ use pnat_shared::wire::ethernet;
 use crate::frames::{Pool, PoolFrame};
 use crate::gateway::{Gateway, INSIDE, OUTSIDE, WINDOW, answer_arp, link_to};
 use crate::load::inside::{Inside, Ports};
-use crate::load::scenario::Memory;
+use crate::load::scenario::{FilterWord, Memory};
 use crate::load::tcp::Duplex;
 use crate::load::trial::{Medium, Tally};
 
+/// What filters look for in vain: the generator's streams consist of random bytes.
+const NEVER: &[u8] = b"nothing that anybody says";
 /// Descriptors of a receive queue: production's.
 const QUEUE: usize = 2048;
 
@@ -53,8 +60,10 @@ impl Door {
 
 impl MemoryMedium {
     pub fn new(spec: &Memory) -> Self {
-        let policy = Policy { rules: Vec::new(), default_action: spec.action, filters: Vec::new() };
-        let gateway = Gateway::new(policy, Chains::new(Vec::new(), WINDOW), spec.bindings);
+        let policy = policy(spec);
+        let chains =
+            Chains::compile(&policy, WINDOW).expect("invariant: our own patterns can be searched for");
+        let gateway = Gateway::new(policy, chains, spec.bindings);
         let clock = gateway.clock();
         Self { gateway, clock, pool: Pool, missed: 0, doors: [Door::default(); 3] }
     }
@@ -143,4 +152,47 @@ const fn port_of(side: Side) -> usize {
         Side::First => INSIDE,
         Side::Second => OUTSIDE,
     }
+}
+
+/// One rule for all flows.
+fn policy(spec: &Memory) -> Policy {
+    let filter = |(number, word): (usize, &FilterWord)| Filter {
+        name: format!("filter-{number}"),
+        kind: match word {
+            FilterWord::Replace => FilterKind::Replace(ReplaceFilter {
+                find: NEVER.to_vec(),
+                with: NEVER.to_vec(),
+                first: true,
+                second: true,
+            }),
+            FilterWord::Block => FilterKind::Block(BlockFilter {
+                patterns: vec![NEVER.to_vec(), NEVER.repeat(2)],
+                hosts: vec!["*.invalid".to_owned()],
+                sni: vec!["*.invalid".to_owned()],
+                answer: BlockAnswer::Reset,
+            }),
+            FilterWord::Limit => FilterKind::Limit(LimitFilter {
+                bytes_per_second: 1 << 40,
+                burst: 1 << 40,
+                by: LimitBy::Flow,
+            }),
+            // Nobody writes the lines: there is no log writer in memory.
+            FilterWord::Log => FilterKind::Log(LogFilter {
+                path: PathBuf::from("/dev/null"),
+                content_dir: None,
+                content_cap: 0,
+            }),
+        },
+    };
+    let filters: Vec<Filter> = spec.filters.iter().enumerate().map(filter).collect();
+    let rule = Rule {
+        name: "all".to_owned(),
+        line: 1,
+        matching: Match::default(),
+        action: spec.action,
+        accept: Accept::default(),
+        filters: (0..filters.len()).collect(),
+        congestion: [None; 2],
+    };
+    Policy { rules: vec![rule], default_action: spec.action, filters }
 }

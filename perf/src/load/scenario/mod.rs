@@ -53,8 +53,23 @@ pub enum MediumKind {
 #[derive(Clone, Debug)]
 pub struct Memory {
     pub action: Action,
+    /// The chain that proxied flows go through.
+    pub filters: Vec<FilterWord>,
     /// Bindings that its worker has room for.
     pub bindings: u32,
+}
+
+/// A filter of the gateway in memory: one that looks at what it would look at in earnest, and never has anything against it.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum FilterWord {
+    /// Searches every byte.
+    Replace,
+    /// Searches every byte for several patterns.
+    Block,
+    /// Counts every byte.
+    Limit,
+    /// Looks for the server's name in the first ones.
+    Log,
 }
 
 /// A wire in virtual time, whose faults are known.
@@ -111,7 +126,7 @@ impl AnyScenario {
     /// Reads and checks `file`.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
         let text = read(file)?;
-        Ok(match resolve::kind(file, &text, false)? {
+        Ok(match resolve::kind(file, &text, None)? {
             LoadKind::Frames => Self::Frames(Box::new(resolve::resolve(file, &text)?)),
             LoadKind::Tcp => Self::Tcp(Box::new(TcpScenario::parse(file, &text)?)),
         })
@@ -137,7 +152,7 @@ impl Scenario {
 
     /// As [`Scenario::load`], with the text of `file` given.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
-        resolve::kind(file, text, true)?;
+        resolve::kind(file, text, Some(LoadKind::Frames))?;
         resolve::resolve(file, text)
     }
 
@@ -149,6 +164,7 @@ impl Scenario {
             rate: self.rate,
             burst: self.burst,
             duration,
+            then: None,
             drain: self.drain,
         }
     }

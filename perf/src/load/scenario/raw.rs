@@ -57,6 +57,7 @@ pub(super) struct RawMedium {
     #[serde(rename = "type")]
     pub kind: Option<Spanned<String>>,
     pub action: Option<Spanned<String>>,
+    pub filters: Option<Spanned<Scalars>>,
     pub latency: Option<Spanned<String>>,
     pub loss: Option<Spanned<String>>,
     pub duplication: Option<Spanned<String>>,

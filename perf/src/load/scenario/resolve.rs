@@ -11,7 +11,7 @@ use pnat_shared::wire::ethernet::Mac;
 use toml::Spanned;
 
 use super::raw::{RawDevice, RawFlows, RawKind, RawMedium, RawScenario, RawSearch};
-use super::{Device, Dpdk, LoadKind, MediumKind, Memory, Scenario, Station, Wire};
+use super::{Device, Dpdk, FilterWord, LoadKind, MediumKind, Memory, Scenario, Station, Wire};
 use crate::load::flows::{self, Flows};
 use crate::load::schedule::Rate;
 use crate::load::sizes::{IMIX, MAX_ROUND, Sizes};
@@ -30,6 +30,7 @@ pub(super) const BINDINGS: u32 = (1 << 22) - 1;
 const RATES: &str = "a rate as in \"14.88 Mpps\", \"500 kpps\", \"2.5 Gbit/s\" or \"40 Mbit/s\"";
 pub(super) const ADDRESSES: &str =
     "IPv4 addresses as in \"10.0.0.2\", \"10.0.0.2-10.0.3.255\" or \"10.1.0.0/16\" (its hosts)";
+const FILTERS: &str = "a chain of \"replace\", \"block\", \"limit\" and \"log\", each as often as you like";
 const SHARES: &str = "a share as in \"0.5 %\", from 0 to 100 %";
 
 /// What a rate counts.
@@ -48,13 +49,20 @@ impl RawRate {
     }
 }
 
-/// Which kind of load the file describes; where only frames will do, connections are a fault.
-pub(super) fn kind(file: &Path, text: &str, only_frames: bool) -> Result<LoadKind, ConfigError> {
+/// Which kind of load the file describes; where only one kind will do, the other is a fault.
+pub(super) fn kind(file: &Path, text: &str, wanted: Option<LoadKind>) -> Result<LoadKind, ConfigError> {
     let (raw, mut findings): (RawKind, _) = Findings::read(file, text)?;
     let words = [("frames", LoadKind::Frames), ("tcp", LoadKind::Tcp)];
     let kind = findings.choice_or(raw.kind.as_ref(), "kind", &words, LoadKind::Frames);
-    if let Some(place) = raw.kind.as_ref().filter(|_| only_frames && kind == LoadKind::Tcp) {
-        findings.fault(place, "kind", Fault::OnlyWith("scenarios of frames can be used here"));
+    let Some(wanted) = wanted.filter(|wanted| *wanted != kind) else { return findings.conclude(kind) };
+    match (&raw.kind, wanted) {
+        (Some(place), LoadKind::Frames) => {
+            findings.fault(place, "kind", Fault::OnlyWith("scenarios of frames can be used here"));
+        }
+        (Some(place), LoadKind::Tcp) => {
+            findings.fault(place, "kind", Fault::OnlyWith("scenarios of connections can be used here"));
+        }
+        (None, _) => findings.absent("kind", "\"tcp\", for only scenarios of connections can be used here"),
     }
     findings.conclude(kind)
 }
@@ -95,7 +103,8 @@ pub(super) fn resolve(file: &Path, text: &str) -> Result<Scenario, ConfigError> 
     let burst = findings.integer_or(raw.traffic.burst.as_ref(), "traffic.burst", 1..=65_536, 1);
     let flows = flows(&raw.flows, &mut findings);
     let medium = medium(&raw, &flows, &sizes, &mut findings);
-    let search = search(&raw.search, rate, &sizes, &mut findings);
+    let frames = |text: &str| Some(parse_rate(text)?.of(&sizes).per_second());
+    let search = search(&raw.search, rate.per_second(), (RATES, frames), &mut findings);
     let scenario = Scenario {
         name,
         file: file.to_owned(),
@@ -236,7 +245,7 @@ fn medium(file: &RawScenario, flows: &Flows, sizes: &Sizes, findings: &mut Findi
     match kind {
         Kind::Memory => memory(file, flows, sizes, findings),
         Kind::Wire => wire(raw, findings),
-        Kind::Dpdk => dpdk(raw, flows, findings),
+        Kind::Dpdk => dpdk(raw, *flows.src.start(), findings),
     }
 }
 
@@ -269,12 +278,13 @@ pub(super) fn refuse_others(raw: &RawMedium, kind: Kind, findings: &mut Findings
     let places = texts.into_iter().map(|(whose, key, place)| (whose, key, spans(place)));
     let numbers =
         numbers.into_iter().map(|(whose, key, place)| (whose, key, place.as_ref().map(Spanned::span)));
-    let devices = [
+    let lists = [
+        (Kind::Memory, "filters", raw.filters.as_ref().map(Spanned::span)),
         (Kind::Dpdk, "send", raw.send.as_ref().map(Spanned::span)),
         (Kind::Dpdk, "receive", raw.receive.as_ref().map(Spanned::span)),
         (Kind::Dpdk, "eal", raw.eal.as_ref().map(Spanned::span)),
     ];
-    for (whose, key, place) in places.chain(numbers).chain(devices) {
+    for (whose, key, place) in places.chain(numbers).chain(lists) {
         if let Some(span) = place.filter(|_| whose != kind) {
             let fault = Fault::OnlyWith(ONLY[whose as usize]);
             findings.fault(&Spanned::new(span, ()), &format!("medium.{key}"), fault);
@@ -283,8 +293,7 @@ pub(super) fn refuse_others(raw: &RawMedium, kind: Kind, findings: &mut Findings
 }
 
 fn memory(file: &RawScenario, flows: &Flows, sizes: &Sizes, findings: &mut Findings<'_>) -> MediumKind {
-    let words = [("nat", Action::Nat), ("proxy", Action::Proxy)];
-    let action = findings.choice_or(file.medium.action.as_ref(), "medium.action", &words, Action::Nat);
+    let (action, filters) = gateway(&file.medium, Action::Nat, findings);
     if let Some(place) = file.flows.count.as_ref().filter(|_| flows.count > BINDINGS) {
         let allowed = format!("1 to {BINDINGS} through the gateway in memory");
         findings.not_allowed(place, "flows.count", flows.count, allowed);
@@ -294,7 +303,28 @@ fn memory(file: &RawScenario, flows: &Flows, sizes: &Sizes, findings: &mut Findi
         let allowed = format!("up to {MEMORY_LARGEST} bytes through the gateway in memory");
         findings.not_allowed(place, "traffic.sizes", largest, allowed);
     }
-    MediumKind::Memory(Memory { action, bindings: flows.count })
+    MediumKind::Memory(Memory { action, filters, bindings: flows.count })
+}
+
+/// What the gateway in memory does with flows, and their chain.
+pub(super) fn gateway(
+    raw: &RawMedium,
+    default: Action,
+    findings: &mut Findings<'_>,
+) -> (Action, Vec<FilterWord>) {
+    let words = [("nat", Action::Nat), ("proxy", Action::Proxy)];
+    let action = findings.choice_or(raw.action.as_ref(), "medium.action", &words, default);
+    let filters = findings.texts(raw.filters.as_ref(), "medium.filters", FILTERS, |text| match text {
+        "replace" => Some(FilterWord::Replace),
+        "block" => Some(FilterWord::Block),
+        "limit" => Some(FilterWord::Limit),
+        "log" => Some(FilterWord::Log),
+        _ => None,
+    });
+    if let Some(place) = raw.filters.as_ref().filter(|_| action != Action::Proxy) {
+        findings.fault(place, "medium.filters", Fault::OnlyWith("with action = \"proxy\""));
+    }
+    (action, filters)
 }
 
 pub(super) fn wire(raw: &RawMedium, findings: &mut Findings<'_>) -> MediumKind {
@@ -331,7 +361,7 @@ fn parse_share(text: &str) -> Option<f64> {
     (0.0..=100.0).contains(&percent).then_some(percent / 100.0)
 }
 
-fn dpdk(raw: &RawMedium, flows: &Flows, findings: &mut Findings<'_>) -> MediumKind {
+pub(super) fn dpdk(raw: &RawMedium, client: Ipv4Addr, findings: &mut Findings<'_>) -> MediumKind {
     let device = |place: &Spanned<RawDevice>| Device {
         name: place.get_ref().device.get_ref().clone(),
         args: place.get_ref().args.clone(),
@@ -356,7 +386,7 @@ fn dpdk(raw: &RawMedium, flows: &Flows, findings: &mut Findings<'_>) -> MediumKi
             .parsed(place, "medium.gateway", "an IPv4 address as in \"10.0.0.1\"", |text| text.parse().ok())
     });
     let station = match gateway {
-        Some(address) => Station::Gateway { address, asked_by: *flows.src.start() },
+        Some(address) => Station::Gateway { address, asked_by: client },
         None => Station::Mac(mac.unwrap_or(Mac::BROADCAST)),
     };
     MediumKind::Dpdk(Dpdk {
@@ -378,15 +408,19 @@ fn parse_mac(text: &str) -> Option<Mac> {
     parts.next().is_none().then_some(Mac(mac))
 }
 
-fn search(raw: &RawSearch, rate: Rate, sizes: &Sizes, findings: &mut Findings<'_>) -> Goals {
-    let mut frames = |place: Option<&Spanned<String>>, key| {
-        let rate = findings.parsed(place?, key, RATES, parse_rate)?;
-        Some(rate.of(sizes).per_second())
-    };
-    let highest = frames(raw.highest.as_ref(), "search.highest").unwrap_or_else(|| rate.per_second());
-    let lowest = frames(raw.lowest.as_ref(), "search.lowest");
+/// How rates are searched, up to `rate` unless the file says otherwise; its rates are written as `parse` reads them.
+pub(super) fn search(
+    raw: &RawSearch,
+    rate: f64,
+    (rates, parse): (&str, impl Fn(&str) -> Option<f64>),
+    findings: &mut Findings<'_>,
+) -> Goals {
+    let mut limit =
+        |place: Option<&Spanned<String>>, key| findings.parsed(place?, key, rates, |text| parse(text));
+    let highest = limit(raw.highest.as_ref(), "search.highest").unwrap_or(rate);
+    let lowest = limit(raw.lowest.as_ref(), "search.lowest");
     if let (Some(place), true) = (&raw.lowest, lowest.is_some_and(|lowest| lowest >= highest)) {
-        let allowed = "a rate below search.highest, which is traffic.rate unless given";
+        let allowed = "a rate below search.highest, which is the load's rate unless given";
         findings.not_allowed(place, "search.lowest", place.get_ref(), allowed);
     }
     let mut share = |place: Option<&Spanned<String>>, key, allowed, limits: RangeInclusive<f64>, default| {

@@ -98,7 +98,7 @@ const ROWS: [(&str, &str, &str); 19] = [
         "type = \"wire\"",
         "[search]\nlowest = \"10 kpps\"",
         "a.toml:11: search.lowest: 10 kpps is not allowed; allowed: a rate below search.highest, which is \
-         traffic.rate unless given",
+         the load's rate unless given",
     ),
 ];
 

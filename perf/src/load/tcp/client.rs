@@ -16,7 +16,7 @@ use pnat_shared::frame::Frame;
 use pnat_shared::time::Instant;
 
 use super::account::{ClassAccount, Failure, record};
-use super::spec::{Class, Closer, Talk};
+use super::spec::{Class, Closer, Requests, Talk};
 use super::talk::{Preamble, Reader, Writer};
 
 /// How many connections are open just now.
@@ -40,8 +40,18 @@ pub(super) struct ClientTurn<'a> {
     pub(super) account: &'a mut ClassAccount,
     pub(super) open: &'a mut Gauge,
     pub(super) now: Instant,
-    /// The trial is at its end: nothing new is begun.
+    /// The trial is at its end: what has none of its own comes to one.
     pub(super) is_closing: bool,
+}
+
+impl ClientTurn<'_> {
+    /// Whether no request follows so many.
+    fn is_last(&self, requests: u32) -> bool {
+        match self.class.talk {
+            Talk::Requests(Requests { count: Some(count), .. }) => requests >= count,
+            _ => self.is_closing,
+        }
+    }
 }
 
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -121,16 +131,17 @@ impl Client {
         }
     }
 
-    /// A half-open client's visit: it is forgotten at `until`, or where it was refused. Answers when to ask again.
+    /// A half-open client's visit: it is forgotten at `until`, or where it was refused, or was answered and all come to their
+    /// end. Answers when to ask again.
     pub(super) fn forget(&mut self, until: Instant, turn: &mut ClientTurn<'_>) -> Instant {
         match self.phase {
             Phase::Over => {}
             Phase::Refused => self.note(Failure::Refused, turn),
-            _ if until > turn.now && !turn.is_closing => return until,
-            Phase::Leaving => {
+            Phase::Leaving if until <= turn.now || turn.is_closing => {
                 turn.account.counts.completed += 1;
                 self.end(turn);
             }
+            _ if until > turn.now => return until,
             _ => self.note(Failure::TimedOut, turn),
         }
         Instant::FAR
@@ -150,8 +161,10 @@ impl Client {
             self.read(endpoint, turn);
         }
         let now = turn.now;
-        if self.phase == Phase::Thinking && (self.asked <= now || turn.is_closing) {
-            if turn.is_closing { self.leave(endpoint, turn) } else { self.ask(self.asked, turn) }
+        if self.phase == Phase::Thinking && turn.is_last(self.requests) {
+            self.leave(endpoint, turn);
+        } else if self.phase == Phase::Thinking && self.asked <= now {
+            self.ask(self.asked, turn);
         }
         let wake = self.write(endpoint, turn);
         self.finish(endpoint, turn);
@@ -230,7 +243,7 @@ impl Client {
         if self.requests == 1 {
             record(&mut turn.account.last_byte, turn.now.since(self.intended));
         }
-        if turn.is_closing || requests.count.is_some_and(|count| self.requests >= count) {
+        if turn.is_last(self.requests) {
             self.leave(endpoint, turn);
         } else {
             self.phase = Phase::Thinking;
@@ -251,7 +264,7 @@ impl Client {
                 endpoint.abort();
                 self.complete(turn);
             }
-            Closer::Server | Closer::ServerReset if is_last => {}
+            Closer::Server if is_last => {}
             _ => endpoint.shutdown(),
         }
     }

@@ -26,7 +26,7 @@ mod running;
 pub mod result;
 
 pub use account::{ClassAccount, Counts, Failures};
-pub use running::{LocalTcp, TcpInterval, TcpOutcome, TcpRunning, TcpTester, TcpTrial};
+pub use running::{LocalTcp, TcpInterval, TcpOutcome, TcpRunning, TcpTester, TcpTrial, client_sockets};
 pub use sockets::{ClientSockets, Sockets};
 pub use spec::{Answer, Arrival, Bulk, Class, Closer, Pace, Requests, Talk, TcpLoad};
 

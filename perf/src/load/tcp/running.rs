@@ -8,7 +8,6 @@ use anyhow::Result;
 use pnat_shared::flow::Side;
 use pnat_shared::frame::Frame;
 use pnat_shared::time::{Duration, Instant};
-use pnat_shared::wire::ethernet;
 use serde::{Deserialize, Serialize};
 
 use super::Duplex;
@@ -20,6 +19,7 @@ use super::talk::Preamble;
 use crate::load::schedule::Schedule;
 use crate::load::trial::{Progress, Tally};
 
+const SIDES: [Side; 2] = [Side::First, Side::Second];
 /// Connections that are opened between two looks at what has arrived, at most.
 const MOST_OPENED: usize = 64;
 /// Connections that are given up at once, when time is up.
@@ -28,6 +28,8 @@ const MOST_ABORTED: usize = 256;
 const LEAD: Duration = Duration::from_millis(1);
 /// How finely a trial's course is told.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// How long after the time for opening connections those that are due may still be opened: this part of it.
+const GRACE: u32 = 10;
 /// How often it is seen to that as many connections are open as are to be.
 const REFILL: Duration = Duration::from_micros(100);
 
@@ -46,6 +48,7 @@ pub struct TcpTrial {
 /// What a trial has shown.
 #[derive(Clone, Debug)]
 pub struct TcpOutcome {
+    /// How long connections were opened.
     pub duration: Duration,
     /// From the first SYN to the end, drain included.
     pub lasted: Duration,
@@ -60,6 +63,9 @@ pub struct TcpOutcome {
     pub corrupt: u64,
     pub foreign: u64,
     pub tally: Tally,
+    /// Memory of the whole process, in bytes, before the first connection and when `duration` was over; 0 where the system does
+    /// not tell.
+    pub resident: [u64; 2],
     pub intervals: Vec<TcpInterval>,
 }
 
@@ -115,14 +121,17 @@ impl<M: Duplex> LocalTcp<M> {
 
 impl<M: Duplex> TcpTester for LocalTcp<M> {
     fn run(&mut self, trial: TcpTrial) -> Result<TcpOutcome> {
-        let mut running = TcpRunning::new(trial, &mut self.medium, self.progress.clone());
-        while running.turn(&mut self.medium, &mut self.sockets) {}
-        Ok(running.outcome(&mut self.medium))
+        let sockets = std::mem::take(&mut self.sockets);
+        let mut running = TcpRunning::new(trial, sockets, &mut self.medium, self.progress.clone());
+        while running.turn(&mut self.medium) {}
+        let (outcome, sockets) = running.outcome(&mut self.medium);
+        self.sockets = sockets;
+        Ok(outcome)
     }
 }
 
-/// Each class's.
-fn client_sockets(load: &TcpLoad) -> Vec<ClientSockets> {
+/// Each class's, none of them used.
+pub fn client_sockets(load: &TcpLoad) -> Vec<ClientSockets> {
     load.classes.iter().map(|class| ClientSockets::new(class.clients.clone(), load.time_wait)).collect()
 }
 
@@ -148,17 +157,20 @@ pub struct TcpRunning<F> {
     trial: TcpTrial,
     openings: Vec<Opening>,
     accounts: Vec<ClassAccount>,
+    sockets: Vec<ClientSockets>,
     ends: Ends<F>,
-    links: [ethernet::Header; 2],
     start: Instant,
     now: Instant,
     phase: Phase,
+    /// When the last connection was opened, about.
+    closed: Instant,
     patience: Duration,
     /// Number of the next connection.
     number: u32,
     at_close: Counts,
     open_at_close: u64,
     before: Tally,
+    resident: [u64; 2],
     intervals: Vec<TcpInterval>,
     interval_end: Instant,
     counted: Counts,
@@ -168,7 +180,13 @@ pub struct TcpRunning<F> {
 }
 
 impl<F: Frame> TcpRunning<F> {
-    pub fn new(trial: TcpTrial, medium: &mut impl Duplex<Frame = F>, progress: Arc<Progress>) -> Self {
+    /// `sockets` are those of the trial's classes ([`client_sockets`]), as the last trial has left them.
+    pub fn new(
+        trial: TcpTrial,
+        sockets: Vec<ClientSockets>,
+        medium: &mut impl Duplex<Frame = F>,
+        progress: Arc<Progress>,
+    ) -> Self {
         let classes = &trial.load.classes;
         let mut accounts: Vec<_> = classes.iter().map(|_| ClassAccount::new()).collect();
         let opening = |class: &Class| match class.arrival {
@@ -186,18 +204,20 @@ impl<F: Frame> TcpRunning<F> {
         // Both ends of each connection are ours.
         let ends = Ends::new(2 * trial.load.most as usize, classes.len(), now);
         Self {
-            links: [Side::First, Side::Second].map(|side| medium.link_at(side)),
             patience: classes.iter().map(patience).max().unwrap_or_default(),
             openings,
             accounts,
+            sockets,
             ends,
             start,
             now,
             phase: Phase::Opening,
+            closed: start,
             number: 0,
             at_close: Counts::default(),
             open_at_close: 0,
             before: medium.tally(),
+            resident: [resident(), 0],
             intervals: Vec::with_capacity(trial.duration.as_secs() as usize + 2),
             interval_end: start + INTERVAL,
             counted: Counts::default(),
@@ -209,11 +229,13 @@ impl<F: Frame> TcpRunning<F> {
     }
 
     /// Does what is due and takes what has come; where there is nothing to do, waits. Answers false when the trial is over.
-    pub fn turn(&mut self, medium: &mut impl Duplex<Frame = F>, sockets: &mut [ClientSockets]) -> bool {
+    pub fn turn(&mut self, medium: &mut impl Duplex<Frame = F>) -> bool {
         medium.receive_both(&mut self.arrived);
         self.now = medium.now().max(self.now);
         self.close_in_time();
-        let Self { trial, ends, accounts, links, out, arrived, .. } = self;
+        // A port learns where its frames are to go while it is in use.
+        let links = &SIDES.map(|side| medium.link_at(side));
+        let Self { trial, ends, accounts, sockets, out, arrived, .. } = self;
         let mut desk = Desk {
             run: trial.run,
             classes: &trial.load.classes,
@@ -237,7 +259,7 @@ impl<F: Frame> TcpRunning<F> {
                 true
             }
         };
-        for (side, burst) in [Side::First, Side::Second].into_iter().zip(&mut self.out) {
+        for (side, burst) in SIDES.into_iter().zip(&mut self.out) {
             medium.transmit_at(side, burst);
         }
         self.tell();
@@ -254,8 +276,10 @@ impl<F: Frame> TcpRunning<F> {
     fn close_in_time(&mut self) {
         let live: u32 = self.ends.live().iter().sum();
         match self.phase {
-            Phase::Opening if self.now >= self.start + self.trial.duration => {
+            Phase::Opening if self.is_closing_time() => {
+                self.closed = self.now;
                 self.at_close = total(&self.accounts);
+                self.resident[1] = resident();
                 self.open_at_close = self.ends.open.now;
                 self.ends.touch_all();
                 self.phase = Phase::Draining(self.now + self.trial.drain);
@@ -269,6 +293,15 @@ impl<F: Frame> TcpRunning<F> {
             }
             _ => {}
         }
+    }
+
+    /// Whether the time is up, and all connections that were due then are opened, or too late for it.
+    fn is_closing_time(&self) -> bool {
+        let end = self.start + self.trial.duration;
+        let is_late =
+            |opening: &Opening| matches!(opening, Opening::Rate(schedule) if schedule.peek().is_some());
+        self.now >= end
+            && (self.now >= end + self.trial.duration / GRACE || !self.openings.iter().any(is_late))
     }
 
     /// When there is something to do again, unless a frame comes before.
@@ -319,14 +352,15 @@ impl<F: Frame> TcpRunning<F> {
         }
     }
 
-    pub fn outcome(mut self, medium: &mut impl Duplex<Frame = F>) -> TcpOutcome {
+    /// What it has shown, and the classes' sockets for the next one.
+    pub fn outcome(mut self, medium: &mut impl Duplex<Frame = F>) -> (TcpOutcome, Vec<ClientSockets>) {
         for (account, opening) in self.accounts.iter_mut().zip(&self.openings) {
             if let Opening::Concurrent { .. } = opening {
                 account.counts.intended = account.counts.attempted;
             }
         }
-        TcpOutcome {
-            duration: self.trial.duration,
+        let outcome = TcpOutcome {
+            duration: self.closed - self.start,
             lasted: self.now - self.start,
             at_close: self.at_close,
             most_open: self.ends.open.most,
@@ -334,9 +368,11 @@ impl<F: Frame> TcpRunning<F> {
             corrupt: self.ends.strays.corrupt,
             foreign: self.ends.strays.foreign,
             tally: medium.tally().since(self.before),
+            resident: self.resident,
             intervals: self.intervals,
             classes: self.accounts,
-        }
+        };
+        (outcome, self.sockets)
     }
 }
 
@@ -394,4 +430,12 @@ fn patience(class: &Class) -> Duration {
         Talk::HalfOpen(time) => time,
     };
     2 * class.timeout + between
+}
+
+/// Bytes of memory that the process has.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kilobytes.unwrap_or(0) * 1024
 }

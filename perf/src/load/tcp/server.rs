@@ -158,16 +158,13 @@ impl Conversation {
         }
         self.writer.write(endpoint);
         let is_last = requests.count.is_some_and(|count| self.served >= count);
-        if self.writer.is_done() && is_last {
-            match requests.closer {
-                Closer::Server => endpoint.shutdown(),
-                // A reset would overtake what the client has not acknowledged.
-                Closer::ServerReset if endpoint.queued() == 0 => endpoint.abort(),
-                _ => {}
-            }
-        }
-        if endpoint.is_receive_finished() {
+        if self.writer.is_done() && is_last && requests.closer == Closer::Server {
             endpoint.shutdown();
+        }
+        match (endpoint.is_receive_finished(), requests.closer) {
+            (true, Closer::ServerReset) => endpoint.abort(),
+            (true, _) => endpoint.shutdown(),
+            (false, _) => {}
         }
         Instant::FAR
     }

@@ -69,6 +69,7 @@ pub enum Closer {
     Client,
     Server,
     ClientReset,
+    /// By RST in answer to the client's FIN: an earlier one might overtake what the client has not read.
     ServerReset,
 }
 
@@ -100,9 +101,50 @@ pub enum Answer {
     Silent,
 }
 
-impl Class {
-    /// Whether a connection gives rise to anything that may fail but the handshake.
-    pub const fn transacts(&self) -> bool {
-        !matches!(self.talk, Talk::HalfOpen(_))
+impl TcpLoad {
+    /// Connections per second that are to be opened, without those of closed loops.
+    pub fn rate(&self) -> f64 {
+        let rates = self.classes.iter().filter_map(|class| match class.arrival {
+            Arrival::Rate(rate) => Some(rate.per_second()),
+            Arrival::Concurrent { .. } => None,
+        });
+        rates.sum()
+    }
+
+    /// The same with another rate; its classes keep their shares.
+    #[must_use]
+    pub fn at_rate(&self, rate: f64) -> Self {
+        let factor = rate / self.rate();
+        let mut load = self.clone();
+        for class in &mut load.classes {
+            if let Arrival::Rate(rate) = &mut class.arrival {
+                *rate = Rate::exactly(rate.per_second() * factor);
+            }
+        }
+        load
+    }
+
+    /// The same with so many connections at a time in place of all that closed loops have; their classes keep their shares.
+    #[must_use]
+    pub fn with_concurrent(&self, connections: u32) -> Self {
+        let all = f64::from(self.concurrent().max(1));
+        let mut load = self.clone();
+        for class in &mut load.classes {
+            if let Arrival::Concurrent { count, ramp } = &mut class.arrival {
+                let share = f64::from(connections) / all;
+                *count = ((f64::from(*count) * share).round() as u32).max(1);
+                *ramp = ramp.mul_f64(share);
+            }
+        }
+        load
+    }
+
+    /// Connections that closed loops keep at a time.
+    pub fn concurrent(&self) -> u32 {
+        let counts = self.classes.iter().filter_map(|class| match class.arrival {
+            Arrival::Rate(_) => None,
+            Arrival::Concurrent { count, .. } => Some(count),
+        });
+        counts.sum()
     }
 }

@@ -4,7 +4,7 @@ use pnat_shared::config::Scalar;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::load::scenario::raw::RawMedium;
+use crate::load::scenario::raw::{RawMedium, RawSearch};
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -24,6 +24,8 @@ pub(super) struct RawTcpScenario {
     pub class: Spanned<Vec<RawClass>>,
     #[serde(default)]
     pub medium: RawMedium,
+    #[serde(default)]
+    pub search: RawSearch,
 }
 
 /// All kinds' keys stand side by side here, so that values keep their places; the resolver says which of them a kind has.

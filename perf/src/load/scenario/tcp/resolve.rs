@@ -1,19 +1,20 @@
 //! From what was written to what it means: defaults filled in, ranges and relations checked.
 
 use core::ops::RangeInclusive;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use pnat_shared::config::{Action, ConfigError, Fault, Findings, Scalar};
 use pnat_shared::time::Duration;
 use toml::Spanned;
 
-use super::TcpScenario;
 use super::raw::{RawClass, RawTcpScenario};
+use super::{Needs, TcpScenario};
 use crate::load::scenario::raw::RawMedium;
 use crate::load::scenario::resolve::{
-    ADDRESSES, BINDINGS, Kind, LONGEST, parse_addresses, refuse_others, wire,
+    ADDRESSES, BINDINGS, Kind, LONGEST, dpdk, gateway, kind, parse_addresses, refuse_others, search, wire,
 };
-use crate::load::scenario::{MediumKind, Memory};
+use crate::load::scenario::{LoadKind, MediumKind, Memory};
 use crate::load::schedule::Rate;
 use crate::load::tcp::{Answer, Arrival, Bulk, Class, Closer, Pace, Requests, Sockets, Talk, TcpLoad};
 
@@ -21,6 +22,8 @@ use crate::load::tcp::{Answer, Arrival, Bulk, Class, Closer, Pace, Requests, Soc
 const CLASSES: usize = 16;
 /// Most connections at a time.
 const MOST: u32 = 2_000_000;
+/// The gateway in memory has room for so many flows at least.
+const FEWEST_BINDINGS: u32 = 1 << 16;
 /// Most bytes of a request or a response.
 const LARGEST: u64 = 1 << 40;
 /// A request begins with so many bytes that say whose it is.
@@ -29,8 +32,9 @@ const RATES: &str = "connections per second as in \"500 cps\" or \"20 kcps\"";
 const SECOND: Duration = Duration::from_secs(1);
 const SHORTEST: Duration = Duration::from_micros(100);
 
-/// Parses and resolves `text`, which stands in `file`.
-pub(super) fn resolve(file: &Path, text: &str) -> Result<TcpScenario, ConfigError> {
+/// Parses and resolves `text`, which stands in `file`, for something that needs more than `load` does.
+pub(super) fn resolve(file: &Path, text: &str, needs: Option<Needs>) -> Result<TcpScenario, ConfigError> {
+    kind(file, text, Some(LoadKind::Tcp))?;
     let (raw, mut findings): (RawTcpScenario, _) = Findings::read(file, text)?;
     let name = match &raw.name {
         Some(name) => {
@@ -60,17 +64,27 @@ pub(super) fn resolve(file: &Path, text: &str) -> Result<TcpScenario, ConfigErro
     let time_wait =
         findings.duration_or(raw.time_wait.as_ref(), "time_wait", SECOND..=240 * SECOND, 60 * SECOND);
     let most = findings.integer_or(raw.most.as_ref(), "most", 1..=MOST, 1 << 20);
-    let classes = classes(&raw, &mut findings);
-    let medium = medium(&raw.medium, &mut findings);
+    let load = TcpLoad { classes: classes(&raw, &mut findings), most, time_wait };
+    let (has, allowed) = match needs {
+        None => (true, ""),
+        Some(Needs::Rate) => (load.rate() > 0.0, "at least one with a rate or a weight"),
+        Some(Needs::Concurrent) => (load.concurrent() > 0, "at least one that is concurrent"),
+    };
+    if !has {
+        findings.not_allowed(&raw.class, "class", "none of these classes", allowed);
+    }
+    let medium = medium(&raw.medium, &load, &mut findings);
+    let search = search(&raw.search, load.rate(), (RATES, parse_rate), &mut findings);
     let scenario = TcpScenario {
         name,
         file: file.to_owned(),
         text: text.to_owned(),
-        load: TcpLoad { classes, most, time_wait },
+        load,
         duration,
         warm_up,
         drain,
         medium,
+        search,
     };
     findings.conclude(scenario)
 }
@@ -89,23 +103,25 @@ fn classes(raw: &RawTcpScenario, findings: &mut Findings<'_>) -> Vec<Class> {
     let mut classes: Vec<Class> = Vec::with_capacity(written.len());
     for (number, raw_class) in written.iter().enumerate() {
         let class = Reading { raw: raw_class, number, findings }.class(raw.rate.is_some(), &share);
-        let stranger = classes
-            .iter()
-            .find(|other| other.answer != class.answer && other.servers.overlaps(&class.servers));
-        if let Some(stranger) = stranger {
-            let allowed =
-                format!("servers that \"{}\" does not have, for they answer otherwise", stranger.name);
-            let value = raw_class.servers.get_ref();
-            findings.not_allowed(
-                &raw_class.servers,
-                &format!("class \"{}\": servers", class.name),
-                value,
-                allowed,
-            );
-        }
+        refuse_neighbors(&classes, &class, raw_class, findings);
         classes.push(class);
     }
     classes
+}
+
+/// A server answers all classes alike, and a client belongs to one.
+fn refuse_neighbors(others: &[Class], class: &Class, raw: &RawClass, findings: &mut Findings<'_>) {
+    let shared = |other: &&Class| other.servers.overlaps(&class.servers);
+    let mut refuse = |place: &Spanned<String>, key: &str, other: &Class, why| {
+        let allowed = format!("{key} that \"{}\" does not have, {why}", other.name);
+        findings.not_allowed(place, &format!("class \"{}\": {key}", class.name), place.get_ref(), allowed);
+    };
+    if let Some(other) = others.iter().filter(shared).find(|other| other.answer != class.answer) {
+        refuse(&raw.servers, "servers", other, "for they answer otherwise");
+    }
+    if let Some(other) = others.iter().filter(shared).find(|other| other.clients.overlaps(&class.clients)) {
+        refuse(&raw.clients, "clients", other, "for both talk to the same servers; or other client_ports");
+    }
 }
 
 fn weight(raw: &RawClass) -> Option<u64> {
@@ -166,7 +182,7 @@ impl Reading<'_, '_> {
         let addrs = self.findings.parsed(addresses, &key, ADDRESSES, parse_addresses);
         let ports = ports.map_or(Some(default), |place| self.findings.port_range(place, &ports_key));
         // Whatever: a fault has been noted.
-        let nowhere = std::net::Ipv4Addr::LOCALHOST;
+        let nowhere = Ipv4Addr::LOCALHOST;
         Sockets { addrs: addrs.unwrap_or(nowhere..=nowhere), ports: ports.unwrap_or(9..=9) }
     }
 
@@ -313,16 +329,21 @@ fn parse_rate(text: &str) -> Option<f64> {
     (0.001..=1e8).contains(&number).then_some(number)
 }
 
-fn medium(raw: &RawMedium, findings: &mut Findings<'_>) -> MediumKind {
-    let words = [("memory", Kind::Memory), ("wire", Kind::Wire)];
+fn medium(raw: &RawMedium, load: &TcpLoad, findings: &mut Findings<'_>) -> MediumKind {
+    let words = [("memory", Kind::Memory), ("wire", Kind::Wire), ("dpdk", Kind::Dpdk)];
     let kind = findings.choice_or(raw.kind.as_ref(), "medium.type", &words, Kind::Memory);
     refuse_others(raw, kind, findings);
     match kind {
         Kind::Wire => wire(raw, findings),
-        _ => {
-            let words = [("nat", Action::Nat), ("proxy", Action::Proxy)];
-            let action = findings.choice_or(raw.action.as_ref(), "medium.action", &words, Action::Proxy);
-            MediumKind::Memory(Memory { action, bindings: BINDINGS })
+        Kind::Dpdk => {
+            let client = load.classes.first().map(|class| *class.clients.addrs.start());
+            dpdk(raw, client.unwrap_or(Ipv4Addr::UNSPECIFIED), findings)
+        }
+        Kind::Memory => {
+            let (action, filters) = gateway(raw, Action::Proxy, findings);
+            // Those of connections that have ended stay for a while.
+            let bindings = load.most.saturating_mul(4).clamp(FEWEST_BINDINGS, BINDINGS);
+            MediumKind::Memory(Memory { action, filters, bindings })
         }
     }
 }

@@ -21,7 +21,17 @@ type = "wire"
 "#;
 
 /// Line, what stands in its place, what is told.
-const ROWS: [(&str, &str, &str); 14] = [
+const ROWS: [(&str, &str, &str); 16] = [
+    (
+        "clients = \"10.2.0.0/16\"\nservers = \"203.0.113.2\"",
+        "clients = \"10.1.255.1\"\nservers = \"203.0.113.1\"",
+        "a.toml:12: class \"bulk\": clients: 10.1.255.1 is not allowed; allowed: clients that \"web\" does not have",
+    ),
+    (
+        "type = \"wire\"",
+        "type = \"memory\"\nfilters = [\"replace\", \"scan\"]",
+        "a.toml:17: medium.filters: \"scan\" is not allowed; allowed: a chain of",
+    ),
     (
         "rate = \"1 kcps\"",
         "rate = \"1 kpps\"",

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use pnat_perf::frames::{Pool, PoolFrame};
-use pnat_perf::gateway::{INSIDE, link_to, proxy_settings};
-use pnat_perf::host::{self, Host};
-use pnat_perf::measure::{Burst, Scene, time};
+use crate::frames::{Pool, PoolFrame};
+use crate::gateway::{INSIDE, link_to, proxy_settings};
+use crate::host::{self, Host};
+use crate::measure::{Burst, Scene, time};
 use pnat_proxy::filter::{Chains, Services};
 use pnat_proxy::reactor::{Outputs, Reactor, Snapshot};
 use pnat_shared::flow::{Handle, NewFlow, Offloads, Protocol, WorkerId};
@@ -18,6 +18,7 @@ use crate::{BURST, Turn, VISIT};
 const STEP: Duration = Duration::from_micros(5);
 
 /// A reactor, and what one worker has for it.
+#[derive(Debug)]
 pub(crate) struct Core {
     reactor: Reactor<PoolFrame>,
     out: Outputs<PoolFrame>,
@@ -86,7 +87,8 @@ impl Core {
 }
 
 /// Open flows, each with a client that sends and a server that acknowledges.
-pub(crate) struct Pairs {
+#[derive(Debug)]
+pub struct Pairs {
     core: Core,
     clients: Vec<Host>,
     servers: Vec<Host>,
@@ -100,7 +102,7 @@ pub(crate) const fn handle(slot: usize, generation: u16) -> Handle {
 }
 
 impl Pairs {
-    pub(crate) fn new(flows: usize, chains: Chains) -> Self {
+    pub fn new(flows: usize, chains: Chains) -> Self {
         let core = Core::new(flows, chains);
         let mut pairs =
             Self { core, clients: Vec::new(), servers: Vec::new(), delivered: 0, turn: Turn::new(flows) };
@@ -157,7 +159,7 @@ impl Scene for Pairs {
     fn burst(&mut self) -> Burst {
         self.core.now += STEP;
         for _ in 0..BURST / VISIT {
-            let flow = self.turn.next();
+            let flow = self.turn.advance();
             for _ in 0..VISIT {
                 if self.clients[flow].may_send() {
                     let data = self.clients[flow].data();

@@ -2,22 +2,22 @@
 
 use std::sync::Arc;
 
-use pnat_perf::gateway::WINDOW;
+use crate::gateway::WINDOW;
 use pnat_proxy::filter::{Call, Chains, DatagramFilter, DatagramVerdict, Factory, StreamFilter, Verdict};
 use pnat_shared::flow::Stream;
 
 /// Looks on, and never says that it has seen enough.
 #[derive(Debug)]
-pub(crate) struct Pass;
+pub struct Pass;
 
 /// Looks at every byte, for one that never comes.
 #[derive(Debug)]
-pub(crate) struct Scan;
+pub struct Scan;
 
 const NEVER: u8 = 0;
 
 /// Chains for one rule, with this filter and no other.
-pub(crate) fn chains(filter: Option<Arc<dyn Factory>>) -> Chains {
+pub fn chains(filter: Option<Arc<dyn Factory>>) -> Chains {
     let named = filter.into_iter().map(|filter| ("filter".into(), filter));
     Chains::new(vec![named.collect()], WINDOW)
 }

@@ -1,16 +1,16 @@
 //! Short connections through a proxy core: opened, 64 bytes to the server and 64 back, closed by the client first.
 
-use pnat_perf::frames::PoolFrame;
-use pnat_perf::gateway::{INSIDE, link_to};
-use pnat_perf::host::{self, Host};
-use pnat_perf::measure::{Burst, Scene, time};
+use crate::frames::PoolFrame;
+use crate::gateway::{INSIDE, link_to};
+use crate::host::{self, Host};
+use crate::measure::{Burst, Scene, time};
 use pnat_shared::flow::Handle;
 use pnat_shared::loopback::{FIRST, FromProxy, mask, unmask};
 use pnat_shared::time::Duration;
 use pnat_shared::wire::tcp::Flags;
 
-use crate::core::{Core, handle};
 use crate::filters::chains;
+use crate::pair::{Core, handle};
 
 /// Connections that are open at once.
 const BATCH: usize = 32;
@@ -21,7 +21,8 @@ const STEP: Duration = Duration::from_millis(10);
 const TEXT: usize = 64;
 
 /// Connections that come and go.
-pub(crate) struct Connections {
+#[derive(Debug)]
+pub struct Connections {
     core: Core,
     /// How many were opened.
     opened: usize,
@@ -29,16 +30,19 @@ pub(crate) struct Connections {
 }
 
 /// A client, and its server once that was asked.
+#[derive(Debug)]
 struct Connection {
     client: Host,
     server: Option<Host>,
 }
 
-impl Connections {
-    pub(crate) fn new() -> Self {
+impl Default for Connections {
+    fn default() -> Self {
         Self { core: Core::new(SLOTS, chains(None)), opened: 0, batch: Vec::with_capacity(BATCH) }
     }
+}
 
+impl Connections {
     fn handle(&self, number: usize) -> Handle {
         let at = self.opened + number;
         handle(at % SLOTS, (at / SLOTS) as u16)

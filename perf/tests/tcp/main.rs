@@ -1,0 +1,8 @@
+//! The generator's connections against known truth: a wire whose faults are told, and the gateway in memory.
+
+mod fixture;
+mod media;
+mod talks;
+mod faults;
+mod limits;
+mod command;
