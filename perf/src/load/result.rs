@@ -166,7 +166,8 @@ impl Machine {
         let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
         Self {
             cpu: model.map_or("unknown", |(_, model)| model.trim()).to_owned(),
-            cpus: std::thread::available_parallelism().map_or(1, usize::from),
+            // Not only those that this process may use.
+            cpus: cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
             kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
         }
     }

@@ -26,7 +26,6 @@ pub use run::{LoadRun, Run, TcpRun, TrialsRun, read};
 
 /// Makes one page of all runs. Two are compared; of more, those of the same load, with the first of them.
 pub fn page(runs: &[Run]) -> Result<Page> {
-    let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
     let mut sections = vec![what_ran(runs)];
     sections.extend(compare::section(runs));
     sections.extend(load::sections(runs));
@@ -40,7 +39,15 @@ pub fn page(runs: &[Run]) -> Result<Page> {
         sections.extend(told.map(|section| Section { title: format!("{}{of}", section.title), ..section }));
     }
     sections.extend(scenarios(runs));
-    Ok(Page { title: format!("PNAT: {}", names.join(", ")), lead: lead(runs), sections })
+    Ok(Page { title: title(runs), lead: lead(runs), sections })
+}
+
+fn title(runs: &[Run]) -> String {
+    let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
+    match names[..] {
+        [first, _, _, _, ..] => format!("PNAT: {first} and {} other runs", names.len() - 1),
+        _ => format!("PNAT: {}", names.join(", ")),
+    }
 }
 
 /// Writes `report.html` and `report.md` into `dir`; answers the files written.

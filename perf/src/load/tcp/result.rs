@@ -228,6 +228,8 @@ impl fmt::Display for TcpResult {
         )?;
         for class in &self.classes {
             let times = &class.times;
+            // In a closed loop nothing is due, and nothing late.
+            let was_late = times.late.max > 1;
             let rows = [
                 ("connect", &times.connect),
                 ("TTFB", &times.first_byte),
@@ -236,7 +238,8 @@ impl fmt::Display for TcpResult {
                 ("duration", &times.duration),
                 ("SYN late", &times.late),
             ];
-            for (name, times) in rows.into_iter().filter(|(_, times)| times.count > 0) {
+            let told = if was_late { &rows[..] } else { &rows[..rows.len() - 1] };
+            for (name, times) in told.iter().filter(|(_, times)| times.count > 0) {
                 write!(f, "{:<width$}{name:<12}{:>9}", class.name, nanos(times.min))?;
                 let rest = [times.p50, times.p90, times.p99, times.max];
                 rest.into_iter().try_for_each(|time| write!(f, "{:>10}", nanos(time)))?;
