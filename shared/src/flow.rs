@@ -159,6 +159,13 @@ impl Default for Offloads {
 
 impl Offloads {
     pub const NONE: Self = Self { checksum: false, segments: 1 };
+
+    /// What either of two ports does.
+    #[must_use]
+    pub fn shared_with(self, other: Self) -> Self {
+        let checksum = self.checksum && other.checksum;
+        Self { checksum, segments: if checksum { self.segments.min(other.segments) } else { 1 } }
+    }
 }
 
 /// What the proxy core is told about a flow when its first packet arrives; it outlives the binding.

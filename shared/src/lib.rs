@@ -19,5 +19,6 @@ pub mod wheel;
 pub mod stats;
 pub mod report;
 pub mod capture;
+pub mod check;
 pub mod config;
 pub mod testkit;

@@ -65,6 +65,9 @@ pub enum ToProxy<F> {
     Packet { frame: F, at: Instant },
     /// The worker ended the flow (expiry, an operator's word, a reload): the pair is to close.
     Gone { handle: Handle, reason: CloseReason },
+    /// The server that was chosen by [`FromProxy::Retarget`] sees this address and port in the client's place from now on, and
+    /// not the one of [`NewFlow::public`], which another flow has there.
+    Moved { handle: Handle, public: SocketAddrV4 },
 }
 
 /// What a proxy core puts into a worker's ring.
@@ -75,6 +78,10 @@ pub enum FromProxy<F> {
     Packet { frame: F, at: Instant },
     /// The pair has ended and will send nothing more: the binding may go, by its protocol's rules.
     Closed { handle: Handle, reason: CloseReason, last_words: Option<Box<LastWords>> },
+    /// The second socket is about to ask this server, and has said to the one before what it had to say: from here on packets
+    /// of the second socket are for this server, and nobody else's are for it. A server that cannot be had is told by an ICMP
+    /// error in answer to the SYN. For TCP alone, and for clients that were accepted early.
+    Retarget { handle: Handle, server: SocketAddrV4 },
     /// A client's SYN, masked as it came, for which a pair has made way that is over: it is to open its flow anew. The pair's
     /// [`FromProxy::Closed`] follows.
     Again { handle: Handle, frame: F },

@@ -150,6 +150,8 @@ pub struct FlowRow {
     pub client: SocketAddr,
     /// The server as the client named it.
     pub server: SocketAddr,
+    /// The server that a filter chose in its place.
+    pub target: Option<SocketAddr>,
     /// What the server sees in the client's place.
     pub public: SocketAddr,
     /// Which policy snapshot decided.
@@ -249,6 +251,10 @@ pub struct PastRow {
 
 /// What became of a flow.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "few live at a time: a page's rows, for as long as they are told"
+)]
 pub enum Fate {
     Refused {
         reason: DropReason,
@@ -257,6 +263,8 @@ pub enum Fate {
     },
     Ended {
         reason: CloseReason,
+        /// The server that a filter chose in place of the one that the client named.
+        target: Option<SocketAddr>,
         /// What the server saw in the client's place.
         public: SocketAddr,
         /// The proxy core that had the pair.

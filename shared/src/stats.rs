@@ -207,7 +207,7 @@ pub enum Stage {
     RingOut,
     /// From there to the port.
     NatOut,
-    /// No packet's time: from a client's SYN to the server's answer.
+    /// No packet's time: from a client's SYN to the server's answer; where the server was asked later, from our own.
     Connect,
 }
 

@@ -111,6 +111,7 @@ reasons! {
         SecondStalled "second_stalled" "the server kept its window shut for longer than it may",
         Idle "idle" "the flow was idle for longer than it may be",
         Blocked "blocked" "a filter blocked the flow",
+        BadMessage "bad_message" "a message was not HTTP, or not in one way only, or its head took too long",
         FilterError "filter_error" "a filter failed or exceeded its budget",
         Denied "denied" "a rule denies the flow",
         Malformed "malformed" "the flow's first packet was malformed or opens nothing",
@@ -145,6 +146,7 @@ impl CloseReason {
             Self::Finished
             | Self::Idle
             | Self::Blocked
+            | Self::BadMessage
             | Self::FilterError
             | Self::Denied
             | Self::Malformed

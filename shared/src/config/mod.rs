@@ -5,6 +5,7 @@
 
 use core::net::{Ipv4Addr, SocketAddr};
 use core::ops::RangeInclusive;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,6 +17,8 @@ use crate::time::Duration;
 mod raw;
 mod resolve;
 mod policy;
+mod http;
+mod sections;
 mod value;
 mod error;
 #[cfg(test)]
@@ -220,7 +223,7 @@ pub enum CongestionControl {
     Bbr,
 }
 
-/// What is decided on a flow's first packet. Replaced as a whole on reload.
+/// What is decided on a flow's first packet, and how its streams are read. Replaced as a whole on reload.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     /// In order; the first match decides.
@@ -228,6 +231,51 @@ pub struct Policy {
     /// Where no rule matches.
     pub default_action: Action,
     pub filters: Vec<Filter>,
+    pub http: Http,
+}
+
+impl Policy {
+    /// All flows by this action.
+    pub fn without_rules(default_action: Action) -> Self {
+        Self { rules: Vec::new(), default_action, filters: Vec::new(), http: Http::default() }
+    }
+}
+
+/// What clients and servers may say in HTTP. All limits in bytes, apart from `fields_limit`.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Http {
+    /// Of a head, that of a request or a response: so much is kept until one is whole.
+    pub head_limit: u32,
+    /// Of a request line or status line.
+    pub line_limit: u32,
+    /// Header fields of a head, or trailer fields.
+    pub fields_limit: u32,
+    /// Of trailer fields together, and of the extensions of a chunk.
+    pub trailer_limit: u32,
+    /// How long a client may take for a request's head.
+    pub head_timeout: Duration,
+    /// How long a server may take for the head of its response.
+    pub response_timeout: Duration,
+    /// Whether `CONNECT` is let pass, and what follows it unseen.
+    pub connect: bool,
+    /// Whether HTTP/2 is spoken to clients and servers, without TLS.
+    pub http2: bool,
+}
+
+/// What holds where the operator says nothing.
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            head_limit: 64 << 10,
+            line_limit: 16 << 10,
+            fields_limit: 128,
+            trailer_limit: 16 << 10,
+            head_timeout: Duration::from_secs(30),
+            response_timeout: Duration::from_secs(60),
+            connect: false,
+            http2: true,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -313,6 +361,53 @@ pub enum FilterKind {
     Block(BlockFilter),
     Replace(ReplaceFilter),
     Limit(LimitFilter),
+    /// Over HTTP, or of a type that there is not: who makes filters knows.
+    Http(Section),
+}
+
+/// A filter's section whose keys are read by who makes the filter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Section {
+    /// The filter's type.
+    pub kind: String,
+    /// All keys but `name` and `type`.
+    pub keys: toml::Table,
+    /// Where it stands.
+    pub file: PathBuf,
+    /// The line of its type, counted from 1.
+    pub line: usize,
+    /// The line of each key.
+    pub lines: BTreeMap<String, usize>,
+}
+
+impl Section {
+    /// What is wrong with a key, or with the type where `key` is `type`, said as all faults of a configuration are. `name` is
+    /// the filter's, `key` may go into a value: `lists[0].path`.
+    pub fn problem(&self, name: &str, key: &str, message: &str) -> Problem {
+        let outermost = key.split(['.', '[']).next().unwrap_or(key);
+        let line = self.lines.get(outermost).copied().unwrap_or(self.line);
+        let key = if key.is_empty() || key == "." { String::new() } else { format!(": {key}") };
+        Problem {
+            file: self.file.clone(),
+            line: Some(line),
+            key: format!("filter \"{name}\"{key}"),
+            fault: Fault::Syntax(message.to_owned()),
+        }
+    }
+
+    /// That there is no such type of filter, but those.
+    pub fn unknown_kind<'a>(&self, name: &str, kinds: impl IntoIterator<Item = &'a str>) -> Problem {
+        let mut allowed: Vec<String> = policy::kinds().map(str::to_owned).collect();
+        allowed.extend(kinds.into_iter().map(str::to_owned));
+        let nearest = error::nearest(&self.kind, allowed.iter().map(String::as_str));
+        let fault = Fault::UnknownValue { value: self.kind.clone(), nearest, allowed };
+        Problem {
+            file: self.file.clone(),
+            line: Some(self.line),
+            key: format!("filter \"{name}\": type"),
+            fault,
+        }
+    }
 }
 
 /// One JSON line per flow at its end.

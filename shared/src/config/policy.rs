@@ -7,11 +7,12 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use toml::Spanned;
 
 use super::error::{Fault, nearest};
-use super::raw::{RawFilter, RawMatch, RawPolicy, RawRule, Scalar};
+use super::raw::{RawFilter, RawFilterHead, RawMatch, RawPolicy, RawRule};
+use super::sections::Keys;
 use super::value::{CONGESTION_CONTROLS, Findings};
 use super::{
-    Accept, Action, BlockAnswer, BlockFilter, Denial, Filter, FilterKind, LimitBy, LimitFilter, LogFilter,
-    Match, Policy, ReplaceFilter, Rule,
+    Accept, Action, BlockAnswer, BlockFilter, Denial, Filter, FilterKind, Http, LimitBy, LimitFilter,
+    LogFilter, Match, Policy, ReplaceFilter, Rule,
 };
 use crate::flow::Protocol;
 
@@ -41,10 +42,29 @@ enum Kind {
     Limit,
 }
 
+impl Kind {
+    /// The keys of such a filter, besides `name` and `type`.
+    const fn keys(self) -> &'static [&'static str] {
+        match self {
+            Self::Log => &["path", "content_dir", "content_cap"],
+            Self::Block => &["patterns", "hosts", "sni", "answer", "page"],
+            Self::Replace => &["find", "with", "stream"],
+            Self::Limit => &["bytes_per_second", "burst", "by"],
+        }
+    }
+}
+
+/// The types of filters over streams.
+pub(super) fn kinds() -> impl Iterator<Item = &'static str> {
+    KINDS.iter().map(|(kind, _)| *kind)
+}
+
 pub(super) fn resolve(
     raw: &RawPolicy,
     rules: &[Spanned<RawRule>],
-    filters: &[Spanned<RawFilter>],
+    filters: &[Spanned<RawFilterHead>],
+    sections: Vec<Keys<'_>>,
+    http: Http,
     findings: &mut Findings<'_>,
 ) -> Policy {
     findings.unique(filters.iter().map(|filter| &filter.get_ref().name), "filter.name");
@@ -61,8 +81,9 @@ pub(super) fn resolve(
     let default =
         findings.choice_or(raw.default_action.as_ref(), "policy.default_action", &ACTIONS, Action::Proxy);
     let default_action = denial(default, raw.deny_with.as_ref(), "policy.deny_with", findings);
-    let filters = filters.iter().filter_map(|raw| filter(raw, findings)).collect();
-    Policy { rules, default_action, filters }
+    let filters = filters.iter().zip(sections);
+    let filters = filters.filter_map(|(raw, keys)| filter(raw, keys, findings)).collect();
+    Policy { rules, default_action, filters, http }
 }
 
 fn rule(place: &Spanned<RawRule>, filters: &[&str], findings: &mut Findings<'_>) -> Rule {
@@ -165,12 +186,17 @@ fn parse_net(text: &str) -> Option<IpNet> {
     (net.addr() == net.network()).then_some(net)
 }
 
-fn filter(place: &Spanned<RawFilter>, findings: &mut Findings<'_>) -> Option<Filter> {
+fn filter(place: &Spanned<RawFilterHead>, keys: Keys<'_>, findings: &mut Findings<'_>) -> Option<Filter> {
     let raw = place.get_ref();
     let name = raw.name.get_ref().clone();
     findings.name(&raw.name, "filter.name");
-    let kind = findings.choice(&raw.kind, &format!("filter \"{name}\": type"), &KINDS)?;
-    foreign_keys(raw, kind, &name, findings);
+    let typed = raw.kind.get_ref();
+    let Some(&(_, kind)) = KINDS.iter().find(|(own, _)| own == typed) else {
+        let kind = FilterKind::Http(findings.section(&raw.kind, keys));
+        return Some(Filter { name, kind });
+    };
+    foreign_keys(&keys, kind, &name, findings);
+    let raw = &findings.filter::<RawFilter>(keys)?;
     let mut reader = FilterReader { raw, place, name: &name, findings };
     let kind = match kind {
         Kind::Log => FilterKind::Log(reader.log()?),
@@ -181,42 +207,22 @@ fn filter(place: &Spanned<RawFilter>, findings: &mut Findings<'_>) -> Option<Fil
     Some(Filter { name, kind })
 }
 
-/// Reports keys that belong to another type of filter.
-fn foreign_keys(raw: &RawFilter, kind: Kind, name: &str, findings: &mut Findings<'_>) {
-    let text = |value: &Option<Spanned<String>>| value.as_ref().map(Spanned::span);
-    let scalar = |value: &Option<Spanned<Scalar>>| value.as_ref().map(Spanned::span);
-    let list = |value: &Option<Spanned<super::raw::Scalars>>| value.as_ref().map(Spanned::span);
-    let written = [
-        (Kind::Log, "path", text(&raw.path)),
-        (Kind::Log, "content_dir", text(&raw.content_dir)),
-        (Kind::Log, "content_cap", scalar(&raw.content_cap)),
-        (Kind::Block, "patterns", list(&raw.patterns)),
-        (Kind::Block, "hosts", list(&raw.hosts)),
-        (Kind::Block, "sni", list(&raw.sni)),
-        (Kind::Block, "answer", text(&raw.answer)),
-        (Kind::Block, "page", text(&raw.page)),
-        (Kind::Replace, "find", text(&raw.find)),
-        (Kind::Replace, "with", text(&raw.with)),
-        (Kind::Replace, "stream", text(&raw.stream)),
-        (Kind::Limit, "bytes_per_second", scalar(&raw.bytes_per_second)),
-        (Kind::Limit, "burst", scalar(&raw.burst)),
-        (Kind::Limit, "by", text(&raw.by)),
-    ];
-    let own = || written.iter().filter(|(of, ..)| *of == kind).map(|(_, key, _)| *key);
-    for (_, key, span) in written.iter().filter(|(of, ..)| *of != kind) {
-        let Some(span) = span else { continue };
+/// Reports keys that are no keys of this type of filter.
+fn foreign_keys(keys: &Keys<'_>, kind: Kind, name: &str, findings: &mut Findings<'_>) {
+    let own = kind.keys();
+    for (key, place) in keys.places().filter(|(key, _)| !own.contains(key)) {
         let fault = Fault::UnknownKey {
-            nearest: nearest(key, own()),
-            allowed: ["name", "type"].into_iter().chain(own()).map(str::to_owned).collect(),
+            nearest: nearest(key, own.iter().copied()),
+            allowed: ["name", "type"].iter().chain(own).map(|&key| key.to_owned()).collect(),
         };
-        findings.fault(&Spanned::new(span.clone(), ()), &format!("filter \"{name}\": {key}"), fault);
+        findings.fault(&Spanned::new(place, ()), &format!("filter \"{name}\": {key}"), fault);
     }
 }
 
 /// One filter's keys.
 struct FilterReader<'a, 'f> {
     raw: &'a RawFilter,
-    place: &'a Spanned<RawFilter>,
+    place: &'a Spanned<RawFilterHead>,
     name: &'a str,
     findings: &'a mut Findings<'f>,
 }

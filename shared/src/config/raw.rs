@@ -24,11 +24,13 @@ pub(super) struct RawConfig {
     #[serde(default)]
     pub proxy: RawProxy,
     #[serde(default)]
+    pub http: RawHttp,
+    #[serde(default)]
     pub policy: RawPolicy,
     #[serde(default)]
     pub rule: Vec<Spanned<RawRule>>,
     #[serde(default)]
-    pub filter: Vec<Spanned<RawFilter>>,
+    pub filter: Vec<Spanned<RawFilterHead>>,
     #[serde(default)]
     pub control: RawControl,
     #[serde(default)]
@@ -106,6 +108,19 @@ pub(super) struct RawProxy {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct RawHttp {
+    pub head_limit: Option<Spanned<Scalar>>,
+    pub line_limit: Option<Spanned<Scalar>>,
+    pub fields_limit: Option<Spanned<i64>>,
+    pub trailer_limit: Option<Spanned<Scalar>>,
+    pub head_timeout: Option<Spanned<String>>,
+    pub response_timeout: Option<Spanned<String>>,
+    pub connect: Option<bool>,
+    pub http2: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct RawPolicy {
     pub default_action: Option<Spanned<String>>,
     pub deny_with: Option<Spanned<String>>,
@@ -136,14 +151,20 @@ pub(super) struct RawMatch {
     pub dst_port: Option<Spanned<Scalars>>,
 }
 
-/// A filter of any type: `serde`'s tagged enums lose the places of values, so all types' keys stand side by side here,
-/// and the resolver says which of them a type has.
+/// What every filter has. Its other keys depend on its type: [`super::sections`].
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a table")]
-pub(super) struct RawFilter {
+#[serde(expecting = "a table")]
+pub(super) struct RawFilterHead {
     pub name: Spanned<String>,
     #[serde(rename = "type")]
     pub kind: Spanned<String>,
+}
+
+/// A filter over streams, of any type: `serde`'s tagged enums lose the places of values, so the keys of all of them stand side by
+/// side here, and the resolver says which of them a type has.
+#[derive(Debug, Deserialize)]
+#[serde(expecting = "a table")]
+pub(super) struct RawFilter {
     pub path: Option<Spanned<String>>,
     pub content_dir: Option<Spanned<String>>,
     pub content_cap: Option<Spanned<Scalar>>,

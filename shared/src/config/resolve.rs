@@ -11,13 +11,13 @@ use ipnet::Ipv4Net;
 use toml::Spanned;
 
 use super::error::{ConfigError, Fault};
-use super::policy;
 use super::raw::{RawConfig, RawControl, RawCores, RawLog, RawMemory, RawNat, RawPort, RawProxy, Scalar};
 use super::value::{CONGESTION_CONTROLS, Findings};
 use super::{
     Action, Config, CongestionControl, Control, Cores, Ecn, Hugepages, Idle, Listen, Log, Memory, Nat,
     Offloads, Policy, Port, Proxy, Timeouts, TlsFiles, Transport,
 };
+use super::{http, policy, sections};
 use crate::flow::Handle;
 use crate::time::Duration;
 
@@ -37,14 +37,17 @@ pub(super) fn resolve(file: &Path, text: &str, cpus: usize) -> Result<Config, Co
     let cores = cores(&raw.cores, cpus, virtual_device, &mut findings);
     let nat = nat(&raw.nat, cores.workers.len(), &mut findings);
     face(&mut ports, &raw.nat.public, &mut findings);
-    let policy = policy::resolve(&raw.policy, &raw.rule, &raw.filter, &mut findings);
+    let proxy = proxy(&raw.proxy, &mut findings);
+    let http = http::resolve(&raw.http, proxy.window, &mut findings);
+    let sections = sections::filters(text);
+    let policy = policy::resolve(&raw.policy, &raw.rule, &raw.filter, sections, http, &mut findings);
     need_proxies(&policy, &raw.cores, &mut findings);
     let config = Config {
         ports,
         cores,
         memory: memory(&raw.memory, &mut findings),
         nat,
-        proxy: proxy(&raw.proxy, &mut findings),
+        proxy,
         policy: Arc::new(policy),
         control: control(&raw.control, &mut findings),
         log: log(&raw.log, &mut findings),

@@ -110,6 +110,7 @@ fn keys_left_out_have_the_documented_defaults() {
     };
     assert_eq!(config.nat.timeouts, timeouts);
     assert_eq!(config.policy.default_action, Action::Proxy);
+    assert_eq!(config.policy.http, Http::default());
     assert_eq!(config.policy.rules[0].line, 21, "where [[rule]] stands");
     assert_eq!(config.control.socket, Path::new("/run/pnat/control.sock"));
     assert_eq!((config.control.group, config.control.metrics, config.control.listen), (None, None, None));
@@ -150,6 +151,15 @@ syn_cookies_above = 0
 congestion_inside = "bbr"
 congestion_outside = "newreno"
 ecn = "off"
+[http]
+head_limit = "32KiB"
+line_limit = 4096
+fields_limit = 64
+trailer_limit = "2KiB"
+head_timeout = "10s"
+response_timeout = "2m"
+connect = true
+http2 = false
 [policy]
 default_action = "deny"
 deny_with = "silent"
@@ -226,6 +236,17 @@ level = "warn,pnat_proxy=debug"
         },
     };
     assert_eq!(config.proxy, proxy);
+    let http = Http {
+        head_limit: 32 << 10,
+        line_limit: 4096,
+        fields_limit: 64,
+        trailer_limit: 2 << 10,
+        head_timeout: seconds(10),
+        response_timeout: seconds(120),
+        connect: true,
+        http2: false,
+    };
+    assert_eq!(config.policy.http, http);
     let policy = &config.policy;
     assert_eq!(policy.default_action, Action::Deny(Denial::Silent));
     assert_eq!(policy.rules[1].action, Action::Deny(Denial::Icmp));
@@ -288,6 +309,14 @@ fn a_rule_accepts_late_unless_it_says_otherwise() {
     assert_eq!(accept(GOOD), Accept::Late);
     let early = GOOD.replace("action = \"proxy\"", "action = \"proxy\"\naccept = \"early\"");
     assert_eq!(accept(&early), Accept::Early);
+}
+
+#[test]
+fn limits_of_http_that_are_left_out_fit_to_those_that_are_not() {
+    let http = |text: &str| parse(&format!("{GOOD}{text}")).expect("good").policy.http;
+    let small = http("[http]\nhead_limit = \"4KiB\"");
+    assert_eq!((small.head_limit, small.line_limit, small.trailer_limit), (4096, 4096, 16 << 10));
+    assert_eq!(http("[proxy]\nwindow = \"8KiB\"").head_limit, 8 << 10);
 }
 
 #[test]

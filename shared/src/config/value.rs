@@ -7,12 +7,14 @@ use core::fmt::Display;
 use core::ops::RangeInclusive;
 use std::path::Path;
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::Spanned;
 
-use super::CongestionControl;
 use super::error::{ConfigError, Fault, Problem, from_toml, line_of, nearest};
 use super::raw::{Scalar, Scalars};
+use super::sections::Keys;
+use super::{CongestionControl, Section};
 use crate::time::Duration;
 
 /// The words for algorithms of congestion control, wherever one is chosen.
@@ -46,6 +48,28 @@ impl<'a> Findings<'a> {
     /// Notes a fault of the value at `place`.
     pub fn fault<T>(&mut self, place: &Spanned<T>, key: &str, fault: Fault) {
         self.push(Some(self.line(place)), key, fault);
+    }
+
+    /// The section of a filter whose type is none of this crate's.
+    pub(super) fn section(&self, kind: &Spanned<String>, keys: Keys<'_>) -> Section {
+        Section {
+            kind: kind.get_ref().clone(),
+            file: self.file.to_owned(),
+            line: self.line(kind),
+            lines: keys.lines(self.text),
+            keys: keys.read().unwrap_or_default(),
+        }
+    }
+
+    /// The keys of a filter as a type that knows them.
+    pub(super) fn filter<'k, T: Deserialize<'k>>(&mut self, keys: Keys<'k>) -> Option<T> {
+        let error = match keys.read() {
+            Ok(read) => return Some(read),
+            Err(error) => error,
+        };
+        let problem = from_toml(self.file, self.text, error);
+        self.problems.push(Problem { key: format!("filter.{}", problem.key), ..problem });
+        None
     }
 
     /// The line of the value at `place`, counted from 1.

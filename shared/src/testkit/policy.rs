@@ -1,6 +1,6 @@
 //! Policies for tests of what is done to flows, not of how rules match them.
 
-use crate::config::{Accept, Action, Filter, Match, Policy, Rule};
+use crate::config::{Accept, Action, Filter, Http, Match, Policy, Rule};
 
 /// One rule for everything: all filters, in their order.
 pub fn one_rule(name: &str, filters: Vec<Filter>) -> Policy {
@@ -13,5 +13,5 @@ pub fn one_rule(name: &str, filters: Vec<Filter>) -> Policy {
         congestion: [None; 2],
         line: 1,
     };
-    Policy { rules: vec![rule], default_action: Action::Proxy, filters }
+    Policy { rules: vec![rule], default_action: Action::Proxy, filters, http: Http::default() }
 }
