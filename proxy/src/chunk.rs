@@ -8,6 +8,7 @@
 
 use core::ops::Range;
 
+use bytes::Bytes;
 use pnat_shared::frame::Frame;
 
 /// Bytes that a heap chunk has room for when small chunks are gathered in it: about a frame's worth.
@@ -20,6 +21,8 @@ enum Store<F> {
     Heap(Vec<u8>),
     /// Constants of the program.
     Static(&'static [u8]),
+    /// What others hold, too.
+    Shared(Bytes),
 }
 
 /// Bytes `start..end` of what it holds. Never empty inside a queue.
@@ -55,6 +58,12 @@ impl<F: Frame> Chunk<F> {
         Self { store: Store::Heap(bytes), start: 0, end, sum: None }
     }
 
+    /// Bytes that others may hold, too: they are not copied, however often they are sent.
+    pub fn from_shared(bytes: Bytes) -> Self {
+        let end = place(bytes.len());
+        Self { store: Store::Shared(bytes), start: 0, end, sum: None }
+    }
+
     /// Bytes that are nobody's: they cost no memory, however many wait.
     pub fn from_static(bytes: &'static [u8]) -> Self {
         Self { store: Store::Static(bytes), start: 0, end: place(bytes.len()), sum: None }
@@ -66,6 +75,7 @@ impl<F: Frame> Chunk<F> {
             Store::Frame(frame) => frame.data(),
             Store::Heap(bytes) => bytes,
             Store::Static(bytes) => bytes,
+            Store::Shared(bytes) => bytes,
         };
         &all[self.start as usize..self.end as usize]
     }
@@ -105,7 +115,7 @@ impl<F: Frame> Chunk<F> {
     pub fn into_frame(self) -> Result<(F, Range<usize>), Self> {
         match self.store {
             Store::Frame(frame) => Ok((frame, self.start as usize..self.end as usize)),
-            Store::Heap(_) | Store::Static(_) => Err(self),
+            Store::Heap(_) | Store::Static(_) | Store::Shared(_) => Err(self),
         }
     }
 
@@ -148,7 +158,7 @@ impl<F: Frame> Chunk<F> {
     pub fn out_of_frame(self) -> Self {
         match &self.store {
             Store::Frame(_) => Self { sum: self.sum, ..self.copy_from(0) },
-            Store::Heap(_) | Store::Static(_) => self,
+            Store::Heap(_) | Store::Static(_) | Store::Shared(_) => self,
         }
     }
 
@@ -164,6 +174,7 @@ impl<F: Frame> Chunk<F> {
             Store::Frame(frame) => frame.capacity(),
             Store::Heap(bytes) => bytes.capacity(),
             Store::Static(_) => 0,
+            Store::Shared(bytes) => bytes.len(),
         }
     }
 }

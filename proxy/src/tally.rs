@@ -45,9 +45,9 @@ impl Tally {
         *sent = sent.saturating_sub(bytes as u64);
     }
 
-    /// The server answered, `age` after the pair's first packet.
-    pub(crate) fn connected(&mut self, age: Duration) {
-        self.connect = Some(age);
+    /// The server answered, so long after it was asked; of several that were, the first counts.
+    pub(crate) fn connected(&mut self, took: Duration) {
+        self.connect.get_or_insert(took);
     }
 
     /// Reads something of every cache line; what, means nothing.

@@ -2,6 +2,12 @@
 //! what the chain or the flow says of itself.
 
 mod filter_bench;
+#[path = "filter_script/http2.rs"]
+mod http2;
+#[path = "filter_script/slow.rs"]
+mod slow;
+#[path = "filter_script/web.rs"]
+mod web;
 
 use std::fmt::Write;
 
@@ -245,7 +251,7 @@ fn http_2_without_tls_cannot_be_judged_and_is_blocked() {
         r#"
         >> first "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
         << reset blocked
-        == verdict Some("f0: HTTP request: a malformed head")
+        == verdict Some("f0: HTTP request: an unsupported HTTP version")
         "#,
     );
 }

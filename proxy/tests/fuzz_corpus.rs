@@ -35,3 +35,23 @@ fn the_corpus_of_packets_holds() {
 fn the_corpus_of_bursts_holds() {
     replay("pair_bursts", fuzzing::pair_bursts);
 }
+
+#[test]
+fn the_corpus_of_http_requests_holds() {
+    replay("http_requests", pnat_http::fuzzing::http_requests);
+}
+
+#[test]
+fn the_corpus_of_http_responses_holds() {
+    replay("http_responses", pnat_http::fuzzing::http_responses);
+}
+
+#[test]
+fn the_corpus_of_websocket_frames_holds() {
+    replay("websocket_frames", pnat_http::fuzzing::websocket_frames);
+}
+
+#[test]
+fn the_corpus_of_http2_holds() {
+    replay("http2", pnat_http::fuzzing::http2);
+}

@@ -73,7 +73,7 @@ impl World {
             [(Side::First, first, second, 3), (Side::Second, second, first + 3 * 1400, 8)]
         {
             for n in [1, 0].into_iter().chain(2..segments) {
-                self.segment(slot, side, &format!("ACK seq={} ack={ack} ts=2/1 fill=1400", seq + n * 1400));
+                self.segment(slot, side, &format!("ACK seq={} ack={ack} ts=2/1 zeros=1400", seq + n * 1400));
             }
             self.segment(slot, !side, &format!("ACK seq={ack} ack={} ts=2/1", seq + segments * 1400));
         }

@@ -4,15 +4,20 @@
 mod relay;
 mod support;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use pnat_http::coding::Coding;
+use pnat_http::coding::encode::{Encoder, Flush, Level};
+use pnat_http::message::Framing;
 use pnat_proxy::filter::Chains;
-use pnat_shared::config::{FilterKind, LimitBy, LimitFilter, ReplaceFilter};
+use pnat_shared::config::{FilterKind, LimitBy, LimitFilter, ReplaceFilter, Section};
 use pnat_shared::testkit::{LinkSpec, Random};
 use pnat_shared::time::Duration;
 use pnat_shared::verdict::CloseReason;
 use proptest::prelude::*;
 use relay::{Run, Task, WINDOW};
+use support::policy_of;
 
 fn text(random: &mut Random, len: usize) -> Vec<u8> {
     (0..len).map(|_| random.number() as u8).collect()
@@ -115,7 +120,7 @@ fn the_filters_of_a_rule_work_on_what_passes_under_loss() {
         }),
         FilterKind::Limit(LimitFilter { bytes_per_second: 40_000, burst: 10_000, by: LimitBy::Flow }),
     ];
-    let policy = support::policy_of(kinds);
+    let policy = policy_of(kinds);
     let mut random = Random::new(8);
     let mut words = |count: u32| {
         (0..count).map(|_| ["red", "re", "d", "blue "][random.below(4) as usize]).collect::<String>()
@@ -191,5 +196,51 @@ proptest! {
             run.chains = Arc::new(Chains::new(vec![vec![filter]], WINDOW));
         }
         check(&run, seed);
+    }
+}
+
+/// A response that becomes so many bytes for a client that reads so much every 10 ms: what came of it.
+fn decoded(len: usize, reads: usize) -> relay::Report {
+    let mut coded = Vec::new();
+    let mut encoder = Encoder::new(Coding::Gzip, Level::default(), Framing::Chunked).expect("an encoder");
+    encoder.encode(&vec![b'x'; len], Flush::End, &mut coded).expect("it can be coded");
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        coded.len()
+    );
+    let client = Task {
+        text: b"GET / HTTP/1.1\r\nHost: www.example\r\n\r\n".to_vec(),
+        closes_last: true,
+        reads,
+        ..Task::default()
+    };
+    let server = Task { text: [head.as_bytes(), &coded].concat(), ..Task::default() };
+    let decompress = FilterKind::Http(Section {
+        kind: "decompress".to_owned(),
+        keys: toml::from_str("max_ratio = 2000").expect("TOML"),
+        file: "pnat.toml".into(),
+        line: 1,
+        lines: BTreeMap::new(),
+    });
+    let mut run = Run::new(vec![[client, server]]);
+    run.chains = Arc::new(Chains::compile(&policy_of([decompress]), WINDOW).expect("the filter compiles"));
+    run.simulate(1)
+}
+
+#[test]
+fn content_that_grows_waits_with_its_filter_for_the_client_and_goes_on_as_soon_as_that_takes_some() {
+    const LEN: usize = 8 << 20;
+    let next_to_nothing = decoded(1000, 0).outcomes[0].ended;
+    for reads in [0, 64 * 1024] {
+        let report = decoded(LEN, reads);
+        let [outcome] = &*report.outcomes else { panic!("one flow") };
+        assert_eq!(outcome.closed, [CloseReason::Finished]);
+        let text = outcome.read[0].iter().filter(|&&byte| byte == b'x').count();
+        assert!(text == LEN && outcome.read[0].ends_with(b"\r\n0\r\n\r\n"), "{text}");
+        assert!(report.most_kept * 1024 < 2 << 20, "{} chunks", report.most_kept);
+        // At the client's own pace, not at that of looks by time.
+        let least = Duration::from_millis(10) * LEN.checked_div(reads).unwrap_or(0) as u32;
+        let most = next_to_nothing + least + Duration::from_millis(900);
+        assert!(outcome.ended < most, "{:?} of {most:?}", outcome.ended);
     }
 }

@@ -97,7 +97,9 @@ fn heard(rig: &mut Rig) -> (Vec<Vec<String>>, Vec<VecFrame>) {
                 let head = ip::Header::read(packet).unwrap();
                 unmask(head.dst, u16::from_be_bytes([packet[22], packet[23]])).unwrap().slot
             }
-            FromProxy::Closed { handle, .. } | FromProxy::Again { handle, .. } => handle.slot,
+            FromProxy::Closed { handle, .. }
+            | FromProxy::Again { handle, .. }
+            | FromProxy::Retarget { handle, .. } => handle.slot,
         };
         words[slot as usize].push(packet::describe(&message));
         if let (0, FromProxy::Packet { frame, .. }) = (slot, message) {

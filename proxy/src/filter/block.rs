@@ -101,7 +101,7 @@ enum Watch {
     /// It is not known yet what the client speaks.
     Start,
     Tls(HelloReader),
-    Http(Requests),
+    Http(Box<Requests>),
     Done,
 }
 
@@ -155,11 +155,10 @@ impl Block {
             match &mut self.names {
                 Watch::Done => return Ok(bytes.len()),
                 Watch::Start => {
-                    self.names = match guess(rest) {
-                        Guess::More if end => Watch::Done,
+                    self.names = match guess(rest, end) {
                         Guess::More if unwanted.judges_requests() || rest == [22] => return Ok(at),
                         Guess::Tls if !unwanted.sni.is_empty() => Watch::Tls(HelloReader::default()),
-                        Guess::Http if unwanted.judges_requests() => Watch::Http(Requests::default()),
+                        Guess::Http if unwanted.judges_requests() => Watch::Http(Box::default()),
                         _ => Watch::Done,
                     };
                 }
@@ -215,7 +214,7 @@ impl Block {
 
     /// The page where it can be one answer to one request, else a reset.
     fn end(&self, call: &mut Call<'_>, stream: Stream, why: Why) -> Verdict {
-        call.flow.verdict = Some(why);
+        call.flow.verdict = Some(why.into());
         match (&self.unwanted.page, self.request) {
             (Some(page), Some(request)) if stream == Stream::First && !self.answered => {
                 write_page(call.output, page, request.is_head);
@@ -250,7 +249,7 @@ impl Unwanted {
 
     fn judge_name(&self, flow: &mut Flow, names: &Names, kind: &str, name: String) -> Result<(), Why> {
         let result = if names.contain(&name) { Err(format!("{kind} {name}")) } else { Ok(()) };
-        flow.name.get_or_insert(name);
+        flow.name.get_or_insert_with(|| name.into());
         result
     }
 }
@@ -261,7 +260,7 @@ impl DatagramFilter for Block {
         match self.judge_patterns(stream, bytes) {
             Ok(_) => DatagramVerdict::Pass,
             Err(why) => {
-                call.flow.verdict = Some(why);
+                call.flow.verdict = Some(why.into());
                 DatagramVerdict::Close(CloseReason::Blocked)
             }
         }

@@ -15,16 +15,18 @@
 //! A verdict that ends the flow ends the chain: bytes that come later are dropped. Only an answer is still on its way
 //! then, back to the sender through the stages between; these may edit, hold and delay it, but not end the flow again.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use pnat_shared::flow::{Side, Stream};
 use pnat_shared::frame::Frame;
 use pnat_shared::time::Instant;
 use pnat_shared::verdict::CloseReason;
 
 use super::stage::{Shown, Stage, Stages, Step};
-use super::{Flow, Services, StreamFilter, Summary, Turn, name_verdict};
+use super::{Edits, Flow, Services, StreamFilter, Summary, Turn, name_verdict};
 use crate::chunk::Chunk;
 
 /// What leaves a chain in one turn. The pair empties it: chunks first, then ends, then the outcome.
@@ -39,7 +41,14 @@ pub struct Output<F> {
     /// A filter ended the flow.
     pub outcome: Option<Outcome>,
     /// What the filter that is being called writes to.
-    pub(super) written: Vec<u8>,
+    pub(super) written: Written,
+}
+
+/// What one call of a filter may write.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    pub(super) output: Vec<u8>,
+    pub(super) edits: Edits,
 }
 
 impl<F> Default for Output<F> {
@@ -49,7 +58,7 @@ impl<F> Default for Output<F> {
             to_client: Vec::new(),
             ended: [false; 2],
             outcome: None,
-            written: Vec::new(),
+            written: Written::default(),
         }
     }
 }
@@ -93,6 +102,8 @@ pub struct StreamChain {
     finished: [bool; 2],
     /// No filter holds anything or is to be woken. False wherever in doubt.
     quiet: bool,
+    /// A filter may answer in the server's place.
+    answers: bool,
     state: State,
 }
 
@@ -101,7 +112,7 @@ pub struct StreamChain {
 pub(crate) enum Stop {
     /// The stream has ended: what still comes is dropped.
     Ended,
-    /// Bytes of its stream wait in the turn's output to go first.
+    /// It goes on by way of the turn's output, where bytes of its stream wait to go first, or the server is to be chosen.
     Behind,
     /// The filter of this stage has something else in mind.
     At(usize, Shown),
@@ -133,13 +144,18 @@ impl StreamChain {
     /// all of it, and waited for more, would wait for ever, so that flow is ended with `filter_error`.
     pub fn new(filters: impl IntoIterator<Item = (Arc<str>, Box<dyn StreamFilter>)>, window: u32) -> Self {
         let mut chain = Self {
-            stages: filters.into_iter().map(|(name, filter)| Stage::new(name, filter)).collect(),
+            stages: (0..)
+                .zip(filters)
+                .map(|(place, (name, filter))| Stage::new(place, name, filter))
+                .collect(),
             watching: [0; 2],
             limit: window - window / 4,
             finished: [false; 2],
             quiet: true,
+            answers: false,
             state: State::Open,
         };
+        chain.answers = chain.stages.iter().any(|stage| stage.filter.answers());
         chain.count_watching();
         chain
     }
@@ -204,16 +220,27 @@ impl StreamChain {
 
     /// Wakes the filters that asked for it.
     pub fn on_timer<F: Frame>(&mut self, turn: &mut Turn<'_, Output<F>>) {
+        let now = turn.now;
+        self.wake(turn, |wake| wake <= now);
+    }
+
+    /// Shows filters what they hold where this is so of the time that they want to be woken at.
+    fn wake<F: Frame>(&mut self, turn: &mut Turn<'_, Output<F>>, is_due: impl Fn(Instant) -> bool) {
         for stream in [Stream::First, Stream::Second] {
             let mut next = self.entrance(stream);
             while let Some(at) = next {
-                if self.stages[at].wake(stream) <= turn.now {
+                if is_due(self.stages[at].wake(stream)) {
                     self.show(turn, stream, at, None);
                 }
                 next = self.after(stream, at);
             }
             self.settle(turn, stream);
         }
+    }
+
+    /// There is [room](super::Flow::room) again: shows filters that are to be woken some time what they hold.
+    pub(crate) fn on_room<F: Frame>(&mut self, turn: &mut Turn<'_, Output<F>>) {
+        self.wake(turn, |wake| wake != Instant::FAR);
     }
 
     /// When [`StreamChain::on_timer`] is to be called next; [`Instant::FAR`] for never.
@@ -249,6 +276,79 @@ impl StreamChain {
     /// Whether all filters have released both streams.
     pub const fn is_released(&self) -> bool {
         self.watching[0] == 0 && self.watching[1] == 0 && matches!(self.state, State::Open)
+    }
+
+    /// Whether one of its filters may answer in the server's place ([`StreamFilter::answers`]).
+    pub const fn may_answer(&self) -> bool {
+        self.answers
+    }
+
+    /// Whether a filter is to be heard by the client although no server is ([`StreamFilter::keeps_client`]).
+    pub(crate) fn keeps_client(&self) -> bool {
+        // What nobody looks at is for the server that there was.
+        let may_choose = self.watching[0] > 0 || self.finished[0];
+        // What it has said is still on its way to who would speak in its place.
+        let mut behind = self.stages.iter().skip(self.speaker().map_or(0, |at| at + 1));
+        self.state == State::Open
+            && self.answers
+            && may_choose
+            && behind.all(|stage| stage.held(Stream::Second) == 0)
+            && self.stages.iter().any(|stage| stage.filter.keeps_client())
+    }
+
+    /// The server failed, and will say nothing more. Answers whether a filter has something to say to the client in its place:
+    /// then that is on its way out, as an answer that ends the flow.
+    pub(crate) fn server_failed<F: Frame>(
+        &mut self,
+        turn: &mut Turn<'_, Output<F>>,
+        reason: CloseReason,
+    ) -> bool {
+        if self.state != State::Open || self.finished[Stream::Second as usize] {
+            return false;
+        }
+        let told = (0..self.stages.len()).rev().find(|&at| self.stages[at].server_failed(turn, reason));
+        if let Some(at) = told {
+            self.answer(turn, Stream::First, at, reason);
+        }
+        told.is_some()
+    }
+
+    /// The server has ended its stream, or failed, and [`StreamChain::keeps_client`]. What comes out for a server from here on is for
+    /// another connection.
+    pub(crate) fn server_left<F: Frame>(
+        &mut self,
+        turn: &mut Turn<'_, Output<F>>,
+        reason: Option<CloseReason>,
+    ) {
+        // To filters before it, the one nearest to the server is the server.
+        if let Some(at) = self.speaker() {
+            self.forget_server();
+            let is_shown = self.stages[at].server_left(turn, reason);
+            let asked = std::mem::take(&mut turn.out.written.output);
+            if !asked.is_empty() {
+                self.feed(turn, Stream::First, self.after(Stream::First, at), Chunk::from_vec(asked));
+            }
+            for stream in [Stream::Second, Stream::First] {
+                if is_shown && self.state == State::Open && self.stages[at].watches(stream) {
+                    self.show(turn, stream, at, None);
+                }
+            }
+        }
+    }
+
+    /// The stage that may speak in the server's place, and is the nearest to it.
+    fn speaker(&self) -> Option<usize> {
+        (0..self.stages.len()).rev().find(|&at| self.stages[at].filter.answers())
+    }
+
+    /// The server has gone, or is left: what filters hold between it and who spoke with it would be taken for words to the next one,
+    /// or by it.
+    fn forget_server(&mut self) {
+        let behind = self.speaker().map_or(0, |at| at + 1);
+        for stage in self.stages.iter_mut().skip(behind) {
+            stage.forget(Stream::First);
+            stage.forget(Stream::Second);
+        }
     }
 
     /// The flow has ended: tells every filter.
@@ -331,11 +431,13 @@ impl StreamChain {
         stream: Stream,
         chunk: &Chunk<F>,
     ) -> Option<Stop> {
+        // What is for a server goes by the turn's output, where it may be another one than before.
+        let detour = (self.answers && stream == Stream::First).then_some(Stop::Behind);
         // Without a walk through the stages, where there is no more than this one.
         if let Stages::One(stage) = &mut self.stages {
             let objection = stage.ask(turn, stream, Some(chunk));
             self.quiet &= stage.is_quiet();
-            return objection.map(|shown| Stop::At(0, shown));
+            return objection.map(|shown| Stop::At(0, shown)).or(detour);
         }
         let mut next = self.watcher(stream, self.entrance(stream));
         while let Some(at) = next {
@@ -348,7 +450,7 @@ impl StreamChain {
             // One filter may have given up a wake-up that another one's held bytes had to wait for.
             self.settle(turn, stream);
         }
-        None
+        detour
     }
 
     /// Calls the filter of stage `at` and does what it says.
@@ -405,13 +507,83 @@ impl StreamChain {
                     self.end(turn, stream, next);
                 }
             }
+            Step::Script { passed, ended } => self.play(turn, stream, at, passed, ended),
             Step::Reset(reason) => self.reset(turn, at, reason),
             Step::Answer(reason) => self.answer(turn, stream, at, reason),
+            Step::Cut { passed, reason } => self.cut(turn, stream, at, passed, reason),
+        }
+    }
+
+    /// Feeds what a script of the filter of stage `at` let out, and what it puts into the other stream.
+    fn play<F: Frame>(
+        &mut self,
+        turn: &mut Turn<'_, Output<F>>,
+        stream: Stream,
+        at: usize,
+        passed: Vec<Chunk<F>>,
+        ended: bool,
+    ) {
+        let (back, again) = (std::mem::take(&mut turn.out.written.edits.back), turn.out.written.edits.again);
+        if turn.flow.leaves_server {
+            self.forget_server();
+        }
+        if ended {
+            self.count_watching();
+        }
+        // Nothing can follow a stream's end.
+        if self.stages[at].watches(!stream) {
+            self.feed_shared(turn, !stream, at, back);
+        }
+        let next = self.after(stream, at);
+        for chunk in passed {
+            self.feed(turn, stream, next, chunk);
+        }
+        if ended {
+            self.end(turn, stream, next);
+        }
+        if again && self.state == State::Open && self.stages[at].has_more(!stream) {
+            self.show(turn, !stream, at, None);
+        }
+    }
+
+    /// Feeds bytes that the filter of stage `at` has of its own.
+    fn feed_shared<F: Frame>(
+        &mut self,
+        turn: &mut Turn<'_, Output<F>>,
+        stream: Stream,
+        at: usize,
+        bytes: Vec<Bytes>,
+    ) {
+        let next = self.after(stream, at);
+        for bytes in bytes.into_iter().filter(|bytes| !bytes.is_empty()) {
+            self.feed(turn, stream, next, Chunk::from_shared(bytes));
+        }
+    }
+
+    /// Hands on what was given for a ticket of the filter at this place, which may go on then.
+    pub(crate) fn answered<F: Frame>(
+        &mut self,
+        turn: &mut Turn<'_, Output<F>>,
+        place: u16,
+        answer: Box<dyn Any + Send>,
+    ) {
+        let at = usize::from(place);
+        if self.state != State::Open || at >= self.stages.len() {
+            return;
+        }
+        let wants_more = self.stages[at].answered(turn, answer);
+        for stream in [Stream::First, Stream::Second] {
+            let stage = &self.stages[at];
+            let is_wanted = wants_more && stream == Stream::First && stage.watches(stream);
+            if self.state == State::Open && (is_wanted || stage.has_more(stream)) {
+                self.show(turn, stream, at, None);
+            }
+            self.settle(turn, stream);
         }
     }
 
     fn reset<F>(&mut self, turn: &mut Turn<'_, Output<F>>, at: usize, reason: CloseReason) {
-        name_verdict(turn.flow, &self.stages[at].name);
+        name_verdict(&mut turn.flow.verdict, &self.stages[at].name);
         turn.out.outcome = Some(Outcome::Reset(reason));
         self.state = State::Over;
         for stage in self.stages.iter_mut() {
@@ -432,27 +604,59 @@ impl StreamChain {
         if self.finished[back as usize] {
             return self.reset(turn, at, reason);
         }
-        name_verdict(turn.flow, &self.stages[at].name);
-        turn.out.outcome = Some(Outcome::Answer { to: stream.enters(), reason });
-        self.state = State::Answering(back);
-        self.finished[back as usize] = true;
+        let answer = std::mem::take(&mut turn.out.written.edits.back);
+        let end = Chunk::from_vec(std::mem::take(&mut turn.out.written.output));
+        self.begin_last(turn, back, at, reason);
+        self.feed_shared(turn, back, at, answer);
+        let next = self.after(back, at);
+        if !end.is_empty() {
+            self.feed(turn, back, next, end);
+        }
+        self.end(turn, back, next);
+    }
+
+    fn cut<F: Frame>(
+        &mut self,
+        turn: &mut Turn<'_, Output<F>>,
+        stream: Stream,
+        at: usize,
+        passed: Vec<Chunk<F>>,
+        reason: CloseReason,
+    ) {
+        self.begin_last(turn, stream, at, reason);
+        let next = self.after(stream, at);
+        for chunk in passed {
+            self.feed(turn, stream, next, chunk);
+        }
+        self.end(turn, stream, next);
+    }
+
+    /// From now on nothing goes through but what the filter of stage `at` still lets out of this stream, which is the flow's
+    /// end: through the stages between.
+    fn begin_last<F: Frame>(
+        &mut self,
+        turn: &mut Turn<'_, Output<F>>,
+        last: Stream,
+        at: usize,
+        reason: CloseReason,
+    ) {
+        if reason != CloseReason::Finished {
+            name_verdict(&mut turn.flow.verdict, &self.stages[at].name);
+        }
+        turn.out.outcome = Some(Outcome::Answer { to: !last.enters(), reason });
+        self.state = State::Answering(last);
+        self.finished[last as usize] = true;
         for (place, stage) in self.stages.iter_mut().enumerate() {
-            stage.stop(stream);
-            let between = match back {
+            stage.stop(!last);
+            let between = match last {
                 Stream::First => place > at,
                 Stream::Second => place < at,
             };
             if !between {
-                stage.stop(back);
+                stage.stop(last);
             }
         }
         self.count_watching();
-        let answer = Chunk::from_vec(std::mem::take(&mut turn.out.written));
-        let next = self.after(back, at);
-        if !answer.is_empty() {
-            self.feed(turn, back, next, answer);
-        }
-        self.end(turn, back, next);
     }
 
     /// Ends a flow that could only wait for ever: the held bytes close the sender's window, and no filter is to be woken.
@@ -466,7 +670,7 @@ impl StreamChain {
             return;
         }
         let largest = (0..self.stages.len()).max_by_key(|&at| self.stages[at].held(stream));
-        turn.flow.verdict = Some("holds the whole receive window".to_owned());
+        turn.flow.verdict = Some("holds the whole receive window".into());
         self.reset(turn, largest.unwrap_or(0), CloseReason::FilterError);
     }
 }

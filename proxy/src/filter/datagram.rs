@@ -14,7 +14,7 @@ use pnat_shared::frame::Frame;
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::verdict::CloseReason;
 
-use super::{Call, DatagramFilter, DatagramVerdict, Flow, Services, Summary, Turn, name_verdict};
+use super::{Call, DatagramFilter, DatagramVerdict, Edits, Flow, Services, Summary, Turn, name_verdict};
 use crate::chunk::Chunk;
 
 /// Datagrams that may wait at a stage, per stream.
@@ -189,6 +189,9 @@ impl<F: Frame> DatagramChain<F> {
             services: &mut *turn.services,
             output: &mut self.output,
             wake: &mut None,
+            edits: &mut Edits::default(),
+            // No datagram filter draws tickets.
+            place: u16::MAX,
         };
         let Stage { name, filter, halves } = &mut self.stages[at];
         let half = &mut halves[stream as usize];
@@ -209,7 +212,7 @@ impl<F: Frame> DatagramChain<F> {
                 Some(datagram)
             }
             DatagramVerdict::Close(reason) => {
-                name_verdict(turn.flow, name);
+                name_verdict(&mut turn.flow.verdict, name);
                 turn.out.filtered += 1;
                 turn.out.closed = Some(reason);
                 self.stop(turn.out);
@@ -253,7 +256,7 @@ impl<F: Frame> DatagramChain<F> {
 
 #[cfg(test)]
 mod tests {
-    use pnat_shared::flow::Protocol;
+    use pnat_shared::flow::{Handle, Protocol, WorkerId};
     use pnat_shared::testkit::VecFrame;
 
     use super::*;
@@ -294,6 +297,7 @@ mod tests {
         let address = "192.0.2.1:1".parse().unwrap();
         let mut flow = Flow {
             id: 1,
+            handle: Handle { worker: WorkerId(0), slot: 0, generation: 0 },
             protocol: Protocol::Udp,
             client: address,
             server: address,
@@ -301,7 +305,13 @@ mod tests {
             rule: None,
             opened: NOW,
             name: None,
+            target: None,
+            may_retarget: false,
+            room: [u32::MAX; 2],
+            wants_room: false,
+            leaves_server: false,
             verdict: None,
+            decided: None,
         };
         let (mut services, mut out) = (Services::default(), Datagrams::default());
         let mut turn = Turn { now: NOW, flow: &mut flow, services: &mut services, out: &mut out };

@@ -202,7 +202,7 @@ impl StreamFilter for Limit {
         _end: bool,
     ) -> Verdict {
         let Some(bucket) = self.owner.bucket(call.flow, call.services, stream, call.now) else {
-            call.flow.verdict = Some(NO_BUCKET.to_owned());
+            call.flow.verdict = Some(NO_BUCKET.into());
             return Verdict::Reset(CloseReason::Resources);
         };
         let rate = &*self.rate;
@@ -228,7 +228,7 @@ impl StreamFilter for Limit {
 impl DatagramFilter for Limit {
     fn datagram(&mut self, call: &mut Call<'_>, stream: Stream, bytes: &[u8]) -> DatagramVerdict {
         let Some(bucket) = self.owner.bucket(call.flow, call.services, stream, call.now) else {
-            call.flow.verdict = Some(NO_BUCKET.to_owned());
+            call.flow.verdict = Some(NO_BUCKET.into());
             return DatagramVerdict::Close(CloseReason::Resources);
         };
         // A datagram longer than the burst passes when the bucket is full, and leaves a debt.

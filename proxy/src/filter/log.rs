@@ -129,7 +129,7 @@ impl Log {
         if flow.name.is_none() {
             match finder.push(bytes) {
                 None => return true,
-                Some(name) => flow.name = name,
+                Some(name) => flow.name = name.map(String::into_boxed_str),
             }
         }
         self.finder = None;
@@ -203,6 +203,9 @@ struct Line<'a> {
     /// As the client sees it, and as the server does.
     original: Tuple,
     translated: Tuple,
+    /// The server that a filter chose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<SocketAddrV4>,
     rule: Option<&'a str>,
     name: Option<&'a str>,
     first: Carried,
@@ -257,7 +260,8 @@ impl<'a> Line<'a> {
             flow: flow.id,
             protocol: flow.protocol,
             original: Tuple { client: flow.client, server: flow.server },
-            translated: Tuple { client: flow.public, server: flow.server },
+            translated: Tuple { client: flow.public, server: flow.target.unwrap_or(flow.server) },
+            target: flow.target,
             rule: flow.rule.as_deref(),
             name: flow.name.as_deref(),
             first: carried(Stream::First),
@@ -267,7 +271,7 @@ impl<'a> Line<'a> {
             duration_ms: millis(summary.ended.since(flow.opened)),
             reason: summary.reason,
             sentence: summary.reason.sentence(),
-            verdict: flow.verdict.as_deref(),
+            verdict: flow.told_verdict(),
             content,
         }
     }

@@ -142,7 +142,7 @@ impl LineFile {
             self.file = None;
             lost.add(self.lines);
             if !self.failing {
-                tracing::warn!(path = %path.display(), %error, "cannot write the flow log");
+                tracing::warn!(path = %path.display(), %error, "cannot write the log");
             }
         }
         self.failing = result.is_err();

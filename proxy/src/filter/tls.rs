@@ -6,7 +6,8 @@
 //! servers take (old versions, missing extensions), and these must be judged, too. Under encrypted ClientHello
 //! the name is the outer one.
 
-use super::http::LONGEST_NAME;
+/// Longest host name, in bytes (RFC 1035 section 2.3.4).
+const LONGEST_NAME: usize = 255;
 
 /// Longest hello, in bytes, and with the record headers around it.
 const LONGEST: usize = 0xffff;

@@ -171,6 +171,7 @@ impl World {
                 }
                 // What opens anew is another flow, and lost here.
                 FromProxy::Again { .. } => {}
+                FromProxy::Retarget { .. } => panic!("no filter here chooses servers"),
             }
         }
     }

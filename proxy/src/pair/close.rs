@@ -10,7 +10,8 @@ use super::{Pair, Phase};
 use crate::error::{ErrorKind, StreamError};
 use crate::reactor::Visit;
 
-/// How long the last words of a pair may take: an answer's bytes and FIN, repeated where they are lost.
+/// How long a side may be silent to which the last words of a pair are on their way: an answer's bytes and FIN, repeated where
+/// they are lost.
 const LINGER: Duration = Duration::from_secs(10);
 /// How long a RST may wait for a frame.
 const RESET_PATIENCE: Duration = Duration::from_secs(1);
@@ -35,7 +36,7 @@ impl<F: Frame> Pair<F> {
     /// A filter ended the flow with an answer: one side gets RST at once, the other what the chain still lets out, and FIN.
     pub(super) fn close_with_answer(&mut self, to: Side, reason: CloseReason, now: Instant) {
         self.abort(!to);
-        self.phase = Phase::Answering(reason, now + LINGER);
+        self.phase = Phase::Answering(to, reason, now + LINGER);
     }
 
     /// Ends the pair without a word from its sockets.
@@ -44,46 +45,70 @@ impl<F: Frame> Pair<F> {
     }
 
     /// Looks at what the sockets found out. Answers whether that ended the pair.
-    pub(super) fn settle(&mut self, now: Instant) -> bool {
+    pub(super) fn settle<P: FramePool<F>>(&mut self, visit: &mut Visit<'_, F, P>) -> bool {
         let (first_open, second_open) = match self.phase {
-            Phase::Connecting { early } => (early, false),
+            Phase::Waiting => (true, false),
+            Phase::Connecting { early, .. } => (early, false),
             Phase::Accepting(_) => (false, true),
             Phase::Open | Phase::Answering(..) => (true, true),
             Phase::Ending(..) | Phase::Gone(_) => return false,
         };
-        let of = |side, error: Option<_>, open| error.and_then(|error| StreamError::of(side, error, open));
+        let of = |side, error: Option<_>, open| {
+            let is_heard = match self.phase {
+                // Of the side that has failed, or was reset, nothing more is expected once the other is answered.
+                Phase::Answering(to, ..) => to == side,
+                // Whatever becomes of a connection that is of no use any more.
+                Phase::Waiting => side == Side::First,
+                _ => true,
+            };
+            error.filter(|_| is_heard).and_then(|error| StreamError::of(side, error, open))
+        };
         let Some(error) = of(Side::Second, self.second.error(), second_open)
             .or_else(|| of(Side::First, self.first.error(), first_open))
         else {
             return false;
         };
-        self.blame(error, now);
+        self.blame(error, visit);
         true
     }
 
-    /// Ends the pair for what a side did; the other side is told in kind.
-    fn blame(&mut self, error: StreamError, now: Instant) {
+    /// Ends the pair for what a side did; the other side is told in kind, or as a filter wants it.
+    pub(super) fn blame<P: FramePool<F>>(&mut self, error: StreamError, visit: &mut Visit<'_, F, P>) {
+        let now = visit.now;
         match self.phase {
             // The reason is settled already.
-            Phase::Answering(reason, _) => self.close(reason, now),
+            Phase::Answering(_, reason, _) => self.close(reason, now),
             // The client learns of a silent server by silence, unless it was accepted already.
-            Phase::Connecting { early: false } if error == unanswered(Side::Second) => {
+            Phase::Connecting { early: false, .. } if error == unanswered(Side::Second) => {
                 self.vanish(error.reason());
             }
-            _ => self.close(error.reason(), now),
+            _ => {
+                let reason = error.reason();
+                let is_forgiven = error.side == Side::Second
+                    && (self.is_spared(reason, visit) || self.is_excused(reason, visit));
+                if !is_forgiven {
+                    self.close(reason, now);
+                }
+            }
         }
     }
 
     /// What the pair's own clocks say.
-    pub(super) fn expire(&mut self, now: Instant) {
+    pub(super) fn expire<P: FramePool<F>>(&mut self, visit: &mut Visit<'_, F, P>) {
+        let now = visit.now;
         if now < self.expiry() {
             return;
         }
         match self.phase {
-            Phase::Connecting { .. } => self.blame(unanswered(Side::Second), now),
-            Phase::Accepting(_) => self.blame(unanswered(Side::First), now),
-            Phase::Open => self.close(CloseReason::Idle, now),
-            Phase::Answering(reason, _) => self.close(reason, now),
+            Phase::Connecting { .. } => self.blame(unanswered(Side::Second), visit),
+            Phase::Accepting(_) => self.blame(unanswered(Side::First), visit),
+            Phase::Waiting if now < self.last_seen + self.limits.idle => self.ask_in_silence(visit),
+            Phase::Waiting | Phase::Open => self.close(CloseReason::Idle, now),
+            // As long as it takes what it is told, it gets it all.
+            Phase::Answering(to, reason, _) if now < self.last_seen + LINGER => {
+                self.phase = Phase::Answering(to, reason, self.last_seen + LINGER);
+            }
+            Phase::Answering(_, reason, _) => self.close(reason, now),
             Phase::Ending(reason, _) => self.vanish(reason),
             Phase::Gone(_) => {}
         }
@@ -92,10 +117,11 @@ impl<F: Frame> Pair<F> {
     /// When [`Pair::expire`] has something to say.
     pub(super) fn expiry(&self) -> Instant {
         match self.phase {
-            Phase::Connecting { .. } => self.flow.opened + self.limits.connect,
+            Phase::Connecting { since, .. } => since + self.limits.connect,
             Phase::Accepting(since) => since + self.limits.half_open,
+            Phase::Waiting => self.silent_until().min(self.last_seen + self.limits.idle),
             Phase::Open => self.last_seen + self.limits.idle,
-            Phase::Answering(_, until) | Phase::Ending(_, until) => until,
+            Phase::Answering(_, _, until) | Phase::Ending(_, until) => until,
             Phase::Gone(_) => Instant::FAR,
         }
     }
@@ -105,10 +131,10 @@ impl<F: Frame> Pair<F> {
     pub(super) fn conclude<P: FramePool<F>>(&mut self, visit: &mut Visit<'_, F, P>) {
         let through = self.is_through();
         match self.phase {
-            Phase::Open if through => {
+            Phase::Waiting | Phase::Open if through => {
                 self.phase = Phase::Ending(CloseReason::Finished, visit.now + 2 * TIME_WAIT);
             }
-            Phase::Answering(reason, until) if through => self.phase = Phase::Ending(reason, until),
+            Phase::Answering(_, reason, until) if through => self.phase = Phase::Ending(reason, until),
             _ => {}
         }
         if let Phase::Ending(reason, _) = self.phase {
@@ -125,13 +151,16 @@ impl<F: Frame> Pair<F> {
     /// Tells the filters what became of the flow, once.
     fn record<P: FramePool<F>>(&mut self, reason: CloseReason, visit: &mut Visit<'_, F, P>) {
         if let Some(mut chain) = self.chain.take() {
+            if self.settle_target() {
+                visit.bench.stats.targets_ignored.add(1);
+            }
             let summary = self.tally.summary(reason, visit.now);
             chain.close(&self.flow, &summary, &mut visit.bench.services);
         }
     }
 
     /// Resets one side.
-    fn abort(&mut self, side: Side) {
+    pub(super) fn abort(&mut self, side: Side) {
         let queued = self.socket(side).queued();
         self.socket(side).abort();
         self.note_loss(side, queued);

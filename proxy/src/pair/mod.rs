@@ -3,9 +3,14 @@
 //! Runs on: proxy cores. Allocates: per pair, and what its sockets and filters queue. Blocks: never.
 //!
 //! ```text
-//!                         .---------- the client was accepted early ----------.
-//!             SYN         |     answered by the server     ACK from the client v
-//!   (nothing) --> Connecting -----------------------> Accepting --------------> Open
+//!      accepted early,
+//!     a filter may answer           something to send            the server ends, a filter keeps the client
+//!   (nothing) ------------> Waiting ---.<----------------------------------------- Open
+//!       |                              |
+//!       |                 .------------|-- the client was accepted early -----.
+//!       |     SYN         |     answered by the server     ACK from the client v
+//!       '------> Connecting <----------'
+//!                         '--------------------------> Accepting --------------> Open
 //!                  |      |                              |                    |      |
 //!      unreachable,|      | refused,                     | reset,       reset,|      | a filter's
 //!           silence|      | reset                        | half-open     idle,|      | answer
@@ -21,9 +26,11 @@
 //!
 //! Early accept, where a worker has answered by a SYN cookie: the server is asked likewise, once the client's ACK is there. The
 //! second stream's numbers then differ between the legs by a constant, and whatever keeps the server from answering is told to
-//! the client by a reset.
+//! the client by a reset. Where one of the chain's filters may answer in the server's place, the server is asked no sooner than
+//! there is something to send to it ([`server`]): many a client is served without.
 
 mod open;
+mod server;
 mod pump;
 mod close;
 
@@ -45,6 +52,7 @@ use crate::icmp::Quote;
 use crate::reactor::{CHUNK, Progress, Visit};
 use crate::tally::Tally;
 use crate::tcp::{Endpoint, State};
+use server::Inquiry;
 
 /// What every TCP pair of a reactor goes by.
 #[derive(Copy, Clone, Debug)]
@@ -73,8 +81,10 @@ pub(crate) struct Pair<F> {
     second: Endpoint<F>,
     /// `None` once the flow's record is written.
     chain: Option<StreamChain>,
-    /// Head of the client's first segment, and its SYN's sequence number, which is also that of ours.
+    /// Head of the client's first segment, and its SYN's sequence number, which is also that of our first one.
     syn: (Quote, Seq),
+    /// How the server is asked that is not asked at once; `None` where it is.
+    inquiry: Option<Box<Inquiry>>,
     /// Largest IP packet that both legs carry, in bytes.
     path: u16,
     /// By stream: whether the chain was told that it has ended.
@@ -87,16 +97,22 @@ pub(crate) struct Pair<F> {
 /// How far the conversation is.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Phase {
-    /// The server's answer is awaited. The client's SYN is held meanwhile; or it was answered early, and what the client says
-    /// waits within its window.
+    /// The client was accepted early, and nothing has come out for the server: since the flow began, or since the server ended its
+    /// stream, which the client was not told; then the second socket ends its own. It is closed, too, where the client ended its
+    /// stream without a word for the server.
+    Waiting,
+    /// The server's answer is awaited since then. The client's SYN is held meanwhile; or it was answered early, and what the
+    /// client says waits within its window.
     Connecting {
         early: bool,
+        since: Instant,
     },
     /// The server's answer went to the client at this time; the client's ACK is awaited.
     Accepting(Instant),
     Open,
-    /// A filter answered: one socket was reset, the other sends the answer and FIN, but not beyond this time.
-    Answering(CloseReason, Instant),
+    /// A filter answered: one socket was reset, the other, on this side, sends the answer and FIN: until this time, and as long as that
+    /// side says that it takes it.
+    Answering(Side, CloseReason, Instant),
     /// The reason is settled. The sockets say what they still have to say (RST, the last ACK), but not beyond this time.
     Ending(CloseReason, Instant),
     /// Nothing will be sent any more, not even what the sockets would say: silence is an answer, too.
@@ -164,7 +180,7 @@ impl<F: Frame> Pair<F> {
         {
             // The client has reset the old conversation in this very burst, of which the server is yet to hear, and uses its
             // port again: its SYN, repeated, will open the new one.
-            self.settle(visit.now);
+            self.settle(visit);
             return Err(DropReason::Unacceptable);
         }
         self.tally.packet(side);
@@ -204,7 +220,7 @@ impl<F: Frame> Pair<F> {
             }
         }
         self.wake_chain(visit);
-        self.expire(visit.now);
+        self.expire(visit);
     }
 
     /// Moves what can be moved, once per burst: goes on with the handshake, carries both streams through the chain, sends,
@@ -212,14 +228,24 @@ impl<F: Frame> Pair<F> {
     pub(crate) fn pump<P: FramePool<F>>(&mut self, visit: &mut Visit<'_, F, P>) -> Progress {
         let mut progress = Progress { connected: self.advance(visit.now), ..Progress::default() };
         if self.is_alive() {
+            if self.chain.as_ref().is_some_and(StreamChain::may_answer) {
+                self.measure_room(visit);
+                if self.flow.wants_room {
+                    self.offer_room(visit);
+                }
+            }
             progress.more |= self.carry(Stream::First, visit);
             progress.more |= self.carry(Stream::Second, visit);
+            if self.phase == Phase::Waiting {
+                self.ask_when_due(visit);
+            }
             self.bound(visit.share().bytes);
             self.transmit(visit, &mut progress);
-            // What a side said before it reset is on its way now; only then the other side is reset, too.
-            self.settle(visit.now);
-        }
-        if matches!(self.phase, Phase::Ending(..)) {
+            // What a side said before it reset is on its way now; only then the other side is reset, or told, too.
+            if self.settle(visit) && self.over().is_none() {
+                self.transmit(visit, &mut progress);
+            }
+        } else if matches!(self.phase, Phase::Ending(..)) {
             self.transmit(visit, &mut progress);
         }
         self.conclude(visit);
@@ -282,6 +308,11 @@ impl<F: Frame> Pair<F> {
     /// Longest IP packet that goes to the client and to the server for now, in bytes.
     pub(crate) fn mtus(&self) -> [u16; 2] {
         [self.first.longest_packet(), self.second.longest_packet()]
+    }
+
+    /// What the server sees in the client's place is another address from now on.
+    pub(crate) const fn note_moved(&mut self, public: SocketAddrV4) {
+        self.flow.public = public;
     }
 
     /// What the legs were found not to carry.

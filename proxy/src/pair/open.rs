@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
-use pnat_shared::config::{Ecn, Transport};
+use pnat_shared::config::{Accept, Ecn, Transport};
 use pnat_shared::flow::{Accepted, NewFlow, Side};
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::loopback::{FIRST, SECOND, mask};
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::tcp::{Flags, Header};
 
+use super::server::{Inquiry, SILENCE};
 use super::{Limits, Pair, Phase};
 use crate::error::{ErrorKind, StreamError};
 use crate::filter::{Flow, StreamChain};
@@ -45,6 +46,8 @@ pub(crate) struct Opening<'a> {
     pub(crate) segment: &'a Header,
     pub(crate) quote: Quote,
     pub(crate) transport: Transport,
+    /// When the flow's rule has its clients accepted.
+    pub(crate) accept: Accept,
 }
 
 /// Whether a first segment asks for a connection.
@@ -60,9 +63,9 @@ pub(crate) fn is_completing(ack: &Header, handshake: &Accepted) -> bool {
 
 impl<F: Frame> Pair<F> {
     /// Asks the server in the client's words, and holds the client's SYN until there is an answer. The ACK of a client that
-    /// was accepted early is to follow by [`Pair::on_segment`].
+    /// was accepted early is to follow by [`Pair::on_segment`]; there the server may not be asked yet.
     pub(crate) fn open(opening: Opening<'_>, limits: &Arc<Limits>, now: Instant) -> Self {
-        let Opening { new, flow, chain, segment, quote, transport } = opening;
+        let Opening { new, mut flow, chain, segment, quote, transport, accept } = opening;
         let masked = mask(new.handle);
         let settings = |side: Side, open_timeout| Settings {
             window: limits.window,
@@ -95,17 +98,28 @@ impl<F: Frame> Pair<F> {
         // What the server is not asked for, the client does not get.
         let asked = Offer { ecn: offer.ecn && transport.ecn == Ecn::Mirror, ..clamp(offer, path) };
         let at_second = settings(Side::Second, limits.connect);
-        let second = Endpoint::connect(at_second, SECOND, masked, irs, asked, now);
+        let handshake = new.accepted.as_ref().filter(|_| chain.may_answer());
+        let (phase, second, inquiry) = if let Some(handshake) = handshake {
+            let second = Endpoint::prepare(at_second, SECOND, masked, irs, now);
+            let ask_by = if accept == Accept::Early { Instant::FAR } else { now + SILENCE };
+            let inquiry = Inquiry::new(at_second, asked, flow.server, handshake.iss, ask_by);
+            flow.may_retarget = true;
+            (Phase::Waiting, second, Some(Box::new(inquiry)))
+        } else {
+            let phase = Phase::Connecting { early: new.accepted.is_some(), since: flow.opened };
+            (phase, Endpoint::connect(at_second, SECOND, masked, irs, asked, now), None)
+        };
         Self {
             flow,
             masked,
             limits: Arc::clone(limits),
-            phase: Phase::Connecting { early: new.accepted.is_some() },
+            phase,
             path,
             first,
             second,
             chain: Some(chain),
             syn: (quote, irs),
+            inquiry,
             finished: [false; 2],
             tally,
             last_seen: now,
@@ -115,7 +129,7 @@ impl<F: Frame> Pair<F> {
     /// Moves on where a handshake has come through. Answers how long the server took, when it has just answered.
     pub(super) fn advance(&mut self, now: Instant) -> Option<Duration> {
         let mut connected = None;
-        if let Phase::Connecting { early } = self.phase
+        if let Phase::Connecting { early, since } = self.phase
             && !matches!(self.second.state(), State::SynSent | State::SynReceived | State::Closed)
             && let Some((iss, offer)) = self.second.peer()
         {
@@ -125,7 +139,7 @@ impl<F: Frame> Pair<F> {
                 self.first.answer(iss, clamp(offer, self.path), now);
                 self.phase = Phase::Accepting(now);
             }
-            let took = now.since(self.flow.opened);
+            let took = now.since(since);
             self.tally.connected(took);
             connected = Some(took);
         }
@@ -153,14 +167,15 @@ impl<F: Frame> Pair<F> {
             return true;
         }
         let (quote, iss) = self.syn;
-        let Phase::Connecting { early } = self.phase else { return false };
+        let Phase::Connecting { early, .. } = self.phase else { return false };
         if side != Side::Second || seq != iss || !icmp::is_refusal(error) {
             return false;
         }
-        let reason = StreamError { side: Side::Second, kind: ErrorKind::Unreachable }.reason();
+        let failure = StreamError { side: Side::Second, kind: ErrorKind::Unreachable };
         if early {
             // The client takes its connection for open: no ICMP error would end it.
-            self.close(reason, visit.now);
+            self.abort(Side::Second);
+            self.blame(failure, visit);
             return true;
         }
         visit.bench.frames.extend(quote.complain(
@@ -171,7 +186,7 @@ impl<F: Frame> Pair<F> {
             error.code,
             0,
         ));
-        self.vanish(reason);
+        self.vanish(failure.reason());
         true
     }
 }

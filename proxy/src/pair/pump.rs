@@ -1,5 +1,7 @@
 //! Bytes on their way: out of one socket, through the chain, into the other; then segments.
 
+use std::any::Any;
+
 use pnat_shared::flow::Stream;
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::verdict::DropReason;
@@ -15,6 +17,9 @@ const SEGMENTS: usize = 64;
 const RUN: usize = 32;
 /// Most chunks that one stream moves in one visit: a filled hole may set a whole window free at once.
 const CHUNKS: usize = 128;
+
+/// Bytes that filters may have waiting in a socket, whatever its use for them, within its window and while there is memory.
+const ROOM: usize = 256 * 1024;
 
 /// What was taken out of a socket at once.
 #[derive(Copy, Clone, Debug, Default)]
@@ -34,9 +39,12 @@ impl<F: Frame> Pair<F> {
         more
     }
 
-    /// Tells the chain that a stream has ended.
+    /// Tells the chain that a stream has ended, unless the client is to be kept although the server's has.
     #[cold]
-    fn finish<P: FramePool<F>>(&mut self, stream: Stream, visit: &mut Visit<'_, F, P>) {
+    pub(super) fn finish<P: FramePool<F>>(&mut self, stream: Stream, visit: &mut Visit<'_, F, P>) {
+        if stream == Stream::Second && self.keeps_client() {
+            return self.part(visit);
+        }
         self.finished[stream as usize] = true;
         if let Some(chain) = &mut self.chain {
             chain.finish(&mut visit.turn(&mut self.flow), stream);
@@ -79,6 +87,28 @@ impl<F: Frame> Pair<F> {
         bound(&mut self.second, &self.first, held[1]);
     }
 
+    /// Sees how much room there is for what filters write: as much as a socket has a use for, as far as there is memory.
+    pub(super) fn measure_room<P>(&mut self, visit: &Visit<'_, F, P>) {
+        let most = visit.share().bytes.min(self.limits.window as usize);
+        let room = |leaving: &Endpoint<F>| {
+            let room = leaving.appetite().max(ROOM).min(most).saturating_sub(leaving.queued());
+            u32::try_from(room).unwrap_or(u32::MAX)
+        };
+        self.flow.room = [room(&self.second), room(&self.first)];
+    }
+
+    /// Shows filters that wait for room what they hold, where there is some for a stream.
+    #[cold]
+    pub(super) fn offer_room<P: FramePool<F>>(&mut self, visit: &mut Visit<'_, F, P>) {
+        let Some(chain) = &mut self.chain else { return };
+        let worth = ROOM.min(self.limits.window as usize) / 2;
+        if self.flow.room.into_iter().any(|room| room as usize >= worth) {
+            self.flow.wants_room = false;
+            chain.on_room(&mut visit.turn(&mut self.flow));
+            self.pass(visit);
+        }
+    }
+
     /// Takes what came in order out of a socket, some chunks at most and until there are enough bytes for the `room` that
     /// there is, and lets the chain see it before the next socket gets it.
     fn carry_run<P: FramePool<F>>(
@@ -104,7 +134,15 @@ impl<F: Frame> Pair<F> {
             // Without a chain the flow has its record: what still comes is taken, so that FIN can come, and dropped.
             let Some(chain) = chain else { continue };
             match chain.look(&mut turn, stream, &chunk) {
-                Some(stop) => chain.stop(&mut turn, stream, chunk, stop),
+                Some(stop) => {
+                    chain.stop(&mut turn, stream, chunk, stop);
+                    // The next bytes may be for another server.
+                    let may_turn = stream == Stream::First || !turn.out.to_server.is_empty();
+                    if may_turn && chain.may_answer() || turn.flow.leaves_server {
+                        is_urgent = entering.take_urgent();
+                        break;
+                    }
+                }
                 None => {
                     straight += chunk.len();
                     if is_thrifty { leaving.send(chunk.out_of_frame()) } else { leaving.send(chunk) }
@@ -115,7 +153,7 @@ impl<F: Frame> Pair<F> {
         if straight > 0 {
             self.tally.sent(stream, straight, visit.now.since(self.flow.opened));
         }
-        if !visit.bench.passed.is_empty() {
+        if !visit.bench.passed.is_empty() || self.flow.leaves_server {
             self.pass(visit);
         }
         if is_urgent {
@@ -127,14 +165,41 @@ impl<F: Frame> Pair<F> {
 
     /// Wakes the filters whose time has come.
     pub(super) fn wake_chain<P: FramePool<F>>(&mut self, visit: &mut Visit<'_, F, P>) {
-        let Some(chain) = self.chain.as_mut().filter(|chain| chain.deadline() <= visit.now) else { return };
+        if self.chain.as_ref().is_none_or(|chain| chain.deadline() > visit.now) {
+            return;
+        }
+        self.measure_room(visit);
+        let Some(chain) = &mut self.chain else { return };
         chain.on_timer(&mut visit.turn(&mut self.flow));
         self.pass(visit);
     }
 
+    /// Hands what was given for a ticket to the filter at this place of the chain.
+    pub(crate) fn answered<P: FramePool<F>>(
+        &mut self,
+        place: u16,
+        answer: Box<dyn Any + Send>,
+        visit: &mut Visit<'_, F, P>,
+    ) {
+        if !self.is_alive() {
+            return;
+        }
+        self.measure_room(visit);
+        if let Some(chain) = &mut self.chain {
+            chain.answered(&mut visit.turn(&mut self.flow), place, answer);
+            self.pass(visit);
+        }
+    }
+
     /// Gives what the chain let out to the sockets by which it leaves: bytes first, then ends, then the chain's word on the
     /// flow.
-    fn pass<P: FramePool<F>>(&mut self, visit: &mut Visit<'_, F, P>) {
+    pub(super) fn pass<P: FramePool<F>>(&mut self, visit: &mut Visit<'_, F, P>) {
+        if std::mem::take(&mut self.flow.leaves_server) {
+            self.drop_server();
+        }
+        if self.inquiry.is_some() && !visit.bench.passed.to_server.is_empty() {
+            self.face_server(visit);
+        }
         let age = visit.now.since(self.flow.opened);
         let is_thrifty = visit.is_thrifty();
         for (stream, leaving) in [(Stream::First, &mut self.second), (Stream::Second, &mut self.first)] {
@@ -164,7 +229,7 @@ impl<F: Frame> Pair<F> {
 }
 
 /// Lets a socket send.
-fn transmit<F: Frame, P: FramePool<F>>(
+pub(super) fn transmit<F: Frame, P: FramePool<F>>(
     socket: &mut Endpoint<F>,
     visit: &mut Visit<'_, F, P>,
     progress: &mut Progress,

@@ -13,6 +13,7 @@ use super::pairs::{Slot, contain};
 use super::residence::Cause;
 use super::visit::Round;
 use super::{Outputs, Progress, Reactor, TICK, VISITS, train};
+use crate::filter::Given;
 
 /// How soon a pair that found the pool dry tries again.
 const DRY_RETRY: Duration = TICK;
@@ -90,7 +91,21 @@ impl<F: Frame> Reactor<F> {
         }
         slot.touch(key, ready);
         // A datagram is on its way already.
-        slot.emit(&mut bench.frames, residence, round);
+        slot.emit(bench, residence, round);
+    }
+
+    /// Hands what was given for tickets to the filters that drew them; where their pair is gone, it is dropped.
+    pub(super) fn take_given<P: FramePool<F>>(&mut self, round: &mut Round<'_, F, P>) {
+        for _ in 0..VISITS {
+            let Some(Given { handle, place, answer }) = self.bench.services.given() else { return };
+            let Self { slots, index, bench, ready, .. } = self;
+            let Some((key, slot)) = find_slot(index, slots, handle) else { continue };
+            let visit = &mut bench.visit(&slot.account, round);
+            match contain(|| slot.conversation.answered(place, answer, visit)) {
+                Some(()) => slot.touch(key, ready),
+                None => self.bury(key, round),
+            }
+        }
     }
 
     /// A pair's timer has fired.
@@ -143,7 +158,7 @@ impl<F: Frame> Reactor<F> {
             self.residence.latency.record(Stage::Connect, took, 1);
         }
         let slot = &mut self.slots[key];
-        slot.emit(&mut self.bench.frames, &mut self.residence, round);
+        slot.emit(&mut self.bench, &mut self.residence, round);
         self.bench.memory.keep(&mut slot.account, progress.kept);
         if let Some(reason) = slot.conversation.over() {
             return self.remove(key, reason, round.out);
@@ -191,7 +206,7 @@ impl<F: Frame> Reactor<F> {
             slot.conversation.close(CloseReason::Internal, visit);
             let _ = slot.conversation.pump(visit);
         });
-        slot.emit(&mut self.bench.frames, &mut self.residence, round);
+        slot.emit(&mut self.bench, &mut self.residence, round);
         self.bench.clear();
         self.remove(key, CloseReason::Internal, round.out);
     }
@@ -206,12 +221,12 @@ impl<F: Frame> Reactor<F> {
         self.stats.ended(flow.protocol);
         tracing::debug!(
             protocol = %flow.protocol, client = %flow.client, server = %flow.server, %reason,
-            verdict = flow.verdict.as_deref(), "flow closed"
+            verdict = flow.told_verdict(), "flow closed"
         );
         self.stats.closes.add(reason, 1);
         let last_words = LastWords {
-            verdict: flow.verdict.clone(),
-            name: flow.name.clone(),
+            verdict: flow.told_verdict().map(str::to_owned),
+            name: flow.name.as_deref().map(str::to_owned),
             path_mtus: slot.conversation.path_mtus(),
         };
         out.closed(slot.handle, reason, (!last_words.is_empty()).then(|| Box::new(last_words)));

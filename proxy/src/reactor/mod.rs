@@ -35,6 +35,7 @@ pub(crate) use memory::CHUNK;
 pub(crate) use visit::{Progress, Visit};
 
 use std::collections::VecDeque;
+use std::net::SocketAddrV4;
 use std::sync::Arc;
 
 use pnat_shared::config::{Proxy, Transport};
@@ -47,7 +48,7 @@ use pnat_shared::time::{Duration, Instant};
 use pnat_shared::verdict::CloseReason;
 use pnat_shared::wheel::Wheel;
 
-use crate::filter::Services;
+use crate::filter::{Services, WebStats};
 use crate::pair::Limits;
 use index::Index;
 use pairs::{Shells, Slot};
@@ -158,6 +159,7 @@ impl<F: Frame> Reactor<F> {
     ) {
         let round = &mut Round { now, pool, out };
         self.residence.begin(now);
+        self.take_given(round);
         self.look_ahead(input);
         for message in input.drain(..) {
             match message {
@@ -176,6 +178,7 @@ impl<F: Frame> Reactor<F> {
                         self.close(key, reason, round);
                     }
                 }
+                ToProxy::Moved { handle, public } => self.note_moved(handle, public),
             }
         }
         self.deliver_train(round);
@@ -223,7 +226,7 @@ impl<F: Frame> Reactor<F> {
     /// When [`Reactor::on_burst`] and [`Reactor::on_timer`] are to be called next at the latest, burst or not: the past
     /// where work waits, [`Instant::FAR`] for never.
     pub fn deadline(&self) -> Instant {
-        if !self.ready.is_empty() {
+        if !self.ready.is_empty() || self.bench.services.has_given() {
             return Instant::ZERO;
         }
         let drain = self.drain.filter(|_| !self.slots.is_empty()).unwrap_or(Instant::FAR);
@@ -233,6 +236,15 @@ impl<F: Frame> Reactor<F> {
     /// Takes no new flows from now on; flows that have not ended by `until` are aborted then.
     pub fn drain(&mut self, until: Instant) {
         self.drain = Some(until);
+    }
+
+    /// What a flow's server sees in the client's place is another address from now on.
+    fn note_moved(&mut self, handle: Handle, public: SocketAddrV4) {
+        if let Some(key) = self.find(handle)
+            && let Some(slot) = self.slots.get_mut(key)
+        {
+            slot.conversation.note_moved(public);
+        }
     }
 
     /// Aborts the next pairs of all, round and round until none is left.
@@ -264,6 +276,11 @@ impl<F: Frame> Reactor<F> {
     /// Measurements so far.
     pub const fn latency(&self) -> &Latency {
         &self.residence.latency
+    }
+
+    /// What HTTP filters did so far.
+    pub const fn web(&self) -> &WebStats {
+        self.bench.services.web()
     }
 
     /// The pairs alive, in no order.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use pnat_shared::config::Accept;
 use pnat_shared::flow::{NewFlow, Protocol, Side};
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::time::Instant;
@@ -120,14 +121,21 @@ impl<F: Frame> Reactor<F> {
         self.next_id += 1;
         let flow = Flow {
             id: self.next_id,
+            handle: new.handle,
             protocol: new.protocol,
             client,
             server,
+            target: None,
+            may_retarget: false,
+            room: [0; 2],
+            wants_room: false,
+            leaves_server: false,
             public,
             rule: snapshot.rule(new.rule).map(|rule| Arc::clone(&rule.name)),
             opened: new.opened,
             name: None,
             verdict: None,
+            decided: None,
         };
         let Body::Segment(segment) = &arrival.body else {
             let chain = snapshot.chains.datagram(new.rule);
@@ -137,8 +145,10 @@ impl<F: Frame> Reactor<F> {
         let quote = Quote::of(frame).ok_or(refused)?;
         let transport = snapshot.transport(new.rule, self.transport);
         let chain = snapshot.chains.stream(new.rule);
-        let opening = Opening { new, flow, chain, segment: &segment.header, quote, transport };
+        let accept = snapshot.rule(new.rule).map_or(Accept::Late, |rule| rule.accept);
+        let opening = Opening { new, flow, chain, segment: &segment.header, quote, transport, accept };
         let pair = Pair::open(opening, &self.limits, now);
+        self.stats.servers_asked.add(u64::from(!pair.is_waiting()));
         Ok(Conversation::Tcp(self.shells.fill(pair)))
     }
 }

@@ -1,5 +1,7 @@
 //! What a reactor hands to the workers.
 
+use std::net::SocketAddrV4;
+
 use pnat_shared::flow::{Handle, LastWords, WorkerId};
 use pnat_shared::loopback::FromProxy;
 use pnat_shared::time::Instant;
@@ -27,13 +29,14 @@ impl<F> Outputs<F> {
     }
 
     /// Drops packets for a worker that does not take them, all but the first `most` messages, and answers how many: datagrams
-    /// do not wait, and TCP recovers. Word of a flow's end ([`FromProxy::Closed`]) is never dropped.
+    /// do not wait, and TCP recovers. What nothing makes good is never dropped: word of a flow's end ([`FromProxy::Closed`]), and
+    /// of another server ([`FromProxy::Retarget`]).
     pub fn shed(&mut self, worker: WorkerId, most: usize) -> usize {
         let waiting = self.worker(worker);
         let (before, mut place) = (waiting.len(), 0);
         waiting.retain(|message| {
             place += 1;
-            place <= most || matches!(message, FromProxy::Closed { .. })
+            place <= most || matches!(message, FromProxy::Closed { .. } | FromProxy::Retarget { .. })
         });
         before - waiting.len()
     }
@@ -72,6 +75,12 @@ impl<F> Outputs<F> {
             }
         }
         frames.clear();
+    }
+
+    pub(super) fn retarget(&mut self, handle: Handle, server: SocketAddrV4) {
+        if let Some(waiting) = self.workers.get_mut(usize::from(handle.worker.0)) {
+            waiting.push(FromProxy::Retarget { handle, server });
+        }
     }
 
     pub(super) fn again(&mut self, handle: Handle, frame: F) {

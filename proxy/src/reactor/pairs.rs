@@ -1,6 +1,8 @@
 //! What stands in the reactor's table: pairs of both protocols behind one face.
 
+use std::any::Any;
 use std::collections::VecDeque;
+use std::net::SocketAddrV4;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pnat_shared::flow::{Handle, Side};
@@ -13,7 +15,7 @@ use super::demux::Body;
 use super::memory::Account;
 use super::residence::{Cause, Residence};
 use super::train::Train;
-use super::visit::{Progress, Round, Visit};
+use super::visit::{Progress, Round, Turned, Visit, Workbench};
 use crate::filter::Flow;
 use crate::pair::Pair;
 use crate::tcp::State;
@@ -118,13 +120,35 @@ impl<F: Frame> Slot<F> {
     #[inline]
     pub(super) fn emit<P>(
         &self,
-        frames: &mut Vec<F>,
+        bench: &mut Workbench<F>,
         residence: &mut Residence,
         round: &mut Round<'_, F, P>,
     ) {
+        if !bench.turns.is_empty() {
+            self.emit_turns(bench, residence, round);
+        }
+        let frames = &mut bench.frames;
         if !frames.is_empty() {
             residence.leaving(self.cause, frames.len() as u64);
             round.out.packets(self.handle, frames);
+        }
+    }
+
+    /// Hands on what the pair has for the server that it leaves, and word of the one that it turns to.
+    #[cold]
+    fn emit_turns<P>(
+        &self,
+        bench: &mut Workbench<F>,
+        residence: &mut Residence,
+        round: &mut Round<'_, F, P>,
+    ) {
+        let mut gone = 0;
+        for Turned { at, server } in bench.turns.drain(..) {
+            let mut before: Vec<F> = bench.frames.drain(..at - gone).collect();
+            gone = at;
+            residence.leaving(self.cause, before.len() as u64);
+            round.out.packets(self.handle, &mut before);
+            round.out.retarget(self.handle, server);
         }
     }
 
@@ -219,6 +243,18 @@ impl<F: Frame> Conversation<F> {
         }
     }
 
+    /// Hands what was given for a ticket to the filter at this place of the chain; [`Conversation::pump`] is to follow.
+    pub(super) fn answered<P: FramePool<F>>(
+        &mut self,
+        place: u16,
+        answer: Box<dyn Any + Send>,
+        visit: &mut Visit<'_, F, P>,
+    ) {
+        if let Self::Tcp(pair) = self {
+            pair.answered(place, answer, visit);
+        }
+    }
+
     /// Goes on with what arrived. Datagrams went on at once, or wait out of their frames.
     pub(super) fn pump<P: FramePool<F>>(&mut self, visit: &mut Visit<'_, F, P>) -> Progress {
         match self {
@@ -255,6 +291,13 @@ impl<F: Frame> Conversation<F> {
         match self {
             Self::Tcp(pair) => pair.over(),
             Self::Udp(association) => association.over(),
+        }
+    }
+
+    /// What the server sees in the client's place is another address from now on.
+    pub(super) fn note_moved(&mut self, public: SocketAddrV4) {
+        if let Self::Tcp(pair) = self {
+            pair.note_moved(public);
         }
     }
 

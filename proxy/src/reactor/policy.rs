@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pnat_shared::config::{self, CongestionControl, Transport};
+use pnat_shared::config::{self, Accept, CongestionControl, Transport};
 
 use crate::filter::Chains;
 
@@ -20,20 +20,22 @@ pub struct Snapshot {
 #[derive(Clone, Debug)]
 pub struct Rule {
     pub name: Arc<str>,
+    /// When it has clients accepted, unless there are too many: then all are accepted early.
+    pub accept: Accept,
     /// Its own choice for the client's leg and for the server's.
     pub congestion: [Option<CongestionControl>; 2],
 }
 
 impl From<&config::Rule> for Rule {
     fn from(rule: &config::Rule) -> Self {
-        Self { congestion: rule.congestion, ..rule.name.as_str().into() }
+        Self { accept: rule.accept, congestion: rule.congestion, ..rule.name.as_str().into() }
     }
 }
 
 /// A rule with this name that leaves everything as it is.
 impl From<&str> for Rule {
     fn from(name: &str) -> Self {
-        Self { name: name.into(), congestion: [None; 2] }
+        Self { name: name.into(), accept: Accept::Late, congestion: [None; 2] }
     }
 }
 

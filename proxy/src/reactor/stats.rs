@@ -14,6 +14,12 @@ pub struct ReactorStats {
     pub open_udp: Counter,
     pub opened_tcp: Counter,
     pub opened_udp: Counter,
+    /// Second sockets that have asked a server: fewer than pairs where filters answer in the servers' place.
+    pub servers_asked: Counter,
+    /// Those of them that were led to another server than before, or to the same anew.
+    pub retargets: Counter,
+    /// Servers that filters chose where none could be chosen any more.
+    pub targets_ignored: Counter,
     /// Pairs and refused flows, by why they ended.
     pub closes: Closes,
     pub drops: Drops,
@@ -57,6 +63,18 @@ impl Counters for ReactorStats {
         each(Metric::level("pairs_udp", "UDP pairs alive."), self.open_udp.value());
         each(Metric::count("pairs_tcp_opened", "TCP pairs opened."), self.opened_tcp.value());
         each(Metric::count("pairs_udp_opened", "UDP pairs opened."), self.opened_udp.value());
+        each(
+            Metric::count("servers_asked", "Connections to servers begun for TCP pairs."),
+            self.servers_asked.value(),
+        );
+        each(
+            Metric::count("retargets", "Those of them to another server than before, or to the same anew."),
+            self.retargets.value(),
+        );
+        each(
+            Metric::count("targets_ignored", "Servers that filters chose where none could be chosen."),
+            self.targets_ignored.value(),
+        );
         each(
             Metric::level("kept", "Pieces of payload that pairs keep: out of order, or not acknowledged."),
             self.kept.value(),

@@ -1,5 +1,6 @@
 //! One visit of the reactor to one pair: what the pair may use, and what it did.
 
+use std::net::SocketAddrV4;
 use std::sync::Arc;
 
 use pnat_shared::frame::FramePool;
@@ -30,9 +31,19 @@ pub(crate) struct Workbench<F> {
     pub(crate) datagrams: Datagrams<F>,
     /// What the pair sends.
     pub(crate) frames: Vec<F>,
+    /// Where in that it turns from one server to another.
+    pub(crate) turns: Vec<Turned>,
     /// Memory for what its sockets queue.
     pub(crate) spares: Spares<F>,
     pub(super) memory: Memory,
+}
+
+/// A pair's second socket has turned to this server.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Turned {
+    /// Frames that were sent before.
+    pub(super) at: usize,
+    pub(super) server: SocketAddrV4,
 }
 
 /// The workbench in one pair's hands.
@@ -66,6 +77,7 @@ impl<F> Workbench<F> {
             passed: Output::default(),
             datagrams: Datagrams::default(),
             frames: Vec::new(),
+            turns: Vec::new(),
             spares: Spares::default(),
             memory: Memory::new(pairs),
         }
@@ -84,6 +96,7 @@ impl<F> Workbench<F> {
         self.passed = Output::default();
         self.datagrams = Datagrams::default();
         self.frames.clear();
+        self.turns.clear();
     }
 
     /// Tells everybody how many chunks all pairs keep now.
@@ -98,6 +111,11 @@ impl<F, P> Visit<'_, F, P> {
     #[inline]
     pub(crate) const fn is_thrifty(&self) -> bool {
         self.bench.memory.is_thrifty()
+    }
+
+    /// What the pair sends from here on is for this server.
+    pub(crate) fn turn_to(&mut self, server: SocketAddrV4) {
+        self.bench.turns.push(Turned { at: self.bench.frames.len(), server });
     }
 
     /// What the pair may keep.

@@ -130,11 +130,13 @@ impl Kept {
     }
 }
 
-/// The states of RFC 9293 section 3.3.2, and one of our own for late accept.
+/// The states of RFC 9293 section 3.3.2, one of our own for late accept, and one for servers that are asked late.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum State {
     /// A SYN came and its answer is held back until [`Endpoint::answer`].
     SynHeld,
+    /// Nothing was said to the peer yet: what is to be sent is queued until [`Endpoint::ask`].
+    SynUnsent,
     SynSent,
     SynReceived,
     Established,
@@ -253,9 +255,28 @@ impl<F: Frame> Endpoint<F> {
         offer: Offer,
         now: Instant,
     ) -> Self {
-        let mut endpoint = Self::new(settings, local, peer, State::SynSent, iss, now);
-        endpoint.start_syn(offer, now);
+        let mut endpoint = Self::prepare(settings, local, peer, iss, now);
+        endpoint.ask(offer, now);
         endpoint
+    }
+
+    /// An active open that is to come: until [`Endpoint::ask`] the peer hears nothing, and is not listened to.
+    pub fn prepare(
+        settings: Settings,
+        local: SocketAddrV4,
+        peer: SocketAddrV4,
+        iss: Seq,
+        now: Instant,
+    ) -> Self {
+        Self::new(settings, local, peer, State::SynUnsent, iss, now)
+    }
+
+    /// Sends the SYN that was put off, with these options. Does nothing in any other state.
+    pub fn ask(&mut self, offer: Offer, now: Instant) {
+        if self.state == State::SynUnsent {
+            self.state = State::SynSent;
+            self.start_syn(offer, now);
+        }
     }
 
     fn new(
@@ -304,6 +325,7 @@ impl<F: Frame> Endpoint<F> {
         }
         match self.state {
             State::SynHeld => self.on_segment_held(header),
+            State::SynUnsent => Err(DropReason::Unacceptable),
             State::SynSent => self.on_segment_syn_sent(header, now),
             State::Closed => self.on_segment_closed(header, payload.len()),
             _ => self.on_segment_synchronized(header, payload, now),
@@ -411,7 +433,9 @@ impl<F: Frame> Endpoint<F> {
     }
 
     /// Appends bytes to the send queue; while a SYN is held and after [`Endpoint::shutdown`], drops them. There is no limit
-    /// here: the pair bounds it by the other leg's window.
+    /// here: the pair bounds it by the other leg's window, and filters that write by what room there is ([`Flow::room`]).
+    ///
+    /// [`Flow::room`]: crate::filter::Flow::room
     #[inline]
     pub fn send(&mut self, chunk: Chunk<F>) {
         if !matches!(self.state, State::SynHeld | State::Closed) {
@@ -458,10 +482,14 @@ impl<F: Frame> Endpoint<F> {
         [self.recv.footprint(), self.send.queue.footprint()]
     }
 
-    /// Sends FIN behind what is queued. Has no effect while a SYN is held.
+    /// Sends FIN behind what is queued. Has no effect while a SYN is held; a peer that was not asked anything yet, and to which
+    /// nothing is to be said, will not be asked any more.
     pub fn shutdown(&mut self) {
         if self.send.fin || matches!(self.state, State::SynHeld | State::Closed) {
             return;
+        }
+        if self.state == State::SynUnsent && self.queued() == 0 {
+            return self.close(None);
         }
         self.send.fin = true;
         match self.state {
@@ -483,6 +511,11 @@ impl<F: Frame> Endpoint<F> {
 
     pub fn state(&self) -> State {
         self.state
+    }
+
+    /// The number behind all that was sent.
+    pub(crate) const fn next_number(&self) -> Seq {
+        self.send.nxt
     }
 
     /// Why the endpoint closed, where it was not by the book.
@@ -540,7 +573,10 @@ impl<F: Frame> Endpoint<F> {
 
     /// Whether sequence numbers are agreed and the connection has not ended.
     pub(super) fn is_open(&self) -> bool {
-        !matches!(self.state, State::SynHeld | State::SynSent | State::SynReceived | State::Closed)
+        !matches!(
+            self.state,
+            State::SynHeld | State::SynUnsent | State::SynSent | State::SynReceived | State::Closed
+        )
     }
 
     pub(super) fn arm_retransmit(&mut self, now: Instant) {
@@ -614,7 +650,12 @@ impl<F: Frame> Endpoint<F> {
             | State::FinWait1
             | State::FinWait2
             | State::CloseWait => Some(Reset { seq: self.send.nxt, ack: Some(self.recv.nxt) }),
-            State::SynSent | State::Closing | State::LastAck | State::TimeWait | State::Closed => None,
+            State::SynUnsent
+            | State::SynSent
+            | State::Closing
+            | State::LastAck
+            | State::TimeWait
+            | State::Closed => None,
         }
     }
 

@@ -1,6 +1,10 @@
 //! The handshake: late and early accept, active and simultaneous open, options mirrored (RFC 9293 sections 3.5 and 3.10.7).
 //!
 //! ```text
+//!                                prepare
+//!                                   |
+//!                               SynUnsent
+//!                                   | ask
 //!   accept                       connect                         accepted
 //!     |                             |                               |
 //!  SynHeld --answer--> SynReceived <--SYN-- SynSent --SYN-ACK--> Established

@@ -7,7 +7,7 @@ use pnat_proxy::filter::{Chains, Flow, Output, Services, StreamChain, Turn};
 use pnat_shared::config::{
     BlockAnswer, BlockFilter, Filter, FilterKind, LimitBy, LimitFilter, LogFilter, ReplaceFilter,
 };
-use pnat_shared::flow::{Protocol, Stream};
+use pnat_shared::flow::{Handle, Protocol, Stream, WorkerId};
 use pnat_shared::testkit::{VecFrame, one_rule};
 use pnat_shared::time::Instant;
 
@@ -27,6 +27,7 @@ pub(crate) fn chains(kinds: impl IntoIterator<Item = FilterKind>) -> Chains {
 pub(crate) fn flow(protocol: Protocol, client: &str) -> Flow {
     Flow {
         id: 1,
+        handle: Handle { worker: WorkerId(0), slot: 0, generation: 0 },
         protocol,
         client: client.parse().expect("an address"),
         server: "198.51.100.1:80".parse().expect("an address"),
@@ -34,7 +35,13 @@ pub(crate) fn flow(protocol: Protocol, client: &str) -> Flow {
         rule: Some(Arc::from("rule")),
         opened: Instant::ZERO,
         name: None,
+        target: None,
+        may_retarget: false,
+        room: [u32::MAX; 2],
+        wants_room: false,
+        leaves_server: false,
         verdict: None,
+        decided: None,
     }
 }
 

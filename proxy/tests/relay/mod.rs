@@ -244,6 +244,7 @@ impl World {
                     self.outward[side as usize].send(frame, self.now);
                 }
                 FromProxy::Again { .. } => panic!("no client uses a port again"),
+                FromProxy::Retarget { .. } => panic!("no filter chooses servers"),
                 FromProxy::Closed { handle, reason, .. } => {
                     self.bindings.remove(&handle.slot);
                     self.closed.entry(handle.slot).or_default().push(reason);

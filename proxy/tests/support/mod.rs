@@ -10,8 +10,8 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 
 use pnat_proxy::filter::{Chains, Factory, Named, Services};
-use pnat_proxy::reactor::{Outputs, Reactor, Snapshot};
-use pnat_shared::config::{Filter, FilterKind, Policy, Proxy};
+use pnat_proxy::reactor::{Outputs, Reactor, Rule, Snapshot};
+use pnat_shared::config::{Accept, Filter, FilterKind, Policy, Proxy};
 use pnat_shared::flow::{Accepted, Handle, NewFlow, Offloads, Protocol, WorkerId};
 use pnat_shared::loopback::{FromProxy, ToProxy};
 use pnat_shared::testkit::{VecFrame, VecPool, one_rule};
@@ -62,7 +62,9 @@ pub fn new_flow(handle: Handle, protocol: Protocol, opened: Instant) -> Box<NewF
 pub fn policy(filters: Vec<Arc<dyn Factory>>) -> Snapshot {
     let named = |(n, factory)| -> Named { (Arc::from(format!("filter-{n}")), factory) };
     let chains = Chains::new(vec![filters.into_iter().enumerate().map(named).collect()], WINDOW);
-    Snapshot { generation: POLICY, rules: vec!["rule".into()], chains: Arc::new(chains) }
+    // Clients that are accepted early are so by the rule.
+    let rule = Rule { accept: Accept::Early, .."rule".into() };
+    Snapshot { generation: POLICY, rules: vec![rule], chains: Arc::new(chains) }
 }
 
 /// A policy with one rule for everything, named `rule`, and filters of these kinds.
@@ -115,6 +117,10 @@ impl Rig {
 
     pub fn gone(&mut self, handle: Handle, reason: CloseReason) {
         self.input.push(ToProxy::Gone { handle, reason });
+    }
+
+    pub fn moved(&mut self, handle: Handle, public: SocketAddrV4) {
+        self.input.push(ToProxy::Moved { handle, public });
     }
 
     /// Lets the reactor take the ring's content as one burst, and go on until it waits.

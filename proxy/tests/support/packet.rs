@@ -83,6 +83,7 @@ pub fn describe(message: &FromProxy<VecFrame>) -> String {
     match message {
         FromProxy::Closed { reason, .. } => format!("closed {reason}"),
         FromProxy::Packet { frame, .. } => describe_packet(about_packet(frame)),
+        FromProxy::Retarget { server, .. } => format!("server IS {server}"),
         FromProxy::Again { frame, .. } => {
             let segment = &about_packet(frame)[ip::MIN_LEN..];
             format!("again {}", describe_segment("", segment))
@@ -180,7 +181,8 @@ fn payload(bytes: &[u8]) -> String {
     }
 }
 
-/// A segment by words: `SYN ACK seq=900 ack=101 win=64000 mss=1460 ws=7 sack ts=5/1 up=3`, `data=text` or `fill=1000`.
+/// A segment by words: `SYN ACK seq=900 ack=101 win=64000 mss=1460 ws=7 sack ts=5/1 up=3`, `data=text`, `fill=1000` or
+/// `zeros=1000`, which no filter takes for the beginning of anything.
 pub fn parse_segment(words: &[&str]) -> (tcp::Header, Vec<u8>) {
     let mut header = tcp::Header { window: 64_000, ..tcp::Header::default() };
     let mut payload = Vec::new();
@@ -212,6 +214,7 @@ pub fn parse_segment(words: &[&str]) -> (tcp::Header, Vec<u8>) {
             }
             "data" => payload.extend_from_slice(value.as_bytes()),
             "fill" => payload.resize(number() as usize, b'x'),
+            "zeros" => payload.resize(number() as usize, 0),
             _ => panic!("unknown word {word}"),
         }
     }

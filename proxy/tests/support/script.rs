@@ -80,6 +80,15 @@ impl Script {
         self.told.drain(..).collect()
     }
 
+    /// The server says something that no line can hold; answers what comes out.
+    pub fn server_says(&mut self, seq: u32, ack: u32, bytes: &[u8]) -> Vec<String> {
+        let (header, _) = packet::parse_segment(&["ACK", &format!("seq={seq}"), &format!("ack={ack}")]);
+        self.rig.packet(packet::segment(Side::Second, handle(0), header, bytes));
+        self.pending = true;
+        self.flush();
+        self.told.drain(..).collect()
+    }
+
     /// A packet in the burst that is under way, in the words of a `>>` line.
     pub fn queue(&mut self, line: &str) {
         self.arrive(&line.split_whitespace().collect::<Vec<_>>());
@@ -98,10 +107,15 @@ impl Script {
 
     /// Payload of the last segment that was sent to a side.
     pub fn last_payload(&self, side: Side) -> &[u8] {
+        self.last_segment(side).1
+    }
+
+    /// The last segment that was sent to a side.
+    pub fn last_segment(&self, side: Side) -> (tcp::Header, &[u8]) {
         let frame = self.last[side as usize].as_ref().expect("something was sent there");
         let segment = &frame.data()[L2_LEN + ip::MIN_LEN..];
-        let (_, len) = tcp::Header::read(segment).unwrap();
-        &segment[len..]
+        let (header, len) = tcp::Header::read(segment).unwrap();
+        (header, &segment[len..])
     }
 
     /// The client sends `len` bytes; answers the window that it was last told, unscaled, less what it has sent since.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use pnat_shared::flow::Protocol;
+use pnat_shared::flow::{Handle, Protocol, WorkerId};
 use pnat_shared::testkit::VecFrame;
 use pnat_shared::time::Duration;
 use proptest::prelude::*;
@@ -79,6 +79,7 @@ impl Bench {
         let address = "192.0.2.1:1".parse().unwrap();
         let flow = Flow {
             id: 1,
+            handle: Handle { worker: WorkerId(0), slot: 0, generation: 0 },
             protocol: Protocol::Tcp,
             client: address,
             server: address,
@@ -86,7 +87,13 @@ impl Bench {
             rule: None,
             opened: NOW,
             name: None,
+            target: None,
+            may_retarget: false,
+            room: [u32::MAX; 2],
+            wants_room: false,
+            leaves_server: false,
             verdict: None,
+            decided: None,
         };
         Self {
             chain: StreamChain::new(named, WINDOW),
@@ -245,6 +252,20 @@ fn a_filter_that_asks_to_be_woken_may_hold_beyond_the_end() {
     assert_eq!(bench.take(First), "cde");
     assert!(bench.out.ended[0]);
     assert_eq!(bench.chain.deadline(), Instant::FAR);
+}
+
+#[test]
+fn a_filter_that_asks_to_be_woken_may_hold_up_an_end_with_nothing_held() {
+    let later = NOW + Duration::from_millis(5);
+    let mut scripted = Scripted::on(First, &[(Pass(9), ""), (Pass(9), ""), (Edit(0), "the last word")]);
+    scripted.wake = Some(later);
+    let mut bench = Bench::new([scripted]);
+    assert_eq!(bench.push(First, "abc"), "abc");
+    assert_eq!(bench.finish(First), "");
+    assert!(!bench.out.ended[0]);
+    bench.wait_until(later);
+    assert_eq!(bench.take(First), "the last word");
+    assert!(bench.out.ended[0]);
 }
 
 #[test]

@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
+use pnat_shared::flow::{Handle, WorkerId};
 use pnat_shared::stats::Counter;
 use pnat_shared::time::Instant;
 
+use super::super::Edits;
 use super::super::log_writer::{LogSender, channel};
 use super::*;
 
 fn flow() -> Flow {
     Flow {
         id: 7,
+        handle: Handle { worker: WorkerId(0), slot: 0, generation: 0 },
         protocol: Protocol::Tcp,
         client: "10.0.0.5:4000".parse().unwrap(),
         server: "198.51.100.1:80".parse().unwrap(),
@@ -19,7 +22,13 @@ fn flow() -> Flow {
         rule: Some(Arc::from("web")),
         opened: Instant::from_millis(1_500),
         name: None,
+        target: None,
+        may_retarget: false,
+        room: [u32::MAX; 2],
+        wants_room: false,
+        leaves_server: false,
         verdict: None,
+        decided: None,
     }
 }
 
@@ -59,8 +68,9 @@ fn data(
     stream: Stream,
     bytes: &[u8],
 ) -> Verdict {
-    let (mut output, mut wake) = (Vec::new(), None);
-    let mut call = Call { now: Instant::ZERO, flow, services, output: &mut output, wake: &mut wake };
+    let (mut output, mut wake, mut edits) = (Vec::new(), None, Edits::default());
+    let (output, wake, edits) = (&mut output, &mut wake, &mut edits);
+    let mut call = Call { now: Instant::ZERO, flow, services, output, wake, edits, place: 0 };
     log.data(&mut call, stream, bytes, 0, false)
 }
 
@@ -79,7 +89,7 @@ fn a_flow_leaves_one_line_that_says_all_of_it() {
     let request = b"GET / HTTP/1.1\r\nHost: www.example.com\r\n\r\n";
     assert_eq!(data(&mut *log, &mut flow, &mut services, Stream::First, &request[..20]), Verdict::Pass(20));
     assert_eq!(data(&mut *log, &mut flow, &mut services, Stream::First, &request[20..]), Verdict::Release);
-    flow.verdict = Some("block: a \"quoted\"\nreason".to_owned());
+    flow.verdict = Some("block: a \"quoted\"\nreason".into());
     log.close(&flow, &SUMMARY, &mut services);
     let records: Vec<_> = records.try_iter().collect();
     assert_eq!(records.len(), 1);
@@ -157,6 +167,8 @@ fn content_that_finds_no_room_is_lost_marked_and_counted() {
             services: &mut services,
             output: &mut output,
             wake: &mut wake,
+            edits: &mut Edits::default(),
+            place: 0,
         };
         assert_eq!(log.datagram(&mut call, Stream::First, &vec![1; size]), DatagramVerdict::Pass);
     }
