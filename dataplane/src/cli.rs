@@ -22,6 +22,8 @@ use crate::control::client::{Client, ClientError, RemoteError};
 use crate::control::explain::{AddressError, explain, parse_client, parse_server};
 use crate::control::report::ReportError;
 use crate::control::tls::Credentials;
+use crate::control::web::{Purged, WebReport};
+use crate::filters::{Kinds, rehearse};
 use crate::launch::{self, LaunchError};
 use crate::port::capsule::RuntimeError;
 use crate::port::plan::PlanError;
@@ -47,7 +49,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the gateway until SIGTERM or SIGINT; SIGHUP reloads policy, rules and filters.
+    /// Run the gateway until SIGTERM or SIGINT; SIGHUP reloads policy, rules, filters and http.
     Run,
     /// Read the configuration, say what it means, and touch nothing.
     Check {
@@ -105,11 +107,60 @@ enum Command {
         #[command(flatten)]
         reach: Reach,
     },
-    /// Read the configuration again and put its policy, rules and filters in force: all of them or none.
+    /// Show what each HTTP filter did: exchanges, answers, time, bytes; and the numbers of caches.
+    Filters {
+        #[command(flatten)]
+        ask: Ask,
+    },
+    /// Remove responses from HTTP caches.
+    Purge {
+        #[command(flatten)]
+        what: What,
+        /// The name of one `cache` filter; all of them where it is left out.
+        #[arg(long, value_name = "FILTER")]
+        cache: Option<String>,
+        #[command(flatten)]
+        ask: Ask,
+    },
+    /// Read the configuration again and put its policy, rules, filters and http in force: all of them or none.
     Reload {
         #[command(flatten)]
         ask: Ask,
     },
+}
+
+/// What to remove.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct What {
+    /// One URL, in all of its variants.
+    #[arg(long)]
+    url: Option<String>,
+    /// All URLs that begin like this.
+    #[arg(long, value_name = "URL")]
+    prefix: Option<String>,
+    /// Everything of a host.
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
+    /// Everything.
+    #[arg(long)]
+    all: bool,
+}
+
+impl What {
+    /// As the control API reads it.
+    fn question(&self, cache: Option<&str>) -> String {
+        let all = self.all.then_some("true");
+        let named = [
+            ("url", self.url.as_deref()),
+            ("prefix", self.prefix.as_deref()),
+            ("host", self.host.as_deref()),
+            ("all", all),
+            ("cache", cache),
+        ];
+        let given: Vec<_> = named.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
+        serde_urlencoded::to_string(given).unwrap_or_default()
+    }
 }
 
 #[derive(Debug, Args)]
@@ -150,6 +201,9 @@ pub enum CliError {
     Plan { file: PathBuf, source: PlanError },
     #[error(transparent)]
     Launch(#[from] LaunchError),
+    /// A filter cannot be made as configured.
+    #[error("{0}")]
+    Filter(String),
     #[error(transparent)]
     Client(#[from] ClientError),
     #[error("a gateway elsewhere is asked with {option} FILE (or {variable})")]
@@ -171,6 +225,7 @@ impl CliError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Config(_)
+            | Self::Filter(_)
             | Self::Address(_)
             | Self::Plan { .. }
             | Self::NoCredentials { .. }
@@ -184,13 +239,25 @@ impl CliError {
     }
 }
 
+/// All of the program `pnat`, with these types of HTTP filters: what a program is made of that brings filters of its own.
+pub fn main(kinds: Kinds) -> ExitCode {
+    match Cli::parse().run(kinds, &mut io::stdout()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // With standard error closed, the exit code alone has to say it.
+            let _ = writeln!(io::stderr(), "{error}");
+            error.exit_code()
+        }
+    }
+}
+
 impl Cli {
     /// Does what was asked; answers go to `out`.
-    pub fn run(self, out: &mut impl Write) -> Result<(), CliError> {
+    pub fn run(self, kinds: Kinds, out: &mut impl Write) -> Result<(), CliError> {
         let config = self.config.as_path();
         match self.command {
-            Command::Run => run(config),
-            Command::Check { cpus } => check(config, cpus.unwrap_or_else(cpus_of_this_machine), out),
+            Command::Run => run(config, kinds),
+            Command::Check { cpus } => check(config, cpus.unwrap_or_else(cpus_of_this_machine), &kinds, out),
             Command::Stats { ask } => ask.get::<Stats>(config, "/stats", out),
             Command::Flows(args) => args.run(config, out),
             Command::Explain { proto, src, dst, ask } => {
@@ -210,34 +277,42 @@ impl Cli {
                 }
                 Ok(top::run(client, interval)?)
             }
+            Command::Filters { ask } => ask.get::<WebReport>(config, "/filters", out),
+            Command::Purge { what, cache, ask } => {
+                let path = format!("/purge?{}", what.question(cache.as_deref()));
+                let purged: Purged = ask.client(config)?.post(&path)?;
+                ask.print(&purged, out)
+            }
             Command::Reload { ask } => reload(config, &ask, out),
         }
     }
 }
 
-fn run(file: &Path) -> Result<(), CliError> {
+fn run(file: &Path, kinds: Kinds) -> Result<(), CliError> {
     let cpus = cpus_of_this_machine();
     let config = Config::load(file, cpus)?;
     start_log(&config.log);
-    launch::run(config, file, cpus).map_err(|error| match error {
+    launch::run(config, file, cpus, kinds).map_err(|error| match error {
+        LaunchError::Filter(problem) => CliError::Filter(problem),
         LaunchError::Config(error) => error.into(),
         LaunchError::Port(RuntimeError::Plan(source)) => CliError::Plan { file: file.to_owned(), source },
         other => other.into(),
     })
 }
 
-/// Sends events to standard error, as text or as JSON. capsule tells each of its steps as "info": unless the level names
-/// it, it has a say from "warn" on.
+/// Sends events to standard error, as text or as JSON. capsule and foyer tell each of their steps as "info": unless the level names
+/// them, they have a say from "warn" on.
 fn start_log(log: &Log) {
-    let filter = EnvFilter::new(format!("capsule=warn,{}", log.level));
+    let filter = EnvFilter::new(format!("capsule=warn,foyer=warn,{}", log.level));
     let is_terminal = io::stderr().is_terminal();
     let events =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(is_terminal);
     if log.json { events.json().init() } else { events.init() }
 }
 
-fn check(file: &Path, cpus: usize, out: &mut impl Write) -> Result<(), CliError> {
+fn check(file: &Path, cpus: usize, kinds: &Kinds, out: &mut impl Write) -> Result<(), CliError> {
     let config = Config::load(file, cpus)?;
+    let doubts = rehearse(&config.policy, config.proxy.window, kinds).map_err(CliError::Filter)?;
     if let Some(listen) = &config.control.listen {
         Credentials::load(file, &listen.tls)?;
     }
@@ -285,6 +360,9 @@ fn check(file: &Path, cpus: usize, out: &mut impl Write) -> Result<(), CliError>
     let listen =
         config.control.listen.map_or_else(String::new, |listen| format!(", https://{}", listen.address));
     writeln!(out, "control: {}{group}{listen}{metrics}", config.control.socket.display())?;
+    for doubt in doubts {
+        writeln!(out, "note: {doubt}")?;
+    }
     Ok(())
 }
 
@@ -390,6 +468,6 @@ mod tests {
         assert_eq!(code(config.into()), format!("{:?}", ExitCode::from(2)));
         let pipe = io::Error::from(io::ErrorKind::BrokenPipe);
         assert_eq!(code(pipe.into()), format!("{:?}", ExitCode::SUCCESS));
-        assert_eq!(code(LaunchError::Filter(String::new()).into()), format!("{:?}", ExitCode::FAILURE));
+        assert_eq!(code(CliError::Filter(String::new())), format!("{:?}", ExitCode::from(2)));
     }
 }

@@ -1,18 +1,10 @@
 //! The `pnat` binary.
 
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use pnat_dataplane::cli::Cli;
+use pnat_dataplane::cli;
+use pnat_dataplane::filters::Kinds;
 
 fn main() -> ExitCode {
-    match Cli::parse().run(&mut io::stdout()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // With standard error closed, the exit code alone has to say it.
-            let _ = writeln!(io::stderr(), "{error}");
-            error.exit_code()
-        }
-    }
+    cli::main(Kinds::default())
 }

@@ -103,6 +103,12 @@ impl Routes {
         &self.ports
     }
 
+    /// What every outside port does for the packets that it sends.
+    pub fn outward_offloads(&self) -> Offloads {
+        let each = self.ports.iter().filter(|info| info.outside).map(|info| info.offloads);
+        each.reduce(Offloads::shared_with).unwrap_or_default()
+    }
+
     /// The port's facts; `None` for a number that no port has.
     #[inline]
     pub fn port(&self, port: u8) -> Option<&PortInfo> {
@@ -260,6 +266,18 @@ mod tests {
             let checked = routes().check(port, src.into(), dst.into());
             assert_eq!(checked.is_ok(), is_real, "port {port} {src:?} > {dst:?}");
         }
+    }
+
+    #[test]
+    fn what_is_left_to_outside_ports_is_what_each_of_them_does() {
+        let Routes { mut ports, .. } = routes();
+        let cuts = |segments| Offloads { checksum: true, segments };
+        ports[0].offloads = Offloads::NONE;
+        ports[1].offloads = cuts(8);
+        ports.push(PortInfo { offloads: cuts(4), ..ports[1].clone() });
+        assert_eq!(Routes::new(ports.clone(), &[]).outward_offloads(), cuts(4));
+        ports.push(PortInfo { offloads: Offloads::NONE, ..ports[1].clone() });
+        assert_eq!(Routes::new(ports, &[]).outward_offloads(), Offloads::NONE);
     }
 
     #[test]

@@ -123,6 +123,32 @@ fn a_wrong_address_is_told_with_what_is_allowed() {
 }
 
 #[test]
+fn filters_that_do_nothing_in_a_rule_are_told() {
+    let filters =
+        "[[filter]]\nname = \"pool\"\ntype = \"redirect\"\nservers = [{ address = \"198.18.0.2:80\" }]";
+    let rule = |name: &str, keys: &str| {
+        format!("[[rule]]\nname = \"{name}\"\naction = \"proxy\"\nfilters = [\"pool\"]\n{keys}\n")
+    };
+    let rules = [
+        rule("late", "match = {}"),
+        rule("early", "match = {}\naccept = \"early\""),
+        rule("names", "match = { proto = \"udp\" }"),
+    ];
+    let config = GOOD.replacen("[[rule]]", &format!("{filters}\n{}[[rule]]", rules.concat()), 1);
+    let output = pnat("doubts", &config, &["check"]);
+    let told = text(&output.stdout);
+    let notes: Vec<_> = told.lines().filter(|line| line.starts_with("note: ")).collect();
+    assert_eq!(
+        notes,
+        [
+            "note: rule \"late\", line 23: filter \"pool\" does nothing: it needs clients that are accepted early (accept = \"early\")",
+            "note: rule \"names\", line 34: filter \"pool\" does nothing: it is over HTTP, and the rule for UDP",
+        ]
+    );
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
 fn files_of_the_api_by_tcp_that_cannot_be_read_are_named_before_anything_is_touched() {
     let tls = "tls = { certificate = \"no.pem\", key = \"no.key\", clients = \"ca.pem\" }";
     let config = format!("{GOOD}listen = \"127.0.0.1:9443\"\n{tls}\n");

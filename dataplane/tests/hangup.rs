@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use crossbeam_channel::bounded;
 use pnat_dataplane::control::{self, Core, CoreMessage, Gateway, Role};
-use pnat_dataplane::filters::Filters;
+use pnat_dataplane::filters::{Clock, Filters, Kinds};
 use pnat_shared::config::Config;
 use pnat_shared::stats::{Counters, Metric};
 
@@ -38,7 +38,7 @@ fn sighup_hands_the_cores_a_new_policy() {
         started: SystemTime::UNIX_EPOCH,
         cores: vec![Core { role: Role::Worker, index: 0, cpu: 0, messages, counters: Arc::new(NoCounters) }],
         gauges: Vec::new(),
-        filters: Filters::start(65_535).unwrap().0,
+        filters: Filters::start(65_535, Kinds::default(), Clock::start()).unwrap().0,
         credentials: None,
     })
     .expect("control starts");

@@ -74,6 +74,8 @@ pub struct Flow {
     pub client: SocketAddr,
     /// The server as the client named it.
     pub server: SocketAddr,
+    /// The server that a filter chose in its place.
+    pub target: Option<SocketAddr>,
     /// What the server sees in the client's place.
     pub public: SocketAddr,
     /// Name of the rule that decided; `None`: `default_action` did.
@@ -203,6 +205,8 @@ pub struct Past {
     pub verdict: Option<String>,
     /// What the client called the server, where a filter has found out.
     pub name: Option<String>,
+    /// The server that a filter chose in place of the one that the client named.
+    pub target: Option<SocketAddr>,
     pub public: Option<SocketAddr>,
     pub proxy: Option<u8>,
     pub lived_ms: Option<u64>,

@@ -49,6 +49,8 @@ use super::reload::{self, ReloadError};
 use super::report::{self, Report};
 use super::server::Server;
 use super::stats;
+use super::web::{self, PurgeQuestion, Purged, WebReport};
+use crate::filters::{PurgeError, PurgeFault};
 
 /// Live flows that an explanation tells at most, and flows of the past of each kind.
 const EXPLAINED: usize = 8;
@@ -96,6 +98,8 @@ pub(super) fn owning() -> Routes {
         ("/explain", get(explained)),
         ("/report", get(report)),
         ("/history", get(history)),
+        ("/filters", get(filters)),
+        ("/purge", post(purge)),
         ("/reload", post(reload)),
         ("/capture", post(capture)),
     ]
@@ -230,6 +234,26 @@ async fn report(State(server): State<Arc<Server>>) -> Json<Report> {
 
 async fn history(State(server): State<Arc<Server>>) -> Json<History> {
     Json(server.history.lock().await.tell())
+}
+
+async fn filters(State(server): State<Arc<Server>>) -> Answer<WebReport> {
+    Ok(Json(web::gather(&server).await?))
+}
+
+async fn purge(State(server): State<Arc<Server>>, asked: Asked<PurgeQuestion>) -> Answer<Purged> {
+    let Query(asked) = asked?;
+    let wrong = |message: String| Refusal(StatusCode::BAD_REQUEST, message);
+    let what = asked.purge();
+    let what =
+        what.ok_or_else(|| wrong("exactly one of all=true, host, prefix and url is to be named".to_owned()))?;
+    let removing = move |server: &Server| server.gateway.filters.purge(asked.cache(), &what);
+    // The cache's thread answers once it is done.
+    let purged = tokio::task::spawn_blocking(move || removing(&server)).await;
+    let purged = purged.map_err(|_| wrong("the purge was cut short".to_owned()))?;
+    purged.map(|purged| Json(Purged { purged })).map_err(|error| match error {
+        PurgeError::NoCache(_) | PurgeError::Fault(PurgeFault::NotUrl(_)) => wrong(error.to_string()),
+        PurgeError::Fault(_) => Refusal(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    })
 }
 
 async fn reload(State(server): State<Arc<Server>>) -> Answer<Reloaded> {

@@ -100,6 +100,7 @@ mod tests {
             protocol: Protocol::Tcp,
             client,
             server: client,
+            target: None,
             public: client,
             policy: 1,
             rule: None,

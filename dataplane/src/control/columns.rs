@@ -11,8 +11,10 @@ use super::text::{Column, millis, table};
 pub enum FlowColumn {
     Proto,
     Client,
-    /// As the client named it.
+    /// As the client named it; behind an arrow the one that a filter chose in its place.
     Server,
+    /// The server that a filter chose in place of the one that the client named.
+    Target,
     /// What the server sees in the client's place.
     Public,
     /// What the client calls the server, where a filter has found out.
@@ -57,8 +59,9 @@ impl FlowColumn {
     ];
 
     /// Those that tell what an on-call person asks about a flow whose server is known.
-    pub(super) const EXPLAINED: [Self; 11] = [
+    pub(super) const EXPLAINED: [Self; 12] = [
         Self::Client,
+        Self::Target,
         Self::Public,
         Self::Name,
         Self::Rule,
@@ -93,7 +96,11 @@ impl FlowColumn {
         match self {
             Self::Proto => flow.protocol.to_string(),
             Self::Client => flow.client.to_string(),
-            Self::Server => flow.server.to_string(),
+            Self::Server => match flow.target {
+                Some(target) => format!("{} -> {target}", flow.server),
+                None => flow.server.to_string(),
+            },
+            Self::Target => flow.target.map_or_else(String::new, |target| target.to_string()),
             Self::Public => flow.public.to_string(),
             Self::Name => pair.and_then(|pair| pair.name.clone()).unwrap_or_default(),
             Self::Rule => flow.rule.as_deref().unwrap_or(DEFAULT_ACTION).to_owned(),

@@ -120,7 +120,7 @@ mod tests {
             line: 1,
             filters: Vec::new(),
         };
-        let policy = Policy { rules: vec![rule], default_action: Action::Nat, filters: Vec::new() };
+        let policy = Policy { rules: vec![rule], ..Policy::without_rules(Action::Nat) };
         let (from, to) =
             ("10.0.0.5:4000".parse().expect("address"), "192.0.2.9:80".parse().expect("address"));
         let told = |protocol| explain(&policy, protocol, from, to).action;

@@ -153,6 +153,7 @@ fn flow(row: &FlowRow, live: &Live) -> Flow {
         protocol: row.protocol,
         client: row.client,
         server: row.server,
+        target: row.target,
         public: row.public,
         rule: row.rule.map(|rule| live.rule_name(row.policy, rule)),
         generation: row.policy,

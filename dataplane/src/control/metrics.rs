@@ -14,7 +14,7 @@ use prometheus::proto::{self, LabelPair, MetricFamily, MetricType};
 use prometheus::{TEXT_FORMAT, TextEncoder};
 
 use super::server::Server;
-use super::{CoreMessage, Role};
+use super::{CoreMessage, Role, web};
 
 /// The content type of [`gather`]'s answer.
 pub(super) const CONTENT_TYPE: &str = TEXT_FORMAT;
@@ -54,13 +54,16 @@ pub(super) async fn gather(server: &Server) -> Result<String, prometheus::Error>
     for gauge in &server.gateway.gauges {
         families.owner(gauge.kind, &gauge.name, gauge.counters.as_ref());
     }
+    if let Ok(web) = web::gather(server).await {
+        web.tell(&mut families);
+    }
     families.gateway(server);
     TextEncoder::new().encode_to_string(&families.0.into_values().collect::<Vec<_>>())
 }
 
 /// What is told so far, by name: all samples of a metric stand together.
 #[derive(Debug, Default)]
-struct Families(BTreeMap<String, MetricFamily>);
+pub(super) struct Families(BTreeMap<String, MetricFamily>);
 
 impl Families {
     fn gateway(&mut self, server: &Server) {
@@ -97,7 +100,7 @@ impl Families {
         }
     }
 
-    fn add(&mut self, kind: &str, metric: Metric, labels: &[(&str, &str)], value: u64) {
+    pub(super) fn add(&mut self, kind: &str, metric: Metric, labels: &[(&str, &str)], value: u64) {
         let mut sample = proto::Metric::from_label(pairs(labels));
         let (name, value) = match metric.name.strip_suffix(NANOSECONDS) {
             Some(name) => (format!("{name}_seconds"), value as f64 / NANOS_PER_SECOND),

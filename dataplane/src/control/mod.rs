@@ -26,7 +26,7 @@ use pnat_shared::time::Duration;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use crate::filters::{Compiled, Filters};
+use crate::filters::{Compiled, Filters, WebStats};
 use tls::Credentials;
 
 pub mod answer;
@@ -40,6 +40,7 @@ pub mod course;
 pub mod explain;
 mod flows;
 pub mod history;
+pub mod web;
 mod metrics;
 mod past;
 mod picture;
@@ -87,6 +88,8 @@ pub enum CoreMessage {
     Policies(Reply<u32>),
     /// A copy of the core's histograms.
     Latency(Reply<Box<Latency>>),
+    /// What a proxy core's HTTP filters did; a worker has none.
+    Web(Reply<Box<WebStats>>),
     /// A worker's live flows; a proxy core tells none.
     Flows { query: FlowQuery, reply: Reply<FlowPage> },
     /// What a worker remembers of flows that are no more, or never were; a proxy core remembers none.

@@ -66,6 +66,7 @@ fn past(row: PastRow, live: &Live) -> Past {
         generation: row.policy,
         verdict: None,
         name: None,
+        target: None,
         public: None,
         proxy: None,
         lived_ms: None,
@@ -81,11 +82,23 @@ fn past(row: PastRow, live: &Live) -> Past {
             times,
             ..past
         },
-        Fate::Ended { reason, public, proxy, lived, first, second, verdict, name, path_mtus: legs } => Past {
+        Fate::Ended {
+            reason,
+            target,
+            public,
+            proxy,
+            lived,
+            first,
+            second,
+            verdict,
+            name,
+            path_mtus: legs,
+        } => Past {
             outcome: "ended".to_owned(),
             reason: reason.key().to_owned(),
             sentence: reason.sentence().to_owned(),
             leg: reason.leg().map(|side| side.host().to_owned()),
+            target,
             public: Some(public),
             proxy: proxy.map(|proxy| proxy.0),
             lived_ms: Some(millis(lived)),

@@ -19,7 +19,7 @@ use crate::filters::Compiled;
 pub(super) enum ReloadError {
     #[error(transparent)]
     Config(#[from] ConfigError),
-    #[error("these keys changed and need a restart: {}; a reload changes policy, rules and filters only", .0.join(", "))]
+    #[error("these keys changed and need a restart: {}; a reload changes policy, rules, filters and http only", .0.join(", "))]
     NeedsRestart(Vec<&'static str>),
     #[error("{0}")]
     Filter(String),

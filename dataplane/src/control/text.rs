@@ -177,6 +177,9 @@ impl core::fmt::Display for Past {
         if let Some(leg) = &self.leg {
             write!(f, "; on the {leg}'s leg")?;
         }
+        if let Some(target) = self.target {
+            write!(f, "; led to {target}")?;
+        }
         if let Some(public) = self.public {
             let way = self.proxy.map_or_else(|| "translated".to_owned(), |proxy| format!("by proxy {proxy}"));
             write!(

@@ -42,6 +42,11 @@ impl Clock {
     pub fn epoch(&self) -> Duration {
         self.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
     }
+
+    /// Unix time, as it goes on from the start: it takes no part in what becomes of the wall clock since.
+    pub fn unix_time(&self) -> Duration {
+        self.epoch() + self.now().since(Instant::ZERO)
+    }
 }
 
 impl Timepiece for Clock {

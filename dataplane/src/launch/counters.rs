@@ -40,6 +40,14 @@ impl Counters for WorkerStats {
             ),
             self.cookies_refused.value(),
         );
+        each(
+            Metric::count("retargets", "Servers that filters chose and proxied flows were led to."),
+            self.retargets.value(),
+        );
+        each(
+            Metric::count("retargets_refused", "Servers that filters chose and that cannot be had."),
+            self.retargets_refused.value(),
+        );
         each(Metric::count("hits", "Packets of known flows."), self.hits.value());
         each(Metric::count("misses", "Packets of no known flow."), self.misses.value());
         each(Metric::count("handed_out", "Frames handed to other workers."), self.handed_out.value());

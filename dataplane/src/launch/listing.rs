@@ -51,12 +51,13 @@ fn row(view: &BindingView<'_>, now: Instant) -> FlowRow {
         protocol: view.protocol,
         client: view.client.into(),
         server: view.server.into(),
+        target: view.target.map(Into::into),
         public: view.public.into(),
         policy: binding.policy,
         rule: binding.rule,
         proxy: match binding.path {
             Path::Proxy(core) => Some(core),
-            Path::Nat => None,
+            Path::Nat | Path::Own => None,
         },
         state: match (view.protocol, binding.tracks[0]) {
             (Protocol::Tcp, track) if track.is_established() => "established",
@@ -125,10 +126,11 @@ fn ended(ending: &Ending) -> Fate {
     let words = ending.last_words.as_deref();
     Fate::Ended {
         reason: ending.reason,
+        target: ending.target.map(Into::into),
         public: ending.public.into(),
         proxy: match ending.path {
             Path::Proxy(core) => Some(core),
-            Path::Nat => None,
+            Path::Nat | Path::Own => None,
         },
         lived: ending.at.since(ending.opened),
         first: traffic(0),
@@ -156,7 +158,7 @@ pub(super) fn pairs<F: Frame>(reactor: &Reactor<F>, handles: &[Handle], now: Ins
             handle: view.handle,
             state: view.states.map_or("open", state),
             legs: view.states.map(|legs| legs.map(leg)),
-            name: view.flow.name.clone(),
+            name: view.flow.name.as_deref().map(str::to_owned),
             held: view.held as u64,
             mtus: view.mtus,
             path_mtus: NarrowLeg::all(&view.path_mtus, now),
@@ -174,15 +176,17 @@ const fn state([first, second]: [State; 2]) -> &'static str {
         (State::SynHeld, _) => "connecting",
         (State::SynReceived, _) => "accepting",
         (State::Established, State::Established) => "established",
+        (State::Established, State::SynUnsent) => "waiting",
         (State::Closed, _) | (_, State::Closed) => "closed",
         _ => "closing",
     }
 }
 
-/// A socket's state in RFC 9293's words, and one of our own for late accept.
+/// A socket's state in RFC 9293's words, or one of our own.
 const fn leg(state: State) -> &'static str {
     match state {
         State::SynHeld => "syn_held",
+        State::SynUnsent => "syn_unsent",
         State::SynSent => "syn_sent",
         State::SynReceived => "syn_received",
         State::Established => "established",

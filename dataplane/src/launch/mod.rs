@@ -42,7 +42,7 @@ use tracing::info;
 
 use crate::control::tls::Credentials;
 use crate::control::{self, CORE_QUEUE, Control, Core, CoreMessage, FIRST_GENERATION, Gateway, Gauge, Role};
-use crate::filters::Filters;
+use crate::filters::{Compiled, Filters, Kinds};
 use crate::handoff::Shards;
 use crate::nat::policy;
 use crate::port::capsule::{self, CorePorts, Runtime, RuntimeError, Signal};
@@ -76,10 +76,11 @@ pub enum LaunchError {
     Random(#[from] getrandom::Error),
 }
 
-/// Runs the gateway until it is told to stop. `cpus` is how many CPUs the machine has.
-pub fn run(config: Config, path: &Path, cpus: usize) -> Result<(), LaunchError> {
+/// Runs the gateway until it is told to stop. `cpus` is how many CPUs the machine has, `kinds` which HTTP filters there are.
+pub fn run(config: Config, path: &Path, cpus: usize, kinds: Kinds) -> Result<(), LaunchError> {
     let clock = Clock::start();
-    let (filters, log_thread) = Filters::start(config.proxy.window).map_err(LaunchError::LogWriter)?;
+    let (filters, log_thread) =
+        Filters::start(config.proxy.window, kinds, clock).map_err(LaunchError::LogWriter)?;
     let chains = filters.compile(&config.policy).map_err(LaunchError::Filter)?;
     let listen = config.control.listen.as_ref();
     let credentials = listen.map(|listen| Credentials::load(path, &listen.tls)).transpose()?;
@@ -105,7 +106,8 @@ pub fn run(config: Config, path: &Path, cpus: usize) -> Result<(), LaunchError> 
         let stats = Arc::new(WorkerStats::new(config.ports.len()));
         cores.push(Core { role: Role::Worker, index, cpu, messages, counters: stats.clone() });
         workers.push(stats.clone());
-        let plan = WorkerPlan { setup: setup.of(index)?, stats, rings, inbox, announces: index == 0 };
+        let first = (index == 0).then(|| chains.clone());
+        let plan = WorkerPlan { setup: setup.of(index)?, stats, rings, inbox, first };
         seats.entry(cpu).or_default().worker = Some(plan);
     }
     gauges.extend(runtime.ports().iter().enumerate().map(|(number, port)| Gauge {
@@ -118,7 +120,7 @@ pub fn run(config: Config, path: &Path, cpus: usize) -> Result<(), LaunchError> 
     for (index, (&cpu, rings)) in config.cores.proxies.iter().zip(proxy_ends).enumerate() {
         let (messages, inbox) = bounded(CORE_QUEUE);
         let lost = Arc::new(Counter::default());
-        let services = filters.services(clock.epoch(), lost.clone());
+        let services = filters.services(lost.clone());
         let stats = Arc::new(ReactorStats::default());
         pairs.push(stats.clone());
         cores.push(Core { role: Role::Proxy, index, cpu, messages, counters: stats.clone() });
@@ -274,8 +276,8 @@ struct WorkerPlan {
     stats: Arc<WorkerStats>,
     rings: WorkerEnds<MbufFrame>,
     inbox: Receiver<CoreMessage>,
-    /// Whether it tells the neighbors who the gateway is.
-    announces: bool,
+    /// What the first worker does for all: it tells the neighbors who the gateway is, and checks these chains' servers.
+    first: Option<Compiled>,
 }
 
 struct ProxyPlan {
@@ -305,8 +307,9 @@ impl Seat {
             let mut worker: WorkerLoop<MbufFrame, MbufPool, Queue> =
                 WorkerLoop::new(worker, clock, queues, plan.rings, plan.inbox);
             worker.measure(measures);
-            if plan.announces {
+            if let Some(chains) = plan.first {
                 worker.announce();
+                worker.check(&chains);
             }
             worker
         });

@@ -132,6 +132,9 @@ impl<F: Frame, P: FramePool<F>, C: Timepiece> ProxyLoop<F, P, C> {
             CoreMessage::Latency(reply) => {
                 let _ = reply.send(Box::new(self.reactor.latency().clone()));
             }
+            CoreMessage::Web(reply) => {
+                let _ = reply.send(Box::new(self.reactor.web().clone()));
+            }
             CoreMessage::Pairs { handles, reply } => {
                 let _ = reply.send(listing::pairs(&self.reactor, &handles, self.clock.now()));
             }

@@ -4,7 +4,7 @@
 
 use crossbeam_channel::Receiver;
 use pnat_shared::capture::{Tap, TapPoint};
-use pnat_shared::flow::Handle;
+use pnat_shared::flow::{Handle, WorkerId};
 use pnat_shared::frame::{Frame, FramePool};
 use pnat_shared::loopback::{FromProxy, ToProxy};
 use pnat_shared::stats::{Latency, Stage};
@@ -15,6 +15,7 @@ use super::listing;
 use super::mesh::WorkerEnds;
 use super::meter::{self, Left, Meter};
 use crate::control::CoreMessage;
+use crate::filters::Compiled;
 use crate::handoff::Handoff;
 use crate::loopback::steer;
 use crate::nat::policy::Snapshot;
@@ -75,6 +76,14 @@ impl<F: Frame, P: FramePool<F>, Q: PortQueue<F>, C: Timepiece> WorkerLoop<F, P, 
     /// Tells the neighbors on all ports who the gateway is; for one worker, before its first turn.
     pub fn announce(&mut self) {
         self.worker.announce(&mut self.out);
+    }
+
+    /// Has the servers asked that filters want to be asked; by the first worker, for one is enough.
+    pub fn check(&mut self, chains: &Compiled) {
+        if self.worker.me() == WorkerId(0) {
+            self.worker.set_checks(chains.checks(), self.clock.now(), &mut self.out);
+            self.deadline = Instant::ZERO;
+        }
     }
 
     /// The worker's queues, to put packets in and take them out where they are no devices'.
@@ -259,12 +268,16 @@ impl<F: Frame, P: FramePool<F>, Q: PortQueue<F>, C: Timepiece> WorkerLoop<F, P, 
     fn take_message(&mut self) -> bool {
         let Ok(message) = self.messages.try_recv() else { return false };
         match message {
-            CoreMessage::Policy { generation, policy, reply, .. } => {
+            CoreMessage::Policy { generation, policy, chains, reply, .. } => {
                 self.worker.set_policy(Snapshot { generation, policy });
+                self.check(&chains);
                 let _ = reply.send(Ok(()));
             }
             CoreMessage::Policies(reply) => {
                 let _ = reply.send(self.worker.policy().generation);
+            }
+            CoreMessage::Web(reply) => {
+                let _ = reply.send(Box::default());
             }
             CoreMessage::Latency(reply) => {
                 let _ = reply.send(Box::new(self.latency()));

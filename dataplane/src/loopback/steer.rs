@@ -13,8 +13,8 @@ use pnat_shared::verdict::DropReason;
 
 use crate::handoff::Handoff;
 
-/// Moves a burst into a proxy core's ring. What did not fit is dropped and counted, except [`ToProxy::Gone`], which stays
-/// in `burst` for the next time; the flows of refused [`ToProxy::Open`]s are appended to `refused`, and the caller ends
+/// Moves a burst into a proxy core's ring. What did not fit is dropped and counted, except what no packet makes good
+/// ([`ToProxy::Gone`], [`ToProxy::Moved`]), which stays in `burst` for the next time; the flows of refused [`ToProxy::Open`]s are appended to `refused`, and the caller ends
 /// them ([`crate::worker::Worker::refuse`]). Answers how many went.
 pub fn push_to_proxy<F>(
     ring: &mut Producer<ToProxy<F>>,
@@ -33,7 +33,7 @@ pub fn push_to_proxy<F>(
             drops.add(DropReason::RingFull, 1);
             false
         }
-        ToProxy::Gone { .. } => true,
+        ToProxy::Gone { .. } | ToProxy::Moved { .. } => true,
     });
     went
 }
@@ -87,14 +87,15 @@ mod tests {
         let drops = Drops::default();
         let gone = || ToProxy::Gone { handle: handle(9), reason: CloseReason::Idle };
         let packet = || ToProxy::Packet { frame: 1, at: AT };
-        let mut burst = vec![open(1), packet(), packet(), open(2), gone()];
+        let moved = ToProxy::Moved { handle: handle(8), public: "10.0.0.1:2".parse().unwrap() };
+        let mut burst = vec![open(1), packet(), packet(), open(2), gone(), moved];
         let mut refused = Vec::new();
         assert_eq!(push_to_proxy(&mut producer, &mut burst, &mut refused, &drops), 2);
         assert_eq!(refused, [handle(2)]);
         assert_eq!((drops.value(DropReason::RingFull), drops.value(DropReason::RingFullNew)), (1, 1));
-        assert!(matches!(burst[..], [ToProxy::Gone { .. }]));
+        assert!(matches!(burst[..], [ToProxy::Gone { .. }, ToProxy::Moved { .. }]));
         consumer.pop_burst(2, &mut Vec::new());
-        assert_eq!(push_to_proxy(&mut producer, &mut burst, &mut refused, &drops), 1);
+        assert_eq!(push_to_proxy(&mut producer, &mut burst, &mut refused, &drops), 2);
         assert!(burst.is_empty());
     }
 

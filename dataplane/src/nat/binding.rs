@@ -14,7 +14,12 @@ pub enum Path {
     Nat,
     /// Through a pair on this proxy core.
     Proxy(ProxyId),
+    /// To the worker itself: a health check of its own.
+    Own,
 }
+
+/// In [`Binding::egress`]: no port leads to the host.
+pub const NOWHERE: u8 = u8::MAX;
 
 /// One flow's state. Arrays are indexed by [`Stream`](pnat_shared::flow::Stream).
 #[derive(Copy, Clone, Debug)]
@@ -38,7 +43,7 @@ pub struct Binding {
     /// Where each stream's next hop stood in the neighbor table last time.
     pub hops: [u16; 2],
     pub path: Path,
-    /// The port by which each stream leaves.
+    /// The port by which each stream leaves; [`NOWHERE`] toward a server that was refused.
     pub egress: [u8; 2],
     /// What was seen of TCP: on [`Path::Proxy`] by leg, client to first socket and second socket to server; on
     /// [`Path::Nat`] there is one connection, and only the first is used.
@@ -51,7 +56,7 @@ impl Binding {
     /// Whether the flow's TCP is over on every leg, as far as a translator can tell.
     pub const fn is_over(&self) -> bool {
         match self.path {
-            Path::Nat => self.tracks[0].is_closing(),
+            Path::Nat | Path::Own => self.tracks[0].is_closing(),
             Path::Proxy(_) => self.tracks[0].is_closing() && self.tracks[1].is_closing(),
         }
     }

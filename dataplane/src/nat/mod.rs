@@ -43,6 +43,7 @@ pub mod tuple;
 pub mod table;
 pub mod alloc;
 pub mod binding;
+pub mod retarget;
 pub mod expiry;
 pub mod proof;
 pub mod rewrite;
@@ -174,7 +175,8 @@ impl Nat {
         }
         let (mapping, public) = self.take_mapping(inside.protocol(), inside.src(), opening.client, now)?;
         let outside = Tuple::new(inside.protocol(), inside.dst(), public);
-        let is_half_open = path != Path::Nat && inside.protocol() == Protocol::Tcp && !opening.proven;
+        let is_half_open =
+            matches!(path, Path::Proxy(_)) && inside.protocol() == Protocol::Tcp && !opening.proven;
         let binding = Binding {
             last_seen: now,
             changes: [Change::between(&inside, &outside.reversed()), Change::default()],
@@ -202,6 +204,7 @@ impl Nat {
                 }
             }
             Path::Nat => self.count_translated(mapping, 1),
+            Path::Own => {}
         }
         *self.clients.entry(client).or_insert(0) += 1;
         self.half_open += usize::from(is_half_open);
@@ -320,7 +323,7 @@ impl Nat {
 
     fn lifetime(&self, protocol: Protocol, path: Path, track: Track) -> Duration {
         match path {
-            Path::Nat => expiry::lifetime(protocol, track, &self.timeouts),
+            Path::Nat | Path::Own => expiry::lifetime(protocol, track, &self.timeouts),
             Path::Proxy(_) => self.proxied_idle,
         }
     }

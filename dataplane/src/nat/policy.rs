@@ -86,8 +86,7 @@ mod tests {
                     Action::Nat,
                 ),
             ],
-            default_action: Action::Proxy,
-            filters: Vec::new(),
+            ..Policy::without_rules(Action::Proxy)
         }
     }
 

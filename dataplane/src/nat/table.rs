@@ -230,6 +230,15 @@ impl<K: Copy + Eq + Hash, V: Copy> Table<K, V> {
         Some((keys, value))
     }
 
+    /// Gives a live entry another key. It may not be in the table yet.
+    pub fn rekey(&mut self, slot: u32, by: Stream, key: K) {
+        let Some(entry) = self.slots.get_mut(slot as usize).filter(|s| s.link == LIVE) else { return };
+        let old = core::mem::replace(&mut entry.keys[by as usize], key);
+        let (old, new) = (self.hash(&old), self.hash(&key));
+        self.indexes[by as usize].remove(old, slot);
+        self.indexes[by as usize].insert(new, slot);
+    }
+
     /// Keys and value of a live slot.
     #[inline]
     pub fn entry(&self, slot: u32) -> Option<(&[K; 2], &V)> {
@@ -285,6 +294,8 @@ mod tests {
         Insert(u32),
         Remove(usize),
         Find(u32),
+        /// Gives an entry another second key.
+        Rekey(usize),
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -292,12 +303,15 @@ mod tests {
             3 => (0u32..200).prop_map(Step::Insert),
             2 => any::<usize>().prop_map(Step::Remove),
             1 => (0u32..200).prop_map(Step::Find),
+            1 => any::<usize>().prop_map(Step::Rekey),
         ]
     }
 
     fn check<K: Copy + Eq + Hash + core::fmt::Debug>(steps: Vec<Step>, capacity: usize, key: fn(u32) -> K) {
         let mut table: Table<K, u32> = Table::new(capacity, 1);
         let mut oracle: HashMap<u32, (u32, u16)> = HashMap::new();
+        // What the second key of an entry is, where it is not what it was to begin with; none is ever used again.
+        let (mut rekeyed, mut next): (HashMap<u32, u32>, u32) = (HashMap::new(), 10_000);
         for step in steps {
             match step {
                 Step::Insert(n) if !oracle.contains_key(&n) => {
@@ -310,17 +324,27 @@ mod tests {
                     let n = *oracle.keys().nth(nth % oracle.len()).unwrap();
                     let (slot, generation) = oracle.remove(&n).unwrap();
                     assert!(table.is_current(slot, generation));
-                    assert_eq!(table.remove(slot), Some(([key(n), key(n + 1000)], n)));
+                    let second = rekeyed.remove(&n).unwrap_or(n + 1000);
+                    assert_eq!(table.remove(slot), Some(([key(n), key(second)], n)));
                     assert!(!table.is_current(slot, generation));
                     assert_eq!(table.remove(slot), None);
                 }
                 Step::Insert(n) | Step::Find(n) => {
                     let expected = oracle.get(&n).map(|(slot, _)| *slot);
-                    let (first, second) = (key(n), key(n + 1000));
+                    let (first, old) = (key(n), key(n + 1000));
+                    let second = rekeyed.get(&n).map_or(old, |second| key(*second));
                     assert_eq!(table.find(Stream::First, table.hash(&first), &first), expected);
                     assert_eq!(table.find(Stream::Second, table.hash(&second), &second), expected);
+                    let by_old = expected.filter(|_| !rekeyed.contains_key(&n));
+                    assert_eq!(table.find(Stream::Second, table.hash(&old), &old), by_old);
                 }
-                Step::Remove(_) => {}
+                Step::Rekey(nth) if !oracle.is_empty() => {
+                    let n = *oracle.keys().nth(nth % oracle.len()).unwrap();
+                    next += 1;
+                    rekeyed.insert(n, next);
+                    table.rekey(oracle[&n].0, Stream::Second, key(next));
+                }
+                Step::Remove(_) | Step::Rekey(_) => {}
             }
             assert_eq!(table.len(), oracle.len());
         }

@@ -20,13 +20,14 @@ use pnat_shared::frame::{Frame, FramePool, L2_LEN};
 use pnat_shared::time::Instant;
 use pnat_shared::verdict::DropReason;
 use pnat_shared::wire::ip;
-use pnat_shared::wire::tcp::{self, Flags, Header, Options};
+use pnat_shared::wire::tcp::{self, Flags, Header, Options, Seq};
 
 use super::cookie::{self, Cookies, Kept};
 use super::parse::{Packet, seq_at};
 use super::reply::{self, Answer};
 use super::{Outputs, SynCookies, Worker};
 use crate::nat::binding::Path;
+use crate::nat::tuple::Tuple;
 
 /// Where a TCP header begins in a frame without IP options.
 const TCP_AT: usize = L2_LEN + ip::MIN_LEN;
@@ -64,10 +65,17 @@ impl Early {
     }
 }
 
+impl Early {
+    /// The first number of a connection of our own: it runs with time, and starts where nobody outside can tell (RFC 6528).
+    pub(super) fn number(&self, tuple: &Tuple, now: Instant) -> Seq {
+        Seq(self.cookies.stamp(tuple, now))
+    }
+}
+
 impl<F: Frame, P: FramePool<F>> Worker<F, P> {
     /// Whether a first packet is a SYN to be answered here.
     pub(super) fn accepts_early(&self, packet: &Packet, path: Path, accept: Accept) -> bool {
-        path != Path::Nat
+        matches!(path, Path::Proxy(_))
             && packet.tuple.protocol() == Protocol::Tcp
             && packet.is_syn()
             && (accept == Accept::Early || self.nat.half_open() > self.early.above)
@@ -121,7 +129,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         now: Instant,
     ) -> Result<Accepted, (DropReason, Answer)> {
         let Packet { flags, ref tuple, .. } = *packet;
-        let may_return = path != Path::Nat
+        let may_return = matches!(path, Path::Proxy(_))
             && flags.has(Flags::ACK)
             && !flags.has(Flags::SYN)
             && !flags.has(Flags::RST)

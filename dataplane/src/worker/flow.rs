@@ -97,6 +97,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
                 self.stats.to_proxy.add(1);
                 out.to_proxy[usize::from(core.0)].push(ToProxy::Packet { frame, at: now });
             }
+            Path::Own => self.on_checked(&frame, slot, packet, now, out),
         }
     }
 
@@ -168,7 +169,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
             Ok(slot) => {
                 self.count_opened();
                 match path {
-                    Path::Nat => self.on_hit(frame, port, slot, packet, now, out),
+                    Path::Nat | Path::Own => self.on_hit(frame, port, slot, packet, now, out),
                     Path::Proxy(_) => self.redirect(frame, slot, packet, accepted, now, out),
                 }
             }
@@ -254,6 +255,9 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         let Path::Proxy(core) = binding.path else { return };
         let port = |stream: Stream| self.routes.port(binding.egress[stream as usize]);
         let offloads = |stream| port(stream).map_or_else(Offloads::default, |info| info.offloads);
+        // A pair whose client was accepted early may come to ask a server behind any port.
+        let outward =
+            if accepted.is_some() { self.routes.outward_offloads() } else { offloads(Stream::First) };
         let flow = Box::new(NewFlow {
             handle: self.nat.handle(slot),
             protocol: keys[0].protocol(),
@@ -263,7 +267,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
             policy: binding.policy,
             rule: binding.rule,
             mtu: self.mtus(binding),
-            offloads: [offloads(Stream::Second), offloads(Stream::First)],
+            offloads: [offloads(Stream::Second), outward],
             opened: now,
             accepted,
         });
@@ -302,6 +306,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
             (Path::Nat, Stream::Second) => {
                 quote.translate(data, header.src, *keys[0].src().ip(), &keys[0]);
             }
+            (Path::Own, _) => return self.on_check_error(&frame, slot, now, out),
             (Path::Proxy(core), _) => {
                 let side = stream.enters();
                 let quoted = masked(self.nat.handle(slot), keys[0].protocol(), side).reversed();

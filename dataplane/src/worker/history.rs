@@ -12,6 +12,7 @@ use pnat_shared::path_mtu::PathMtus;
 use pnat_shared::time::Instant;
 use pnat_shared::verdict::{CloseReason, DropReason};
 
+use super::target;
 use crate::nat::Closed;
 use crate::nat::binding::Path;
 use crate::nat::tuple::Tuple;
@@ -48,6 +49,8 @@ pub struct Refusal {
 pub struct Ending {
     /// Client to server.
     pub tuple: Tuple,
+    /// The server that a filter chose in place of the one that the client named; the last of several.
+    pub target: Option<SocketAddrV4>,
     pub public: SocketAddrV4,
     pub policy: u32,
     pub rule: Option<u16>,
@@ -94,6 +97,7 @@ impl History {
         let past = if reason.is_ordinary() { &mut self.endings } else { &mut self.failures };
         past.push(Ending {
             tuple,
+            target: target(&closed.keys),
             public: outside.dst(),
             policy: binding.policy,
             rule: binding.rule,

@@ -29,7 +29,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         out: &mut Outputs<F>,
     ) -> u16 {
         let Some(hop) = self.routes.next_hop(port, dst) else {
-            self.stats.drops.add(DropReason::NoRoute, 1);
+            self.lead_nowhere(frame, now, out);
             return hint;
         };
         match self.neighbors.resolve(port, hop, hint, now) {

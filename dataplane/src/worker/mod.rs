@@ -31,19 +31,23 @@ use pnat_shared::verdict::{CloseReason, DropReason};
 use crate::handoff::{Handoff, Shards};
 use crate::nat::binding::{Binding, Path};
 use crate::nat::policy::Snapshot;
+use crate::nat::retarget::severed;
 use crate::nat::tuple::Tuple;
 use crate::nat::{Closed, Nat};
 use crate::neighbor::Neighbors;
 use crate::route::{PortInfo, Routes};
+use check::Checks;
 use early::Early;
 use parse::Kind;
 use reply::{Answer, Bucket};
 use size::Sizes;
 
 mod flow;
+mod check;
 mod early;
 mod cookie;
 mod pair;
+mod retarget;
 mod link;
 mod parse;
 mod reply;
@@ -115,7 +119,10 @@ pub struct BindingView<'a> {
     pub handle: Handle,
     pub protocol: Protocol,
     pub client: SocketAddrV4,
+    /// As the client named it.
     pub server: SocketAddrV4,
+    /// The server in its place that a filter chose, where it can be had.
+    pub target: Option<SocketAddrV4>,
     pub public: SocketAddrV4,
     pub binding: &'a Binding,
     /// Longest IP packet that the client's and the server's port carry, in bytes.
@@ -142,6 +149,7 @@ pub struct Worker<F, P> {
     errors: Bucket,
     resets: Bucket,
     early: Early,
+    checks: Checks,
     /// The burst in work: what each frame is, and the port that received it.
     kinds: Vec<(Kind, u8)>,
     /// Kept for their capacity.
@@ -170,6 +178,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
             errors: Bucket::new(ERRORS_PER_SECOND, now),
             resets: Bucket::new(RESETS_PER_SECOND, now),
             early: Early::new(cookies),
+            checks: Checks::default(),
             kinds: Vec::new(),
             burst: Vec::new(),
             released: Vec::new(),
@@ -222,6 +231,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
                         self.stats.drops.add(reason, 1);
                     }
                 }
+                FromProxy::Retarget { handle, server } => self.retarget(handle, server, now, out),
                 FromProxy::Again { handle, frame } => self.take_back(handle, frame, now, out),
                 // The worker may have ended the flow by itself in the meantime.
                 FromProxy::Closed { handle, reason, last_words } => {
@@ -251,12 +261,13 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
             self.unreachable(frame, port, now, out);
         }
         self.failed = failed;
+        self.check(now, out);
         self.send_asks(out);
     }
 
     /// A time before which [`Worker::on_timer`] has nothing to do.
     pub fn deadline(&self) -> Option<Instant> {
-        [self.nat.deadline(), self.neighbors.deadline()].into_iter().flatten().min()
+        [self.nat.deadline(), self.neighbors.deadline(), self.checks.deadline()].into_iter().flatten().min()
     }
 
     /// Tells each port's neighbors which addresses are the gateway's (RFC 5227 section 3). For one worker of each port, at
@@ -273,6 +284,10 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
     /// From now on new flows are decided by this policy; flows that are open stay as they are.
     pub fn set_policy(&mut self, policy: Snapshot) {
         self.policy = policy;
+    }
+
+    pub const fn me(&self) -> WorkerId {
+        self.me
     }
 
     /// The policy that decides on new flows.
@@ -337,6 +352,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
             protocol: keys[0].protocol(),
             client: keys[0].src(),
             server: keys[0].dst(),
+            target: target(keys),
             public: keys[1].dst(),
             binding,
             mtus: self.mtus(binding),
@@ -451,3 +467,9 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
 
 /// The tuples of a flow: the client's and the server's.
 type Keys = [Tuple; 2];
+
+/// The server that a flow's pair talks to, where it is not the one that the client named and can be had.
+fn target(keys: &Keys) -> Option<SocketAddrV4> {
+    let server = keys[1].src();
+    (server != keys[0].dst() && severed(&keys[1]).is_none()).then_some(server)
+}

@@ -112,7 +112,7 @@ impl<F: Frame, P: FramePool<F>> Worker<F, P> {
         let handle = loopback::unmask(addr, generation).ok_or(DropReason::Internal)?;
         let slot = self.nat.slot(handle).ok_or(DropReason::StaleHandle)?;
         let is_its_own = self.nat.flows().entry(slot).is_some_and(|(keys, binding)| {
-            binding.path != Path::Nat && keys[0].protocol() == received.protocol()
+            matches!(binding.path, Path::Proxy(_)) && keys[0].protocol() == received.protocol()
         });
         if is_its_own { Ok((slot, side)) } else { Err(DropReason::StaleHandle) }
     }

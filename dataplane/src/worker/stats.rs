@@ -39,6 +39,9 @@ pub struct WorkerStats {
     pub cookies_accepted: Counter,
     /// Packets that returned none, or a wrong one, when one was expected.
     pub cookies_refused: Counter,
+    /// Servers that filters chose and proxied flows were led to, and those that cannot be had.
+    pub retargets: Counter,
+    pub retargets_refused: Counter,
     /// Packets of known flows.
     pub hits: Counter,
     /// Packets that belonged to no flow, so policy was asked or they were refused.
@@ -67,6 +70,8 @@ impl WorkerStats {
             cookies_sent: Counter::default(),
             cookies_accepted: Counter::default(),
             cookies_refused: Counter::default(),
+            retargets: Counter::default(),
+            retargets_refused: Counter::default(),
             hits: Counter::default(),
             misses: Counter::default(),
             handed_out: Counter::default(),

@@ -2,6 +2,7 @@
 //!
 //! A failure prints `PNAT_SEED=...`, which repeats that run alone; `PNAT_SEEDS=500` tries more.
 
+mod chooser;
 mod host;
 mod stages;
 mod world;
@@ -80,6 +81,16 @@ fn flows_accepted_early_are_byte_exact_and_leave_nothing_behind() {
 #[test]
 fn bad_links_slow_flows_accepted_early_down_and_do_no_harm() {
     with_seeds(10, &Run { flows: 10, accept: Accept::Early, link: bad_link(), ..Run::default() });
+}
+
+#[test]
+fn flows_whose_servers_a_filter_chooses_are_byte_exact_and_ask_no_server_in_vain() {
+    with_seeds(5, &Run { accept: Accept::Early, chosen: true, ..Run::default() });
+}
+
+#[test]
+fn bad_links_do_no_harm_to_flows_whose_servers_a_filter_chooses() {
+    with_seeds(4, &Run { flows: 8, accept: Accept::Early, chosen: true, link: bad_link(), ..Run::default() });
 }
 
 #[test]

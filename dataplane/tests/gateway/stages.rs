@@ -102,7 +102,7 @@ impl Gateway {
     fn new(action: Action, seed: u64) -> Self {
         let clock = Jumping(Rc::new(RefCell::new((Known::default(), Random::new(seed)))));
         let now = clock.now();
-        let policy = Arc::new(Policy { rules: Vec::new(), default_action: action, filters: Vec::new() });
+        let policy = Arc::new(Policy::without_rules(action));
         let shards = Shards::new(CORES as u8, CORES as u8, seed);
         let (worker_ends, proxy_ends) = mesh(CORES, CORES, 1024);
         let mut control = Vec::new();

@@ -8,7 +8,7 @@ use pnat_dataplane::handoff::{Handoff, Shards};
 use pnat_dataplane::nat::policy::Snapshot;
 use pnat_dataplane::route::PortInfo;
 use pnat_dataplane::worker::{Outputs, Setup, SynCookies, Worker, WorkerStats};
-use pnat_proxy::filter::{Chains, Services};
+use pnat_proxy::filter::{Chains, Named, Services};
 use pnat_proxy::reactor::{self, Reactor};
 use pnat_shared::config::{self, Accept, Action, Match, Policy, Rule};
 use pnat_shared::flow::{Offloads, WorkerId};
@@ -21,6 +21,7 @@ use pnat_shared::wire::ethernet::{self, Mac};
 use pnat_shared::wire::tcp::{Flags, Header, Options, Seq};
 use pnat_shared::wire::{arp, ip};
 
+use crate::chooser::{Chooser, OTHER, Way};
 use crate::host::{Host, read};
 
 pub(crate) const CORES: usize = 2;
@@ -42,6 +43,8 @@ pub(crate) struct Run {
     pub(crate) accept: Accept,
     /// [`config::Proxy::syn_cookies_above`].
     pub(crate) syn_cookies_above: u32,
+    /// Whether a filter chooses each flow's server ([`Way`]); for flows that are accepted early.
+    pub(crate) chosen: bool,
     /// SYNs from addresses that are nobody's: a quarter before the first client's, the others within a quarter of a second.
     pub(crate) spoofed: u32,
     /// What the inside and the outside port do; a port that completes checksums verifies them, too.
@@ -57,6 +60,7 @@ impl Default for Run {
             action: Action::Proxy,
             accept: Accept::Late,
             syn_cookies_above: u32::MAX,
+            chosen: false,
             spoofed: 0,
             offloads: [Offloads::NONE; 2],
             link: LinkSpec::default(),
@@ -70,9 +74,9 @@ pub(crate) struct World {
     random: Random,
     workers: Vec<Worker<VecFrame, VecPool>>,
     reactors: Vec<Reactor<VecFrame>>,
-    /// Clients by their address and port, servers by the gateway's.
+    /// Clients by their address and port, servers by the gateway's and their own.
     clients: BTreeMap<SocketAddrV4, Host>,
-    servers: BTreeMap<SocketAddrV4, Host>,
+    servers: BTreeMap<(SocketAddrV4, SocketAddrV4), Host>,
     /// By port: to the hosts, and to the gateway.
     outward: [Link<VecFrame>; 2],
     inward: [Link<VecFrame>; 2],
@@ -91,7 +95,7 @@ impl World {
             line: 1,
             filters: Vec::new(),
         };
-        let policy = Policy { rules: vec![rule], default_action: Action::Nat, filters: Vec::new() };
+        let policy = Policy { rules: vec![rule], ..Policy::without_rules(Action::Nat) };
         let policy = Arc::new(policy);
         let shards = Shards::new(CORES as u8, CORES as u8, seed);
         let worker = |me: usize| {
@@ -102,7 +106,8 @@ impl World {
         };
         let reactor = |_| {
             let mut reactor = Reactor::new(&proxy(), CORES, Services::default(), Arc::default(), now);
-            let chains = Arc::new(Chains::new(vec![Vec::new()], WINDOW));
+            let chooser = run.chosen.then(|| -> Named { ("chooser".into(), Arc::new(Chooser)) });
+            let chains = Arc::new(Chains::new(vec![chooser.into_iter().collect()], WINDOW));
             let rules = vec!["all".into()];
             reactor.set_policy(reactor::Snapshot { generation: 1, rules, chains }, 1);
             reactor
@@ -159,7 +164,18 @@ impl World {
         if (self.run.action == Action::Proxy) != (opened >= self.clients.len() as u64) {
             return Err(format!("{opened} pairs for {} flows by {:?}", self.clients.len(), self.run.action));
         }
+        if self.run.chosen {
+            self.judge_choice()?;
+        }
         self.judge_cookies()
+    }
+
+    /// As many connections to servers as were to be, and no more.
+    fn judge_choice(&self) -> Result<(), String> {
+        let wanted: usize = self.clients.iter().map(|(addr, host)| Way::of(*addr).servers(host.text())).sum();
+        let asked: u64 = self.reactors.iter().map(|reactor| reactor.stats().servers_asked.value()).sum();
+        let told = format!("{asked} servers asked, {} met, {wanted} needed", self.servers.len());
+        if asked == wanted as u64 && self.servers.len() == wanted { Ok(()) } else { Err(told) }
     }
 
     /// What went by cookies, and what spoofed SYNs cost: a worker opens no more flows for them than it takes to notice.
@@ -209,11 +225,11 @@ impl World {
                 self.deliver(port, frame);
             }
         }
-        for (port, hosts) in [(INSIDE, &mut self.clients), (OUTSIDE, &mut self.servers)] {
+        let clients = self.clients.values_mut().map(|host| (INSIDE, host));
+        let servers = self.servers.values_mut().map(|host| (OUTSIDE, host));
+        for (port, host) in clients.chain(servers) {
             let mut frames = Vec::new();
-            for host in hosts.values_mut() {
-                host.run(&mut self.random, self.now, &mut frames);
-            }
+            host.run(&mut self.random, self.now, &mut frames);
             for mut frame in frames {
                 let (src, dst) = (station(port), mac(port));
                 ethernet::Header { dst, src, ether_type: ethernet::TYPE_IPV4 }.write(frame.data_mut());
@@ -232,11 +248,12 @@ impl World {
             }
             return;
         }
-        assert_eq!((*src.ip(), dst), (PUBLIC, SERVER), "a server hears from nobody but the public address");
-        if let Some(host) = self.servers.get_mut(&src) {
+        assert_eq!(*src.ip(), PUBLIC, "a server hears from nobody but the public address");
+        assert!(dst == SERVER || self.run.chosen && dst == OTHER, "a packet for {dst}");
+        if let Some(host) = self.servers.get_mut(&(src, dst)) {
             host.on_segment(&header, payload, self.now);
-        } else if let Some(host) = Host::server(SERVER, src, &header, self.random.number() as u32, self.now) {
-            self.servers.insert(src, host);
+        } else if let Some(host) = Host::server(dst, src, &header, self.random.number() as u32, self.now) {
+            self.servers.insert((src, dst), host);
         }
     }
 

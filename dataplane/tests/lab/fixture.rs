@@ -49,7 +49,7 @@ impl Lab {
 
     fn run(self, policy: &str) -> Self {
         self.configure(policy);
-        self.gateway(&["start", "--config", text(&self.config())]);
+        self.start_again();
         self
     }
 
@@ -77,6 +77,11 @@ impl Lab {
     /// Ends the gateway by SIGTERM, which must succeed; what it printed last.
     pub(crate) fn stop(&self) -> String {
         self.gateway(&["stop"])
+    }
+
+    /// Starts the gateway that was stopped, with the policy that it had.
+    pub(crate) fn start_again(&self) {
+        self.gateway(&["start", "--config", text(&self.config())]);
     }
 
     /// Sends the gateway a signal, such as `TERM`.

@@ -28,7 +28,7 @@ const SERVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 18, 5, 10), 80
 const RATE: u32 = 200;
 const THREADS: u32 = 100;
 /// How long the flood lasts, of which memory may move in the first part: what is half-open then counts against a limit.
-const FLOOD: Duration = Duration::from_secs(15);
+const FLOOD: Duration = Duration::from_secs(9);
 const SETTLING: Duration = Duration::from_secs(4);
 /// What a person would wait for: a page that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -38,7 +38,7 @@ const SLOWEST_FLOOD: f64 = 50_000.0;
 #[allow(clippy::print_stdout)] // the figures are for people
 fn syn_flood_keeps_no_client_out_and_memory_flat() {
     let lab = Lab::start(&policy::proxied());
-    let calm = summary(&connections(Duration::from_secs(3)));
+    let calm = summary(&connections(Duration::from_secs(1)));
     println!("calm:  {calm}");
     let before = memory(&lab);
 

@@ -60,6 +60,8 @@ impl Host {
     pub(crate) fn listen(self, port: u16) -> TcpListener {
         let listener = self.within(move || TcpListener::bind(("0.0.0.0", port)).unwrap());
         listener.set_nonblocking(true).unwrap();
+        // The library's queue of 128 overflows where thousands come: the host would drop handshakes, and repeat them for half a minute.
+        rustix::net::listen(&listener, 4096).unwrap();
         listener
     }
 

@@ -128,7 +128,8 @@ fn capture_shows_masked_addresses_in_the_loopback_and_real_ones_outside() {
     let lab = Lab::start(&policy::proxied());
 
     for (at, masked) in [("inside", false), ("to_proxy", true), ("from_proxy", true), ("outside", false)] {
-        let file = lab.file("tap.pcap");
+        // A file of its own each time: what an earlier capture wrote must not be taken for this one's.
+        let file = lab.file(&format!("{at}.pcap"));
         let tap = pnat("capture", &lab.config())
             .args(["--write", text(&file), "--at", at, "--count", "5"])
             .spawn()

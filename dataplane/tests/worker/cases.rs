@@ -5,7 +5,8 @@
 //!   policy nat|proxy|deny-reset|deny-icmp|deny-silent [proto]     default nat; with a protocol: a rule before the default
 //!   early                                                         a rule before the default: TCP by proxy, accepted early
 //!   syn-cookies-above N, ports A-B, flows N, client-flows N, mtu INSIDE OUTSIDE, pool N, no-gateway, dead ADDRESS, show arp
-//!   in inside|outside|proxy PACKET [* N]     as crate::text builds it, N times; `in proxy closed MASKED REASON`
+//!   in inside|outside|proxy PACKET [* N]     as crate::text builds it, N times; `in proxy closed MASKED REASON`,
+//!                                            `in proxy retarget MASKED SERVER`
 //!   out inside|outside|proxy PACKET [* N]    every word must be in what came out; `$x` at a word's end binds or compares,
 //!                                            and a word behind `!` begins none; what goes in may say `$x+1`
 //!   drop REASON [N]
@@ -41,7 +42,7 @@ macro_rules! cases {
     };
 }
 
-cases! { nat proxy early icmp arp refusals hostile limits }
+cases! { nat proxy early retarget icmp arp refusals hostile limits }
 
 /// Reasons that rows cannot bring about: rings and transmit queues are the driver's, draining is control's word, the rest
 /// are other cores'.
@@ -153,6 +154,13 @@ impl<'a> Case<'a> {
                     let handle = unmask(*masked.ip(), masked.port()).unwrap();
                     let reason = *CloseReason::ALL.iter().find(|r| r.key() == reason).unwrap();
                     gateway.receive_from_proxy(FromProxy::Closed { handle, reason, last_words: None })
+                }
+                _ if packet.starts_with("retarget ") => {
+                    let (masked, server) = packet["retarget ".len()..].split_once(' ').unwrap();
+                    let masked: std::net::SocketAddrV4 = masked.parse().unwrap();
+                    let handle = unmask(*masked.ip(), masked.port()).unwrap();
+                    gateway
+                        .receive_from_proxy(FromProxy::Retarget { handle, server: server.parse().unwrap() })
                 }
                 _ => gateway.packet_from_proxy(&text::build_ip(packet)),
             });

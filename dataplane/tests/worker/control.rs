@@ -33,8 +33,7 @@ fn told(outs: &[Out]) -> Vec<String> {
 fn a_new_policy_decides_new_flows_and_leaves_open_ones() {
     let mut gateway = Gateway::new(&world(Action::Nat));
     assert_eq!(gateway.receive(INSIDE, &datagram(4000)).len(), 1);
-    let policy =
-        Policy { rules: Vec::new(), default_action: Action::Deny(Denial::Silent), filters: Vec::new() };
+    let policy = Policy::without_rules(Action::Deny(Denial::Silent));
     gateway.worker.set_policy(Snapshot { generation: 2, policy: Arc::new(policy) });
     assert_eq!(gateway.receive(INSIDE, &datagram(4000)).len(), 1, "open flows stay");
     assert!(gateway.receive(INSIDE, &datagram(4001)).is_empty());

@@ -6,4 +6,5 @@ mod cases;
 mod shards;
 mod control;
 mod path_mtu;
+mod check;
 mod property;

@@ -1,6 +1,6 @@
 //! Whatever arrives: no panic, right checksums, and every frame accounted for.
 
-use core::net::Ipv4Addr;
+use core::net::{Ipv4Addr, SocketAddrV4};
 
 use pnat_shared::config::{Action, Denial};
 use pnat_shared::flow::{Handle, WorkerId};
@@ -36,6 +36,11 @@ enum Event {
     Closed {
         flow: usize,
     },
+    Retarget {
+        flow: usize,
+        server: u8,
+        dst_port: u16,
+    },
     /// A client acknowledges a SYN-ACK that it was sent, or nearly.
     Acknowledge {
         nth: usize,
@@ -65,6 +70,8 @@ fn event() -> impl Strategy<Value = Event> {
         4 => (any::<usize>(), any::<bool>(), any::<usize>())
             .prop_map(|(flow, second, what)| Event::Pair { flow, second, what }),
         1 => any::<usize>().prop_map(|flow| Event::Closed { flow }),
+        2 => (any::<usize>(), 0u8..8, 80u16..82)
+            .prop_map(|(flow, server, dst_port)| Event::Retarget { flow, server, dst_port }),
         3 => (any::<usize>(), prop_oneof![4 => Just(0), 1 => any::<u32>()], 0usize..50)
             .prop_map(|(nth, off, len)| Event::Acknowledge { nth, off, len }),
         2 => (any::<bool>(), prop::collection::vec(any::<u8>(), 0..120))
@@ -155,6 +162,17 @@ impl Run {
                     reason: CloseReason::Finished,
                     last_words: None,
                 })
+            }
+            // Some of these are no server's.
+            Event::Retarget { flow, server, dst_port } => {
+                let server = match server {
+                    0 => Ipv4Addr::new(198, 18, 0, 1),
+                    1 => Ipv4Addr::new(10, 77, 1, 2),
+                    2 => Ipv4Addr::new(240, 0, 0, 1),
+                    _ => Ipv4Addr::new(203, 0, 113, server),
+                };
+                let server = SocketAddrV4::new(server, dst_port);
+                self.gateway.receive_from_proxy(FromProxy::Retarget { handle: self.handle(flow), server })
             }
             Event::Acknowledge { nth, off, len } => {
                 if self.greetings.is_empty() {

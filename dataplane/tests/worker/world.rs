@@ -43,7 +43,7 @@ pub(crate) struct World {
 impl Default for World {
     fn default() -> Self {
         Self {
-            policy: Policy { rules: Vec::new(), default_action: Action::Nat, filters: Vec::new() },
+            policy: Policy::without_rules(Action::Nat),
             ports: 1024..=65535,
             flows: 1024,
             flows_per_client: 512,
@@ -104,7 +104,8 @@ pub(crate) enum Out {
     Port(u8, VecFrame),
     Open(VecFrame, Box<NewFlow>),
     ToProxy(VecFrame),
-    Gone(String),
+    /// A message without a packet.
+    Word(String),
 }
 
 impl Out {
@@ -124,7 +125,7 @@ impl Out {
                 flow.accepted.as_ref().map_or_else(String::new, tell_accepted),
             ),
             Self::ToProxy(frame) => format!("proxy {}", masked(frame)),
-            Self::Gone(told) => format!("proxy gone {told}"),
+            Self::Word(told) => format!("proxy {told}"),
         }
     }
 }
@@ -225,7 +226,10 @@ impl Gateway {
                     ToProxy::Open { frame, flow, .. } => Out::Open(frame, flow),
                     ToProxy::Packet { frame, .. } => Out::ToProxy(frame),
                     ToProxy::Gone { handle, reason } => {
-                        Out::Gone(format!("{} {reason}", pnat_shared::loopback::mask(handle)))
+                        Out::Word(format!("gone {} {reason}", pnat_shared::loopback::mask(handle)))
+                    }
+                    ToProxy::Moved { handle, public } => {
+                        Out::Word(format!("moved {} {public}", pnat_shared::loopback::mask(handle)))
                     }
                 });
             }

@@ -111,6 +111,10 @@ fn every_answer_is_as_described() {
             assert!(answered, "{question}");
             continue;
         }
+        if path == "/purge" {
+            // Here is no cache; `web` asks where there is one.
+            continue;
+        }
         let answer: Value = match method.as_str() {
             "get" => rig.client().get(&question).expect(&question),
             _ => rig.client().post(&question).expect(&question),

@@ -1,14 +1,16 @@
 //! The API by TCP: all of it for those who prove themselves, nothing for anybody else, and no harm by them.
 
 use std::collections::VecDeque;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
 use pnat_shared::config::TlsFiles;
 
 use super::super::answer::Health;
+use super::super::client::Client;
 use super::pki::Pki;
+use super::rig::without_cores;
 use super::watching::free_port;
 use super::*;
 use crate::control::tls::Credentials;

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpStream;
 
+use pnat_shared::verdict::{CloseReason, DropReason};
+
 use super::super::answer::{Health, Ready};
+use super::rig::without_cores;
 use super::*;
 
 /// What a plain HTTP client reads, head and body.

@@ -13,7 +13,7 @@ use pnat_shared::wire::tcp::{Flags, Options, Seq};
 use super::setting::{Applied, wire};
 use super::talk::{End, RESET, ask, connect_from, end, expect, listen, read, write_until_refused};
 use super::tap::Tap;
-use super::{Row, Way, lab, run, run_by};
+use super::{Row, Way, lab, run, run_together_proxied};
 use crate::hosts::{CLIENT, CLIENT_ADDRESS, FAR_ADDRESS, Host, PUBLIC_ADDRESS, SERVER, accept, finish};
 
 /// A port of the client's for each connection whose first segments are to be seen.
@@ -24,8 +24,6 @@ const NEXT_CHALLENGE: Duration = Duration::from_millis(600);
 const REPETITIONS: Duration = Duration::from_millis(1500);
 /// Far beyond any window.
 const FAR_AWAY: u32 = 1 << 30;
-/// A host's kernel hears nothing of the gateway.
-const DEAF: &str = "meta l4proto tcp drop;";
 
 #[test]
 fn reset_in_a_hosts_name_is_believed_in_every_state_but_time_wait_only_with_the_exact_number() {
@@ -50,7 +48,7 @@ fn reset_in_a_hosts_name_is_believed_in_every_state_but_time_wait_only_with_the_
     ];
     let opening = opening.map(|(name, state)| Row::new(name, state));
 
-    run_by(&[Way::PROXY], &lab, open.chain(opening));
+    run_together_proxied(&lab, open.chain(opening));
 
     // What the gateway alone translates, the kernels judge; the binding must outlive what they do not believe.
     let translated = LEGS.map(|leg| {
@@ -89,11 +87,17 @@ impl Leg {
         let (near, far) = if self.host == CLIENT { (client, server) } else { (server, client) };
         Scene { near, far, tap }
     }
+}
 
-    /// From now on the kernel of this leg's host hears nothing.
-    fn deafen(self) -> Applied {
-        wire("ingress", DEAF).apply(self.host)
-    }
+/// From now on a host's kernel hears nothing of the connections of this way.
+fn deafen(host: Host, way: Way) -> Applied {
+    wire("ingress", of(way, "drop")).apply(host)
+}
+
+/// Rules for the connections of one way, whichever host they are seen at.
+fn of(way: Way, rule: &str) -> String {
+    let port = way.port();
+    format!("tcp sport {port} {rule}; tcp dport {port} {rule};")
 }
 
 /// Numbers that are not the one that is expected change nothing, whatever the state.
@@ -158,7 +162,7 @@ fn close_wait(way: Way, leg: Leg) {
 fn fin_wait_1(way: Way, leg: Leg) {
     let unheard = || {
         let Scene { near, far, mut tap } = leg.scene(way);
-        let deaf = leg.deafen();
+        let deaf = deafen(leg.host, way);
         end(&far);
         tap.expect(Flags::FIN);
         (near, far, tap, deaf)
@@ -193,7 +197,7 @@ fn closing(way: Way, leg: Leg) {
     let crossed = || {
         let Scene { near, far, mut tap } = leg.scene(way);
         let before = tap.expected();
-        let deaf = leg.deafen();
+        let deaf = deafen(leg.host, way);
         end(&far);
         tap.expect(Flags::FIN);
         end(&near);
@@ -201,7 +205,7 @@ fn closing(way: Way, leg: Leg) {
             tap.expect(Flags::ACK);
         }
         // It would be repeated, and acknowledged each time.
-        let said_once = wire("egress", "tcp flags & fin == fin fwd to \"lo\";").apply(leg.host);
+        let said_once = wire("egress", of(way, "tcp flags & fin == fin fwd to \"lo\"")).apply(leg.host);
         expect(&read(&far), Vec::new(), End::Fin);
         tap.settle();
         (near, tap, vec![deaf, said_once])
@@ -216,7 +220,7 @@ fn last_ack(way: Way, leg: Leg) {
         end(&near);
         expect(&read(&far), Vec::new(), End::Fin);
         tap.settle();
-        let deaf = leg.deafen();
+        let deaf = deafen(leg.host, way);
         end(&far);
         tap.expect(Flags::FIN);
         (near, tap, vec![deaf])
@@ -272,7 +276,7 @@ fn time_wait(way: Way, leg: Leg) {
 fn held(way: Way) {
     let unanswered = |port| {
         let listener = listen(way);
-        let deaf = wire("ingress", DEAF).apply(SERVER);
+        let deaf = deafen(SERVER, way);
         let mut server = Tap::at_server(SERVER, way.port(), PUBLIC_ADDRESS.parse().unwrap());
         let calling = call(port, way);
         let syn = server.expect(Flags::SYN);
@@ -299,7 +303,7 @@ fn received_from_client(way: Way) {
     let unacknowledged = |port| {
         let listener = listen(way);
         // Resets in the client's name carry no ACK.
-        let mute = wire("egress", "tcp flags & ack == ack fwd to \"lo\";").apply(CLIENT);
+        let mute = wire("egress", of(way, "tcp flags & ack == ack fwd to \"lo\"")).apply(CLIENT);
         let mut tap = client_tap(port, way);
         let client = finish(call(port, way)).unwrap();
         tap.settle();
@@ -322,7 +326,7 @@ fn received_from_client(way: Way) {
 fn sent_to_server(way: Way) {
     let unheard = |port| {
         let listener = listen(way);
-        let deaf = wire("ingress", DEAF).apply(SERVER);
+        let deaf = deafen(SERVER, way);
         let mut tap = Tap::at_server(SERVER, way.port(), PUBLIC_ADDRESS.parse().unwrap());
         let calling = call(port, way);
         let syn = tap.expect(Flags::SYN);
@@ -345,7 +349,7 @@ fn sent_to_server(way: Way) {
 fn received_from_server(way: Way) {
     const THEIRS: Seq = Seq(1_000_000);
     let crossed = |port| {
-        let deaf = wire("ingress", DEAF).apply(SERVER);
+        let deaf = deafen(SERVER, way);
         let mut tap = Tap::at_server(SERVER, way.port(), PUBLIC_ADDRESS.parse().unwrap());
         let calling = call(port, way);
         tap.expect(Flags::SYN);

@@ -155,26 +155,38 @@ pub(crate) fn run_by(ways: &[Way], lab: &Lab, rows: impl IntoIterator<Item = Row
 }
 
 /// Runs all rows at the same time, each by both ways: they wait more than they work. They share the hosts, so they have
-/// no settings.
+/// no settings; what they need of the wires is for their own lane's port. Each opens one connection.
 pub(crate) fn run_together(lab: &Lab, rows: impl IntoIterator<Item = fn() -> Row>) {
+    let lanes = (0..).zip(rows);
+    let running = lanes.flat_map(|(lane, row)| Way::BOTH.map(|way| (row(), Way { lane, ..way })));
+    let (rows, opened) = run_at_once(lab, running);
+    assert_eq!(opened, rows / 2, "pairs were opened");
+    settles(lab);
+}
+
+/// The same by the proxy only, of rows that open several connections.
+pub(crate) fn run_together_proxied(lab: &Lab, rows: impl IntoIterator<Item = Row>) {
+    let lanes = (0..).zip(rows);
+    let (rows, opened) = run_at_once(lab, lanes.map(|(lane, row)| (row, Way { lane, ..Way::PROXY })));
+    assert!(opened >= rows, "{opened} pairs were opened by {rows} rows");
+    settles(lab);
+}
+
+/// Runs each row on a thread of its own; how many there were, and how many pairs they opened.
+fn run_at_once(lab: &Lab, rows: impl IntoIterator<Item = (Row, Way)>) -> (u64, u64) {
     let before = pairs_opened(lab);
-    let mut running = Vec::new();
-    for (lane, row) in (0..).zip(rows) {
-        for way in Way::BOTH {
-            let row = row();
-            assert!(row.client.is_empty() && row.server.is_empty(), "{} is not alone", row.name);
-            let name = format!("{} by {way}", row.name);
-            running.push((name, thread::spawn(move || (row.exchange)(Way { lane, ..way }))));
-        }
-    }
-    let expected = running.len() as u64 / 2;
+    let start = |(row, way): (Row, Way)| {
+        assert!(row.client.is_empty() && row.server.is_empty(), "{} is not alone", row.name);
+        (format!("{} by {way}", row.name), thread::spawn(move || (row.exchange)(way)))
+    };
+    let running: Vec<_> = rows.into_iter().map(start).collect();
+    let count = running.len() as u64;
     let failed: Vec<_> = running
         .into_iter()
         .filter_map(|(name, row)| row.join().err().map(|cause| format!("{name}: {}", words(cause.as_ref()))))
         .collect();
     assert!(failed.is_empty(), "{} rows failed:\n{}", failed.len(), failed.join("\n"));
-    assert_eq!(pairs_opened(lab) - before, expected, "pairs were opened");
-    settles(lab);
+    (count, pairs_opened(lab) - before)
 }
 
 /// When all is said, nothing is left of it: no pair, no panic, and no packet that the hosts or the gateway got wrong.

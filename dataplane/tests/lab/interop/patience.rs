@@ -31,14 +31,14 @@ fn hosts_may_take_their_time() {
     );
 }
 
-/// `sides` says who sends and who does not read for a quarter of a minute.
+/// `sides` says who sends and who does not read for eight seconds: each side asks for the window some five times meanwhile.
 fn shut_window(way: Way, sides: fn((TcpStream, TcpStream)) -> (TcpStream, TcpStream)) {
     const BYTES: usize = 40_000_000;
     let (sender, reader) = sides(connection(way));
     sender.set_write_timeout(Some(Duration::from_secs(60))).unwrap();
     let sending = send_all(&sender, noise(1, BYTES));
 
-    thread::sleep(Duration::from_secs(15));
+    thread::sleep(Duration::from_secs(8));
 
     expect(&read(&reader), noise(1, BYTES), End::Fin);
     finish(sending);
@@ -53,7 +53,7 @@ fn kept_alive(way: Way) {
         SockRef::from(stream).set_tcp_keepalive(&often).unwrap();
     }
 
-    thread::sleep(Duration::from_secs(12));
+    thread::sleep(Duration::from_secs(8));
 
     ask(&client, &server, 1000);
 }

@@ -3,9 +3,13 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::fixture::succeed;
 use crate::hosts::{CLIENT, FAR_ADDRESS, Host, PUBLIC_ADDRESS};
+
+/// Tables of nftables so far: rows that run at the same time have one each.
+static TABLES: AtomicU32 = AtomicU32::new(0);
 
 /// One change to a host's network.
 #[derive(Clone, Debug)]
@@ -54,11 +58,12 @@ impl Setting {
                 Undo::Tool(format!("ip route del {route}"))
             }
             Self::Rules { family, hook, at, rules } => {
+                let name = format!("row_{}", TABLES.fetch_add(1, Ordering::Relaxed));
                 let table = format!(
-                    "table {family} row_{hook} {{ chain row {{ type filter hook {hook} {at} priority 0;\n{rules}\n}}\n}}"
+                    "table {family} {name} {{ chain row {{ type filter hook {hook} {at} priority 0;\n{rules}\n}}\n}}"
                 );
                 host.within(move || succeed(Command::new("nft").arg(table)));
-                Undo::Tool(format!("nft delete table {family} row_{hook}"))
+                Undo::Tool(format!("nft delete table {family} {name}"))
             }
             Self::Queue(commands) => {
                 for arguments in commands.lines().map(str::trim).filter(|line| !line.is_empty()) {

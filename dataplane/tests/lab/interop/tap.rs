@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use pnat_shared::wire::ip;
 use pnat_shared::wire::tcp::{self, Flags, Header, Options, Seq};
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::sockopt::{Timeout, set_socket_recv_buffer_size_force, set_socket_timeout};
 use rustix::net::{
     AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto, recv, sendto,
     socket_with,
@@ -19,7 +19,7 @@ use crate::hosts::{FAR_ADDRESS, Host, PATIENCE};
 /// Every protocol, in network order: packets are seen before any rule of a firewall at the wire drops them.
 const ALL_PROTOCOLS: NonZeroU32 = NonZeroU32::new(0x0300).unwrap();
 /// How long the wire is silent when all has been said.
-const SILENCE: Duration = Duration::from_millis(60);
+const SILENCE: Duration = Duration::from_millis(150);
 
 /// One connection's segments at a host's wire.
 #[derive(Debug)]
@@ -129,7 +129,10 @@ impl Tap {
 
 fn wire() -> OwnedFd {
     let all = Some(Protocol::from_raw(ALL_PROTOCOLS));
-    socket_with(AddressFamily::PACKET, SocketType::DGRAM, SocketFlags::CLOEXEC, all).unwrap()
+    let wire = socket_with(AddressFamily::PACKET, SocketType::DGRAM, SocketFlags::CLOEXEC, all).unwrap();
+    // It sees the packets of other rows too.
+    set_socket_recv_buffer_size_force(&wire, 4 << 20).unwrap();
+    wire
 }
 
 fn raw() -> OwnedFd {
