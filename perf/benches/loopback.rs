@@ -76,7 +76,7 @@ impl TwoThreads {
                 wait(taken.pop_burst(BURST, &mut burst), &mut idle);
                 answers.extend(burst.drain(..).filter_map(|message| match message {
                     ToProxy::Packet { frame, at } => Some(FromProxy::Packet { frame, at }),
-                    ToProxy::Open { .. } | ToProxy::Gone { .. } => None,
+                    ToProxy::Open { .. } | ToProxy::Gone { .. } | ToProxy::Moved { .. } => None,
                 }));
                 returned.push_burst(&mut answers);
             }
@@ -97,7 +97,7 @@ impl Scene for TwoThreads {
                 packets += came;
                 sending.extend(received.drain(..).filter_map(|message| match message {
                     FromProxy::Packet { frame, at } => Some(ToProxy::Packet { frame, at }),
-                    FromProxy::Closed { .. } | FromProxy::Again { .. } => None,
+                    FromProxy::Closed { .. } | FromProxy::Again { .. } | FromProxy::Retarget { .. } => None,
                 }));
                 wait(came + forth.push_burst(sending), &mut idle);
             }

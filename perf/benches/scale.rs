@@ -50,7 +50,7 @@ fn main() -> ExitCode {
 /// What the worker keeps for a flow beside its pair.
 fn tell_of_a_binding() {
     const FLOWS: u32 = 100_000;
-    let policy = Policy { rules: Vec::new(), default_action: Action::Proxy, filters: Vec::new() };
+    let policy = Policy::without_rules(Action::Proxy);
     let mut worker = None;
     let counted = measure(|| worker = Some(gateway::worker(policy, FLOWS, Instant::from_secs(1))));
     tell(&format!("a worker's tables take {} bytes per flow", counted.bytes_current / i64::from(FLOWS)));
@@ -193,6 +193,7 @@ impl Core {
                 FromProxy::Packet { frame, .. } => self.arrive(&frame),
                 FromProxy::Closed { reason, .. } => panic!("a pair ended: {reason}"),
                 FromProxy::Again { .. } => panic!("a pair made way"),
+                FromProxy::Retarget { .. } => panic!("a pair chose its server"),
             }
         }
         *self.out.worker(WORKER) = sent;

@@ -1,6 +1,6 @@
 //! `pnat-perf`'s commands.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -106,10 +106,7 @@ impl Cli {
             Command::Connections(command) => command.run(out),
             Command::Report { runs, out: dir } => {
                 let page = report::page(&report::read(&runs)?)?;
-                for file in report::write(&page, &dir)? {
-                    writeln!(out, "wrote {}", file.display())?;
-                }
-                Ok(())
+                tell_files(out, Some(&dir), |dir| report::write(&page, dir))
             }
             Command::Compare(compare) => compare.run(out),
         }
@@ -118,41 +115,56 @@ impl Cli {
 
 fn load(scenario: &Scenario, dir: Option<&Path>, hold: bool, out: &mut (impl Write + Send)) -> Result<()> {
     let provenance = Provenance::new(scenario, now());
-    let progress = Arc::new(Progress::default());
-    let trial = |tester: &mut dyn Tester| {
-        let bar = Bar::new(progress.clone());
-        warm_up(scenario, tester, &bar)?;
+    let trial = |tester: &mut dyn Tester, bar: &Bar| {
         bar.begin(scenario.name.clone(), scenario.duration);
         tester.run(scenario.trial(1, scenario.duration))
     };
-    with_medium(scenario, progress.clone(), hold, trial, |outcome| {
+    measure(scenario, hold, trial, |outcome| {
         let result = LoadResult::new(provenance, &outcome);
         write!(out, "{result}")?;
         if let Some(inside) = &outcome.inside {
             write!(out, "\n{}", inside.account(result.latency.mean, result.late.mean))?;
         }
-        tell_files(out, dir.map_or_else(|| Ok(Vec::new()), |dir| result.write(&outcome, dir))?)
+        tell_files(out, dir, |dir| result.write(&outcome, dir))
     })
 }
 
 fn search(scenario: &Scenario, dir: Option<&Path>, hold: bool, out: &mut (impl Write + Send)) -> Result<()> {
     let provenance = Provenance::new(scenario, now());
-    let progress = Arc::new(Progress::default());
-    let trials = |tester: &mut dyn Tester| {
-        let bar = Bar::new(progress.clone());
-        warm_up(scenario, tester, &bar)?;
+    let trials = |tester: &mut dyn Tester, bar: &Bar| {
         ndr::run(scenario, provenance, tester, |number, rate, duration| {
             bar.begin(format!("{} trial {number} at {}", scenario.name, pps(rate)), duration);
         })
     };
-    with_medium(scenario, progress.clone(), hold, trials, |result| {
+    measure(scenario, hold, trials, |result| {
         write!(out, "{result}")?;
-        tell_files(out, dir.map_or_else(|| Ok(Vec::new()), |dir| result.write(dir))?)
+        tell_files(out, dir, |dir| result.write(dir))
     })
 }
 
-fn tell_files(out: &mut impl Write, files: Vec<PathBuf>) -> Result<()> {
-    for file in files {
+/// Has trials made of frames on the scenario's medium, after its warm-up, and told.
+fn measure<T>(
+    scenario: &Scenario,
+    hold: bool,
+    trials: impl FnOnce(&mut dyn Tester, &Bar) -> Result<T> + Send,
+    tell: impl FnOnce(T) -> Result<()> + Send,
+) -> Result<()> {
+    let progress = Arc::new(Progress::default());
+    let measured = |tester: &mut dyn Tester| {
+        let bar = Bar::new(progress.clone());
+        warm_up(scenario, tester, &bar)?;
+        trials(tester, &bar)
+    };
+    with_medium(scenario, progress.clone(), hold, measured, tell)
+}
+
+/// Has files written into the directory, where one is given, and tells them.
+fn tell_files(
+    out: &mut impl Write,
+    dir: Option<&Path>,
+    write: impl FnOnce(&Path) -> io::Result<Vec<PathBuf>>,
+) -> Result<()> {
+    for file in dir.map_or_else(|| Ok(Vec::new()), write)? {
         writeln!(out, "wrote {}", file.display())?;
     }
     Ok(out.flush()?)

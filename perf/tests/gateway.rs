@@ -9,6 +9,7 @@ use std::thread;
 
 use pnat_dataplane::control::answer::Stats;
 use pnat_dataplane::control::client::{Client, Place};
+use pnat_dataplane::filters::Kinds;
 use pnat_dataplane::launch;
 use pnat_dataplane::port::capsule::available_cpus;
 use pnat_shared::config::Config;
@@ -49,8 +50,9 @@ fn through_the_gateway_every_frame_is_counted_as_the_gateway_counts_it() {
     let file = dir.join("gateway.toml");
     let text = config(&dir, cpus[0]);
     let config = Config::parse(&file, &text, cpus.len()).unwrap_or_else(|error| panic!("{error}"));
-    let gateway =
-        thread::spawn(move || launch::run(config, &file, cpus.len()).map_err(|error| error.to_string()));
+    let gateway = thread::spawn(move || {
+        launch::run(config, &file, cpus.len(), Kinds::default()).map_err(|error| error.to_string())
+    });
     let client = Client::new(Place::Socket(dir.join("control.sock"))).expect("a client");
     let stats = || client.get::<Stats>("/stats");
     assert!(wait_until(|| gateway.is_finished() || stats().is_ok()), "the gateway does not answer");

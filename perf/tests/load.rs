@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::{env, fs, process};
 
 use pnat_perf::frames::{Pool, PoolFrame};
+use pnat_perf::load::medium::tapped::{Stall, Tapped};
 use pnat_perf::load::medium::{MemoryMedium, WireMedium};
 use pnat_perf::load::result::LoadResult;
 use pnat_perf::load::scenario::{MediumKind, Wire};
 use pnat_perf::load::trial::{Local, Progress, Tally};
 use pnat_perf::load::{Medium, Outcome, Scenario, Tester};
-use pnat_shared::testkit::{LinkSpec, VecFrame, VecPool};
+use pnat_shared::testkit::LinkSpec;
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::ethernet;
 
@@ -106,60 +107,12 @@ fn a_wire_of_half_the_rate_loses_half() {
     assert_eq!(outcome.lost(), outcome.tally.lost);
 }
 
-/// A wire whose generator stands still once, as one that waits for its device would.
-struct Stalling {
-    wire: WireMedium,
-    stall: Duration,
-    /// What arrived meanwhile.
-    waiting: Vec<VecFrame>,
-}
-
-impl Medium for Stalling {
-    type Frame = VecFrame;
-    type Pool = VecPool;
-
-    fn link(&self) -> ethernet::Header {
-        self.wire.link()
-    }
-
-    fn now(&mut self) -> Instant {
-        self.wire.now()
-    }
-
-    fn pool(&mut self) -> &mut VecPool {
-        self.wire.pool()
-    }
-
-    fn transmit(&mut self, burst: &mut Vec<VecFrame>) {
-        self.wire.transmit(burst);
-    }
-
-    fn receive(&mut self, burst: &mut Vec<VecFrame>) {
-        burst.append(&mut self.waiting);
-        self.wire.receive(burst);
-    }
-
-    fn wait(&mut self, until: Instant) {
-        self.wire.wait(until);
-        if self.now() > Instant::from_millis(500) {
-            let end = self.now() + std::mem::take(&mut self.stall);
-            while self.now() < end {
-                self.wire.receive(&mut self.waiting);
-                self.wire.wait(end);
-            }
-        }
-    }
-
-    fn tally(&mut self) -> Tally {
-        self.wire.tally()
-    }
-}
-
 #[test]
 fn a_generator_that_stands_still_counts_the_wait_of_every_frame_that_was_due() {
     let wire = Wire { link: LinkSpec { latency: Duration::from_micros(1), ..LinkSpec::default() }, seed: 1 };
-    let stalling =
-        Stalling { wire: WireMedium::new(&wire), stall: Duration::from_millis(100), waiting: Vec::new() };
+    // Right after a frame was sent.
+    let stall = Stall { at: Instant::from_nanos(500_000_001), lasts: Duration::from_millis(100) };
+    let stalling = Tapped::new(WireMedium::new(&wire), stall);
     let outcome = run(stalling, &scenario("rate = \"10 kpps\"", 10, ""));
     assert_eq!((outcome.sent, outcome.lost()), (10_000, 0));
     // Frames due in the first half of the stall waited for at least the other half: 500 of them.

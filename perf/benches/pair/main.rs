@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     }
     bench.run("pair/connection", Allocations::Told, Connections::default);
     for (name, flows) in [("1", 1), ("10k", 10_000)] {
-        let translated = Policy { rules: Vec::new(), default_action: Action::Nat, filters: Vec::new() };
+        let translated = Policy::without_rules(Action::Nat);
         for (way, policy) in [("no_filter", one_rule("all", Vec::new())), ("nat", translated)] {
             let gateway = |is_on| whole::Whole::new(flows, policy.clone(), chains(None)).measured(is_on);
             let mut on = bench.run(&format!("gateway/{way}/{name}"), Allocations::None, || gateway(true));

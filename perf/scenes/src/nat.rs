@@ -31,7 +31,7 @@ struct Nat {
 
 impl Nat {
     fn new(action: Action, flows: u64) -> Self {
-        let policy = Policy { rules: Vec::new(), default_action: action, filters: Vec::new() };
+        let policy = Policy::without_rules(action);
         let now = Instant::from_secs(1000);
         let worker = gateway::worker(policy, u32::try_from(flows).expect("flows are 22 bits"), now);
         Self { worker, out: Outputs::new(2, 1, 1), burst: Vec::new(), now }

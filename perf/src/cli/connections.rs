@@ -64,33 +64,29 @@ pub(super) fn load(
     out: &mut (impl Write + Send),
 ) -> Result<()> {
     let provenance = scenario.provenance(now());
-    let progress = Arc::new(Progress::default());
-    let trial = |tester: &mut dyn TcpTester| {
-        let bar = Bar::of_connections(progress.clone());
-        warm_up(scenario, tester, &bar)?;
+    let trial = |tester: &mut dyn TcpTester, bar: &Bar| {
+        warm_up(scenario, tester, bar)?;
         bar.begin(scenario.name.clone(), scenario.duration);
         tester.run(scenario.trial(1, scenario.duration))
     };
-    with_duplex(scenario, progress.clone(), hold, trial, |outcome| {
+    measure(scenario, hold, trial, |outcome| {
         let result = TcpResult::new(provenance, &scenario.load.classes, &outcome);
         write!(out, "{result}")?;
-        tell_files(out, dir.map_or_else(|| Ok(Vec::new()), |dir| result.write(&outcome, dir))?)
+        tell_files(out, dir, |dir| result.write(&outcome, dir))
     })
 }
 
 fn rate(scenario: &TcpScenario, dir: Option<&Path>, hold: bool, out: &mut (impl Write + Send)) -> Result<()> {
     let provenance = scenario.provenance(now());
-    let progress = Arc::new(Progress::default());
-    let trials = |tester: &mut dyn TcpTester| {
-        let bar = Bar::of_connections(progress.clone());
-        warm_up(scenario, tester, &bar)?;
+    let trials = |tester: &mut dyn TcpTester, bar: &Bar| {
+        warm_up(scenario, tester, bar)?;
         connections::rate(scenario, provenance, tester, |number, rate, duration| {
             bar.begin(format!("{} trial {number} at {rate:.0} cps", scenario.name), duration);
         })
     };
-    with_duplex(scenario, progress.clone(), hold, trials, |result| {
+    measure(scenario, hold, trials, |result| {
         write!(out, "{result}")?;
-        tell_files(out, dir.map_or_else(|| Ok(Vec::new()), |dir| result.write(dir))?)
+        tell_files(out, dir, |dir| result.write(dir))
     })
 }
 
@@ -101,17 +97,27 @@ fn concurrent(
     out: &mut (impl Write + Send),
 ) -> Result<()> {
     let provenance = scenario.provenance(now());
-    let progress = Arc::new(Progress::default());
-    let trials = |tester: &mut dyn TcpTester| {
-        let bar = Bar::of_connections(progress.clone());
+    let steps = |tester: &mut dyn TcpTester, bar: &Bar| {
         connections::concurrent(scenario, provenance, tester, |connections, duration| {
             bar.begin(format!("{} with {connections}", scenario.name), duration);
         })
     };
-    with_duplex(scenario, progress.clone(), hold, trials, |result| {
+    measure(scenario, hold, steps, |result| {
         write!(out, "{result}")?;
-        tell_files(out, dir.map_or_else(|| Ok(Vec::new()), |dir| result.write(dir))?)
+        tell_files(out, dir, |dir| result.write(dir))
     })
+}
+
+/// Has trials made of connections on the scenario's medium, and told.
+fn measure<T>(
+    scenario: &TcpScenario,
+    hold: bool,
+    trials: impl FnOnce(&mut dyn TcpTester, &Bar) -> Result<T> + Send,
+    tell: impl FnOnce(T) -> Result<()> + Send,
+) -> Result<()> {
+    let progress = Arc::new(Progress::default());
+    let measured = |tester: &mut dyn TcpTester| trials(tester, &Bar::of_connections(progress.clone()));
+    with_duplex(scenario, progress.clone(), hold, measured, tell)
 }
 
 fn warm_up(scenario: &TcpScenario, tester: &mut dyn TcpTester, bar: &Bar) -> Result<()> {

@@ -2,17 +2,15 @@
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
-use super::{Ports, now, tell_files, warm_up};
+use super::{Ports, measure, now, tell_files};
 use crate::bar::Bar;
-use crate::load::medium::with_medium;
 use crate::load::result::{LoadResult, Provenance};
 use crate::load::sizes::Sizes;
-use crate::load::trial::{Outcome, Progress};
+use crate::load::trial::Outcome;
 use crate::load::{Scenario, Tester};
 use crate::method::{self, Method, Process, Reference, TrialsResult, Watch};
 
@@ -170,21 +168,18 @@ impl Common {
         trials: impl FnOnce(&Provenance, &mut dyn Tester, Watch<'_>) -> Result<Shown> + Send,
     ) -> Result<()> {
         let provenance = Provenance::new(scenario, now());
-        let progress = Arc::new(Progress::default());
-        let measured = |tester: &mut dyn Tester| {
-            let bar = Bar::new(progress.clone());
-            warm_up(scenario, tester, &bar)?;
+        let measured = |tester: &mut dyn Tester, bar: &Bar| {
             trials(&provenance, tester, &mut |what, lasts| bar.begin(what, lasts))
         };
-        with_medium(scenario, progress.clone(), self.ports.hold, measured, |shown| {
+        measure(scenario, self.ports.hold, measured, |shown| {
             let result = TrialsResult { provenance: provenance.clone(), method: shown.method };
             write!(out, "{result}")?;
             let Some(dir) = &self.out else { return Ok(()) };
             for (below, load, outcome) in &shown.loads {
-                tell_files(out, load.write(outcome, &dir.join(below))?)?;
+                tell_files(out, Some(&dir.join(below)), |dir| load.write(outcome, dir))?;
             }
             // The last file: once it is there, all are.
-            tell_files(out, result.write(dir)?)
+            tell_files(out, Some(dir), |dir| result.write(dir))
         })
     }
 }

@@ -88,7 +88,7 @@ mod tests {
     use pnat_shared::config::{Action, Policy};
 
     fn inside(means: &[(Stage, f64)], ports: Option<Ports>) -> Inside {
-        let policy = Policy { rules: Vec::new(), default_action: Action::Nat, filters: Vec::new() };
+        let policy = Policy::without_rules(Action::Nat);
         let mut report = Gateway::new(policy, Chains::new(Vec::new(), WINDOW), 1).report();
         for (stage, mean) in means {
             let told = report.stages.iter_mut().find(|told| told.stage == stage.key()).expect("all are told");

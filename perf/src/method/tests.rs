@@ -3,16 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use pnat_shared::testkit::{VecFrame, VecPool};
 use pnat_shared::time::{Duration, Instant};
-use pnat_shared::wire::ethernet;
 
 use super::recovery::median as median_of;
 use super::*;
 use crate::load::medium::WireMedium;
+use crate::load::medium::tapped::{Outage, Tapped};
 use crate::load::scenario::MediumKind;
 use crate::load::sizes::Sizes;
-use crate::load::trial::{Local, Medium, Progress, Tally};
+use crate::load::trial::{Local, Medium, Progress};
 
 fn scenario(medium: &str) -> Scenario {
     let text = format!(
@@ -97,55 +96,16 @@ fn latency_under_load_is_the_wires_and_the_reference_is_searched_or_given() {
     assert!(told(&scenario, Method::Latency(found)).contains("90 %"));
 }
 
-/// Loses every frame between two points of time.
-struct Failing {
-    wire: WireMedium,
-    outage: [Instant; 2],
-}
-
-impl Medium for Failing {
-    type Frame = VecFrame;
-    type Pool = VecPool;
-
-    fn link(&self) -> ethernet::Header {
-        self.wire.link()
-    }
-
-    fn now(&mut self) -> Instant {
-        self.wire.now()
-    }
-
-    fn pool(&mut self) -> &mut VecPool {
-        self.wire.pool()
-    }
-
-    fn transmit(&mut self, burst: &mut Vec<VecFrame>) {
-        let now = self.wire.now();
-        if (self.outage[0]..self.outage[1]).contains(&now) {
-            burst.clear();
-        }
-        self.wire.transmit(burst);
-    }
-
-    fn receive(&mut self, burst: &mut Vec<VecFrame>) {
-        self.wire.receive(burst);
-    }
-
-    fn wait(&mut self, until: Instant) {
-        self.wire.wait(until);
-    }
-
-    fn tally(&mut self) -> Tally {
-        self.wire.tally()
-    }
+/// A wire that loses every frame between these milliseconds of a trial, which begins 1 ms after it was ordered.
+fn failing(scenario: &Scenario, [from, until]: [u64; 2]) -> Local<Tapped<Outage>> {
+    let [from, until] = [from, until].map(|at| Instant::ZERO + Duration::from_millis(at + 1));
+    tester(Tapped::new(wire(scenario), Outage { from, until }))
 }
 
 /// One overload of 200 ms, then as long half of 10 kpps, by a wire that loses all frames for `outage` milliseconds of it.
 fn recovered(outage: [u64; 2]) -> RecoveryTrial {
     let scenario = scenario("latency = \"1ms\"");
-    // A trial begins 1 ms after it was ordered.
-    let outage = outage.map(|at| Instant::ZERO + Duration::from_millis(at + 1));
-    let mut tester = tester(Failing { wire: wire(&scenario), outage });
+    let mut tester = failing(&scenario, outage);
     let given = Reference { of: "rate".to_owned(), frames: 10_000.0 };
     let found = recovery(&scenario, given, 1, &mut tester, &mut |_, _| {}).expect("it runs");
     assert_eq!((found.overload.frames.round(), found.overload.frames_after), (11_000.0, 5_000.0));
@@ -185,8 +145,7 @@ fn the_median_of_trials_most_of_which_did_not_recover_is_none() {
 fn a_soak_tells_its_losses_their_worst_second_and_the_memory_of_processes() {
     let mut scenario = scenario("latency = \"1ms\"");
     scenario.duration = Duration::from_secs(3);
-    let outage = [1_500, 1_600].map(|at| Instant::ZERO + Duration::from_millis(at + 1));
-    let mut tester = tester(Failing { wire: wire(&scenario), outage });
+    let mut tester = failing(&scenario, [1_500, 1_600]);
     let this = [Process::find(std::process::id()).expect("it runs")];
     let (found, result, _) =
         soak(&scenario, provenance(&scenario), &this, &mut tester, &mut |_, _| {}).expect("it runs");

@@ -7,9 +7,11 @@ use pnat_shared::time::Duration;
 
 mod run;
 mod search;
+pub(crate) mod trials;
 
 pub use run::{FoundRate, GoalResult, NdrResult, Rates, TrialResult, find, run};
 pub use search::{Found, Search, Step};
+pub use trials::{FoundLine, Goal, Line, SearchResult};
 
 /// What is searched for, and how.
 #[derive(Clone, Debug, PartialEq)]

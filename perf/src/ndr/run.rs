@@ -1,29 +1,17 @@
-//! A search on a real device under test, and what it found, as JSON and as a table.
-
-use core::fmt;
-use std::path::{Path, PathBuf};
+//! A search on a real device under test, and what it found.
 
 use anyhow::Result;
 use pnat_shared::time::Duration;
 use serde::{Deserialize, Serialize};
 
-use super::{Found, Search, Step};
-use crate::load::result::{Provenance, bit_rate, pps, write_all};
+use super::Found;
+use super::trials::{FoundLine, Goal, Limit, Line, SearchResult, Searched, Shown, search};
+use crate::load::result::{Provenance, bit_rate, pps};
 use crate::load::schedule::Rate;
 use crate::load::{Outcome, Scenario, Tester, Trial};
 
-/// What a search has found.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct NdrResult {
-    pub provenance: Provenance,
-    /// NDR, PDR.
-    pub goals: Vec<GoalResult>,
-    /// Whether the search came to its end before `search.most_trials`.
-    pub is_complete: bool,
-    pub trial_seconds: f64,
-    /// In their order. The first only warms the device up.
-    pub trials: Vec<TrialResult>,
-}
+/// What a search has found: NDR, PDR.
+pub type NdrResult = SearchResult<GoalResult, TrialResult>;
 
 /// What a search has found for one goal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -66,13 +54,17 @@ impl TrialResult {
     fn new(rate: f64, outcome: &Outcome) -> Self {
         Self { rate, intended: outcome.intended, sent: outcome.sent, received: outcome.arrived.received }
     }
+}
 
-    /// What did not come of what was to be sent: a rate that was not reached is no rate without loss.
-    pub fn loss(&self) -> f64 {
+impl Shown for TrialResult {
+    fn rate(&self) -> f64 {
+        self.rate
+    }
+
+    fn loss(&self) -> f64 {
         1.0 - self.received as f64 / self.intended.max(1) as f64
     }
 
-    /// What did not come of what was sent.
     fn device_loss(&self) -> f64 {
         1.0 - self.received as f64 / self.sent.max(1) as f64
     }
@@ -103,78 +95,52 @@ pub fn run(
 pub fn find(
     scenario: &Scenario,
     tester: &mut dyn Tester,
-    mut watch: impl FnMut(u32, f64, Duration),
+    watch: impl FnMut(u32, f64, Duration),
 ) -> Result<Rates> {
     let goals = &scenario.search;
-    let mut search = Search::new(goals.clone());
-    let mut trials = Vec::new();
-    while let Step::Trial(rate) = search.step() {
-        watch(search.spent() + 1, rate, goals.trial);
-        // Stragglers of one trial are strangers to the next 65,535.
-        let run = (search.spent() + 1) as u16;
+    let Searched { limits, is_complete, trials } = search(goals, watch, |run, rate| {
         let trial = Trial { rate: Rate::exactly(rate), ..scenario.trial(run, goals.trial) };
-        let trial = TrialResult::new(rate, &tester.run(trial)?);
-        search.record(trial.loss());
-        trials.push(trial);
-    }
+        Ok(TrialResult::new(rate, &tester.run(trial)?))
+    })?;
     let bits = scenario.content.sizes.mean_bits();
-    let named = ["NDR", "PDR"].into_iter().zip(goals.losses()).zip(search.found());
-    let goals = named.map(|((name, allowed_loss), found)| GoalResult {
+    let named = ["NDR", "PDR"].into_iter().zip(goals.losses()).zip(limits);
+    let goals = named.map(|((name, allowed_loss), limit)| GoalResult {
         name: name.to_owned(),
         allowed_loss,
-        found: found.map(|found| FoundRate::new(found, bits, allowed_loss, &trials)),
+        found: limit.map(|limit| FoundRate::new(limit, bits)),
     });
-    Ok(Rates { goals: goals.collect(), is_complete: search.is_complete(), trials })
+    Ok(Rates { goals: goals.collect(), is_complete, trials })
 }
 
 impl FoundRate {
-    fn new(found: Found, bits: f64, allowed_loss: f64, trials: &[TrialResult]) -> Self {
-        let Found { rate, too_high, loss, trials: judged_by } = found;
-        let above = || trials.iter().skip(1).filter(|trial| Some(trial.rate) == too_high);
-        let is_innocent = |trial: &&TrialResult| trial.device_loss() <= allowed_loss;
-        let is_the_generators =
-            too_high.is_some() && above().filter(is_innocent).count() * 2 > above().count();
-        Self { frames: rate, bits: rate * bits, too_high, loss, trials: judged_by, is_the_generators }
+    fn new(limit: Limit, bits: f64) -> Self {
+        let Limit { found: Found { rate, too_high, loss, trials }, is_the_generators } = limit;
+        Self { frames: rate, bits: rate * bits, too_high, loss, trials, is_the_generators }
+    }
+
+    fn line(&self) -> FoundLine {
+        FoundLine {
+            rate: format!("{:>14}  {:>14}", pps(self.frames), bit_rate(self.bits)),
+            too_high: self.too_high.map(pps),
+            trials: self.trials,
+            is_the_generators: self.is_the_generators,
+        }
     }
 }
 
-impl NdrResult {
-    /// Writes `ndr.json` into `dir`; answers the files written.
-    pub fn write(&self, dir: &Path) -> std::io::Result<Vec<PathBuf>> {
-        write_all(dir, vec![(dir.join("ndr.json"), serde_json::to_vec_pretty(self)?)])
-    }
-}
+impl Goal for GoalResult {
+    const FILE: &'static str = "ndr.json";
+    const VERB: &'static str = "send";
 
-/// A table for people.
-impl fmt::Display for NdrResult {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Provenance { scenario, build, .. } = &self.provenance;
-        writeln!(f, "{scenario}, {} trials of {} s, {build} build", self.trials.len(), self.trial_seconds)?;
-        for GoalResult { name, allowed_loss, found } in &self.goals {
-            write!(f, "{name} (at most {} % lost)  ", allowed_loss * 100.0)?;
-            let Some(found) = found else {
-                writeln!(f, "none: even the lowest rate is too high")?;
-                continue;
-            };
-            write!(f, "{:>14}  {:>14}  ", pps(found.frames), bit_rate(found.bits))?;
-            match found.too_high {
-                Some(too_high) => write!(f, "{} is too high", pps(too_high))?,
-                None => f.write_str("the scenario's highest")?,
-            }
-            writeln!(f, "; by {} trials", found.trials)?;
-            if found.is_the_generators {
-                writeln!(f, "  The generator could not send more: the device may bear it.")?;
-            }
-        }
-        if !self.is_complete {
-            writeln!(f, "The search ran out of trials (search.most_trials): the rates are not settled.")?;
-        }
-        Ok(())
+    fn line(&self) -> Line {
+        let goal = format!("{} (at most {} % lost)", self.name, self.allowed_loss * 100.0);
+        Line { goal, found: self.found.as_ref().map(FoundRate::line) }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::sync::Arc;
     use std::time::SystemTime;
 

@@ -16,6 +16,18 @@ pub struct Figure {
     pub noise: Option<f64>,
 }
 
+impl Figure {
+    pub fn new(
+        name: impl Into<String>,
+        unit: Unit,
+        is_better_higher: bool,
+        value: f64,
+        noise: Option<f64>,
+    ) -> Self {
+        Self { name: name.into(), unit, is_better_higher, value, noise }
+    }
+}
+
 /// One figure of two runs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Comparison {

@@ -3,6 +3,7 @@
 use pnat_dataplane::control::percentile_curve;
 use pnat_dataplane::page::{Axis, Block, Chart, Section, Series, Table, Unit};
 
+use super::columns::Columns;
 use super::compare::{Figure, deviation, mean};
 use super::{LoadRun, Run, by_scenario, with};
 use crate::load::result::{LoadResult, Percentiles};
@@ -22,20 +23,13 @@ pub(super) fn figures(run: &LoadRun) -> Vec<Figure> {
     let received = spread(|part| part.received);
     let bits = received.map(|noise| noise * rates.received_bits / rates.received_frames.max(1.0));
     let (usual, longest) = (proportion(|part| part.mean_latency), proportion(|part| part.max_latency));
-    let figure = |name: &str, unit, is_better_higher, value, noise| Figure {
-        name: name.to_owned(),
-        unit,
-        is_better_higher,
-        value,
-        noise,
-    };
     let time = |name, value: f64, noise: Option<f64>| {
-        figure(name, Unit::Nanos, false, value, noise.map(|noise| noise * value))
+        Figure::new(name, Unit::Nanos, false, value, noise.map(|noise| noise * value))
     };
     vec![
-        figure("received", Unit::Packets, true, rates.received_frames, received),
-        figure("received bits", Unit::Bits, true, rates.received_bits, bits),
-        figure("lost", Unit::Percent, false, *loss_ratio, spread(|part| part.lost)),
+        Figure::new("received", Unit::Packets, true, rates.received_frames, received),
+        Figure::new("received bits", Unit::Bits, true, rates.received_bits, bits),
+        Figure::new("lost", Unit::Percent, false, *loss_ratio, spread(|part| part.lost)),
         time("latency mean", latency.mean, usual),
         time("latency p50", latency.p50 as f64, usual),
         time("latency p90", latency.p90 as f64, usual),
@@ -154,26 +148,22 @@ fn latency_over_time(loads: &[(&str, &LoadRun)]) -> Chart {
 }
 
 fn counts(loads: &[(&str, &LoadRun)]) -> Table {
-    let mut table = Table::of_numbers(std::iter::once("").chain(loads.iter().map(|(name, _)| *name)));
-    let mut row = |name: &str, of: &dyn Fn(&LoadResult) -> String| {
-        let cells = loads.iter().map(|(_, run)| of(&run.result));
-        table.row(std::iter::once(name.to_owned()).chain(cells));
-    };
-    row("lasted", &|result| Unit::Seconds.tell(result.seconds));
-    row("intended", &|result| result.frames.intended.to_string());
-    row("intended per second", &|result| Unit::Packets.tell(result.rates.intended_frames));
-    row("sent", &|result| result.frames.sent.to_string());
-    row("sent per second", &|result| Unit::Packets.tell(result.rates.sent_frames));
-    row("sent bits", &|result| Unit::Bits.tell(result.rates.sent_bits));
-    row("received", &|result| result.frames.received.to_string());
-    row("received per second", &|result| Unit::Packets.tell(result.rates.received_frames));
-    row("received bits", &|result| Unit::Bits.tell(result.rates.received_bits));
-    row("lost", &|result| result.frames.lost.to_string());
-    row("lost of those sent", &|result| Unit::Percent.tell(result.loss_ratio));
-    row("duplicated", &|result| result.frames.duplicated.to_string());
-    row("reordered", &|result| result.frames.reordered.to_string());
-    type Count = fn(&LoadResult) -> u64;
-    let others: [(&str, Count); 8] = [
+    let mut table = Columns::new(loads.iter().map(|(name, run)| (*name, &run.result)));
+    let mut row = |name, of: fn(&LoadResult) -> String| table.row(name, of);
+    row("lasted", |result| Unit::Seconds.tell(result.seconds));
+    row("intended", |result| result.frames.intended.to_string());
+    row("intended per second", |result| Unit::Packets.tell(result.rates.intended_frames));
+    row("sent", |result| result.frames.sent.to_string());
+    row("sent per second", |result| Unit::Packets.tell(result.rates.sent_frames));
+    row("sent bits", |result| Unit::Bits.tell(result.rates.sent_bits));
+    row("received", |result| result.frames.received.to_string());
+    row("received per second", |result| Unit::Packets.tell(result.rates.received_frames));
+    row("received bits", |result| Unit::Bits.tell(result.rates.received_bits));
+    row("lost", |result| result.frames.lost.to_string());
+    row("lost of those sent", |result| Unit::Percent.tell(result.loss_ratio));
+    row("duplicated", |result| result.frames.duplicated.to_string());
+    row("reordered", |result| result.frames.reordered.to_string());
+    table.counts(&[
         ("reordered by up to", |result| result.frames.farthest),
         ("refused by the generator's own port", |result| result.frames.refused),
         ("lost at a full receive queue", |result| result.frames.missed),
@@ -182,13 +172,8 @@ fn counts(loads: &[(&str, &LoadRun)]) -> Table {
         ("none of this trial's", |result| result.frames.foreign),
         ("lost as the scenario says", |result| result.frames.injected_losses),
         ("doubled as the scenario says", |result| result.frames.injected_duplicates),
-    ];
-    for (name, of) in others {
-        if loads.iter().any(|(_, run)| of(&run.result) > 0) {
-            row(name, &|result| of(result).to_string());
-        }
-    }
-    table
+    ]);
+    table.table()
 }
 
 fn latency(loads: &[(&str, &LoadRun)]) -> Section {

@@ -12,6 +12,7 @@ use pnat_dataplane::page::{Block, Page, Section};
 
 use crate::load::result::{Provenance, write_all};
 
+mod columns;
 mod compare;
 mod load;
 mod ndr;

@@ -4,6 +4,7 @@ use pnat_dataplane::page::{Axis, Block, Chart, Section, Series, Table, Unit};
 
 use super::compare::Figure;
 use super::{Run, with};
+use crate::ndr::trials::Shown;
 use crate::ndr::{GoalResult, NdrResult};
 
 pub(super) fn section(runs: &[Run]) -> Option<Section> {

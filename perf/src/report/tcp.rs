@@ -3,6 +3,7 @@
 use pnat_dataplane::control::percentile_curve;
 use pnat_dataplane::page::{Axis, Block, Chart, Section, Series, Table, Unit};
 
+use super::columns::Columns;
 use super::compare::{Figure, deviation};
 use super::load::{distribution, of_run};
 use super::{Run, TcpRun, by_scenario, with};
@@ -59,27 +60,38 @@ pub(super) fn section(runs: &[Run]) -> Option<Section> {
 pub(super) fn figures(run: &TcpRun) -> Vec<Figure> {
     let TcpResult { kpis, times, .. } = &run.result;
     let spread = |of: fn(&TcpInterval) -> u64| deviation(&full_seconds(&run.result, of));
-    let figure = |name: &str, unit, is_better_higher, value, noise| Figure {
-        name: name.to_owned(),
-        unit,
-        is_better_higher,
-        value,
-        noise,
-    };
     let (connections, transactions) =
         (kpis.tcp_connections_per_second, kpis.application_transactions_per_second);
     let bits = |interval: &TcpInterval| (interval.to_servers + interval.to_clients) * 8;
     let mut figures = vec![
-        figure("connections", Unit::PerSecond, true, connections, spread(|interval| interval.established)),
-        figure("transactions", Unit::PerSecond, true, transactions, spread(|interval| interval.transactions)),
-        figure("content", Unit::Bits, true, kpis.inspected_throughput, spread(bits)),
-        figure("failed connections", Unit::Percent, false, kpis.failed_connections, None),
-        figure("failed transactions", Unit::Percent, false, kpis.failed_transactions, None),
+        Figure::new(
+            "connections",
+            Unit::PerSecond,
+            true,
+            connections,
+            spread(|interval| interval.established),
+        ),
+        Figure::new(
+            "transactions",
+            Unit::PerSecond,
+            true,
+            transactions,
+            spread(|interval| interval.transactions),
+        ),
+        Figure::new("content", Unit::Bits, true, kpis.inspected_throughput, spread(bits)),
+        Figure::new("failed connections", Unit::Percent, false, kpis.failed_connections, None),
+        Figure::new("failed transactions", Unit::Percent, false, kpis.failed_transactions, None),
     ];
     for (name, times) in [("connect", &times.connect), ("request", &times.request)] {
         if times.count > 0 {
             for (quantile, time) in [("p50", times.p50), ("p99", times.p99)] {
-                figures.push(figure(&format!("{name} {quantile}"), Unit::Nanos, false, time as f64, None));
+                figures.push(Figure::new(
+                    format!("{name} {quantile}"),
+                    Unit::Nanos,
+                    false,
+                    time as f64,
+                    None,
+                ));
             }
         }
     }
@@ -101,24 +113,20 @@ fn full_seconds(result: &TcpResult, of: fn(&TcpInterval) -> u64) -> Vec<f64> {
 }
 
 fn indicators(runs: &[(&str, &TcpRun)]) -> Table {
-    let mut table = Table::of_numbers(std::iter::once("").chain(runs.iter().map(|(name, _)| *name)));
-    let mut row = |name: &str, of: &dyn Fn(&TcpResult) -> String| {
-        let cells = runs.iter().map(|(_, run)| of(&run.result));
-        table.row(std::iter::once(name.to_owned()).chain(cells));
-    };
-    row("lasted", &|result| Unit::Seconds.tell(result.seconds));
-    row("connections per second", &|result| Unit::PerSecond.tell(result.kpis.tcp_connections_per_second));
-    row("connections at a time, at most", &|result| result.kpis.concurrent_tcp_connections.to_string());
-    row("transactions per second", &|result| {
+    let mut table = Columns::new(runs.iter().map(|(name, run)| (*name, &run.result)));
+    let mut row = |name, of: fn(&TcpResult) -> String| table.row(name, of);
+    row("lasted", |result| Unit::Seconds.tell(result.seconds));
+    row("connections per second", |result| Unit::PerSecond.tell(result.kpis.tcp_connections_per_second));
+    row("connections at a time, at most", |result| result.kpis.concurrent_tcp_connections.to_string());
+    row("transactions per second", |result| {
         Unit::PerSecond.tell(result.kpis.application_transactions_per_second)
     });
-    row("content", &|result| Unit::Bits.tell(result.kpis.inspected_throughput));
-    row("content to servers", &|result| Unit::Bits.tell(result.kpis.goodput[0]));
-    row("content to clients", &|result| Unit::Bits.tell(result.kpis.goodput[1]));
-    row("failed connections", &|result| Unit::Percent.tell(result.kpis.failed_connections));
-    row("failed transactions", &|result| Unit::Percent.tell(result.kpis.failed_transactions));
-    type Count = fn(&TcpResult) -> u64;
-    let troubles: [(&str, Count); 9] = [
+    row("content", |result| Unit::Bits.tell(result.kpis.inspected_throughput));
+    row("content to servers", |result| Unit::Bits.tell(result.kpis.goodput[0]));
+    row("content to clients", |result| Unit::Bits.tell(result.kpis.goodput[1]));
+    row("failed connections", |result| Unit::Percent.tell(result.kpis.failed_connections));
+    row("failed transactions", |result| Unit::Percent.tell(result.kpis.failed_transactions));
+    table.counts(&[
         ("refused", |result| result.counts.failed.refused),
         ("reset", |result| result.counts.failed.reset),
         ("timed out", |result| result.counts.failed.timed_out),
@@ -128,13 +136,8 @@ fn indicators(runs: &[(&str, &TcpRun)]) -> Table {
         ("frames with a wrong checksum", |result| result.frames.corrupt),
         ("frames that the generator's ports refused", |result| result.frames.refused),
         ("frames lost at full receive queues", |result| result.frames.missed),
-    ];
-    for (name, of) in troubles {
-        if runs.iter().any(|(_, run)| of(&run.result) > 0) {
-            row(name, &|result| of(result).to_string());
-        }
-    }
-    table
+    ]);
+    table.table()
 }
 
 fn classes(runs: &[(&str, &TcpRun)]) -> Table {

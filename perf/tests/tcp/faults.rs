@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::SystemTime;
 
 use pnat_perf::load::medium::WireMedium;
+use pnat_perf::load::medium::tapped::{Middle, Tapped};
 use pnat_perf::load::scenario::Wire;
 use pnat_perf::load::tcp::result::TcpResult;
 use pnat_shared::flow::Side;
@@ -15,7 +16,6 @@ use pnat_shared::wire::ip;
 use pnat_shared::wire::tcp::Flags;
 
 use crate::fixture::{assert_flawless, class, clean_wire, over_wire, read, run, scenario, through_gateway};
-use crate::media::{Middle, Tapped};
 
 const MS: Duration = Duration::from_millis(1);
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use pnat_perf::connections;
+use pnat_perf::load::medium::tapped::{Middle, Tapped};
 use pnat_perf::load::tcp::LocalTcp;
 use pnat_perf::load::trial::Progress;
 use pnat_shared::flow::Side;
@@ -14,7 +15,6 @@ use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::tcp::Flags;
 
 use crate::fixture::{class, clean_wire, read, scenario};
-use crate::media::{Middle, Tapped};
 
 /// Lets so many SYNs pass in a second, and as many at once as come in 10 ms.
 struct Turnstile {

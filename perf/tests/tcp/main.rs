@@ -1,7 +1,6 @@
 //! The generator's connections against known truth: a wire whose faults are told, and the gateway in memory.
 
 mod fixture;
-mod media;
 mod talks;
 mod faults;
 mod limits;

@@ -1,11 +1,11 @@
 //! What is said over connections, and how they end.
 
+use pnat_perf::load::medium::tapped::{Stall, Tapped};
 use pnat_shared::time::{Duration, Instant};
 
 use crate::fixture::{
     assert_flawless, class, clean_wire, is_near, over_wire, run, scenario, through_gateway,
 };
-use crate::media::{Stall, Tapped};
 
 const MS: Duration = Duration::from_millis(1);
 

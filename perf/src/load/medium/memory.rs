@@ -194,5 +194,5 @@ fn policy(spec: &Memory) -> Policy {
         filters: (0..filters.len()).collect(),
         congestion: [None; 2],
     };
-    Policy { rules: vec![rule], default_action: spec.action, filters }
+    Policy { rules: vec![rule], filters, ..Policy::without_rules(spec.action) }
 }

@@ -11,6 +11,7 @@ use super::trial::{Local, Progress, Tester};
 mod dpdk;
 mod memory;
 mod neighbor;
+pub mod tapped;
 mod wire;
 
 pub use memory::MemoryMedium;

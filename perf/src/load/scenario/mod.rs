@@ -15,9 +15,13 @@ use crate::ndr::Goals;
 
 pub use tcp::TcpScenario;
 
-pub mod tcp;
+mod head;
+mod medium;
 mod raw;
 mod resolve;
+mod search;
+pub mod tcp;
+mod units;
 #[cfg(test)]
 mod tests;
 
@@ -126,7 +130,7 @@ impl AnyScenario {
     /// Reads and checks `file`.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
         let text = read(file)?;
-        Ok(match resolve::kind(file, &text, None)? {
+        Ok(match head::kind(file, &text, None)? {
             LoadKind::Frames => Self::Frames(Box::new(resolve::resolve(file, &text)?)),
             LoadKind::Tcp => Self::Tcp(Box::new(TcpScenario::parse(file, &text)?)),
         })
@@ -152,7 +156,7 @@ impl Scenario {
 
     /// As [`Scenario::load`], with the text of `file` given.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
-        resolve::kind(file, text, Some(LoadKind::Frames))?;
+        head::kind(file, text, Some(LoadKind::Frames))?;
         resolve::resolve(file, text)
     }
 

@@ -4,6 +4,8 @@ use pnat_shared::config::{Scalar, Scalars};
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::head::RawHead;
+
 /// What says how the rest is to be read.
 #[derive(Debug, Deserialize)]
 #[serde(expecting = "a table")]
@@ -28,6 +30,13 @@ pub(super) struct RawScenario {
     pub medium: RawMedium,
     #[serde(default)]
     pub search: RawSearch,
+}
+
+impl RawScenario {
+    pub(super) fn head(&self) -> RawHead<'_> {
+        let (name, duration) = (self.name.as_ref(), self.duration.as_ref());
+        RawHead { name, duration, warm_up: self.warm_up.as_ref(), drain: self.drain.as_ref() }
+    }
 }
 
 #[derive(Debug, Deserialize)]

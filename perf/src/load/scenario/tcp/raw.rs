@@ -4,6 +4,7 @@ use pnat_shared::config::Scalar;
 use serde::Deserialize;
 use toml::Spanned;
 
+use crate::load::scenario::head::RawHead;
 use crate::load::scenario::raw::{RawMedium, RawSearch};
 
 /// The whole file.
@@ -26,6 +27,13 @@ pub(super) struct RawTcpScenario {
     pub medium: RawMedium,
     #[serde(default)]
     pub search: RawSearch,
+}
+
+impl RawTcpScenario {
+    pub(super) fn head(&self) -> RawHead<'_> {
+        let (name, duration) = (self.name.as_ref(), self.duration.as_ref());
+        RawHead { name, duration, warm_up: self.warm_up.as_ref(), drain: self.drain.as_ref() }
+    }
 }
 
 /// All kinds' keys stand side by side here, so that values keep their places; the resolver says which of them a kind has.

@@ -10,11 +10,12 @@ use toml::Spanned;
 
 use super::raw::{RawClass, RawTcpScenario};
 use super::{Needs, TcpScenario};
+use crate::load::scenario::head::{Head, LONGEST, kind};
+use crate::load::scenario::medium::{BINDINGS, gateway, medium};
 use crate::load::scenario::raw::RawMedium;
-use crate::load::scenario::resolve::{
-    ADDRESSES, BINDINGS, Kind, LONGEST, dpdk, gateway, kind, parse_addresses, refuse_others, search, wire,
-};
-use crate::load::scenario::{LoadKind, MediumKind, Memory};
+use crate::load::scenario::search::search;
+use crate::load::scenario::units::{ADDRESSES, number_and_unit, parse_addresses};
+use crate::load::scenario::{LoadKind, Memory};
 use crate::load::schedule::Rate;
 use crate::load::tcp::{Answer, Arrival, Bulk, Class, Closer, Pace, Requests, Sockets, Talk, TcpLoad};
 
@@ -36,31 +37,8 @@ const SHORTEST: Duration = Duration::from_micros(100);
 pub(super) fn resolve(file: &Path, text: &str, needs: Option<Needs>) -> Result<TcpScenario, ConfigError> {
     kind(file, text, Some(LoadKind::Tcp))?;
     let (raw, mut findings): (RawTcpScenario, _) = Findings::read(file, text)?;
-    let name = match &raw.name {
-        Some(name) => {
-            findings.name(name, "name");
-            name.get_ref().clone()
-        }
-        None => file.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
-    };
-    let duration = findings.duration_or(
-        raw.duration.as_ref(),
-        "duration",
-        Duration::from_millis(1)..=LONGEST,
-        10 * SECOND,
-    );
-    let warm_up = findings.duration_or_off(
-        raw.warm_up.as_ref(),
-        "warm_up",
-        Duration::from_millis(1)..=LONGEST,
-        Duration::ZERO,
-    );
-    let drain = findings.duration_or(
-        raw.drain.as_ref(),
-        "drain",
-        Duration::from_millis(1)..=600 * SECOND,
-        10 * SECOND,
-    );
+    let drains = (600 * SECOND, 10 * SECOND);
+    let Head { name, duration, warm_up, drain } = raw.head().resolve(file, drains, &mut findings);
     let time_wait =
         findings.duration_or(raw.time_wait.as_ref(), "time_wait", SECOND..=240 * SECOND, 60 * SECOND);
     let most = findings.integer_or(raw.most.as_ref(), "most", 1..=MOST, 1 << 20);
@@ -73,7 +51,8 @@ pub(super) fn resolve(file: &Path, text: &str, needs: Option<Needs>) -> Result<T
     if !has {
         findings.not_allowed(&raw.class, "class", "none of these classes", allowed);
     }
-    let medium = medium(&raw.medium, &load, &mut findings);
+    let client = load.classes.first().map_or(Ipv4Addr::UNSPECIFIED, |class| *class.clients.addrs.start());
+    let medium = medium(&raw.medium, client, &mut findings, |findings| memory(&raw.medium, &load, findings));
     let search = search(&raw.search, load.rate(), (RATES, parse_rate), &mut findings);
     let scenario = TcpScenario {
         name,
@@ -314,36 +293,22 @@ impl Reading<'_, '_> {
     }
 }
 
-/// A decimal number and a unit; answers connections per second.
+/// `"20 kcps"`, in connections per second.
 fn parse_rate(text: &str) -> Option<f64> {
-    let text = text.trim();
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let scale = match unit.trim() {
+    let (number, unit) = number_and_unit(text)?;
+    let scale = match unit {
         "cps" => 1.0,
         "kcps" => 1e3,
         "Mcps" => 1e6,
         _ => return None,
     };
-    let number = number.parse::<f64>().ok()? * scale;
+    let number = number * scale;
     (0.001..=1e8).contains(&number).then_some(number)
 }
 
-fn medium(raw: &RawMedium, load: &TcpLoad, findings: &mut Findings<'_>) -> MediumKind {
-    let words = [("memory", Kind::Memory), ("wire", Kind::Wire), ("dpdk", Kind::Dpdk)];
-    let kind = findings.choice_or(raw.kind.as_ref(), "medium.type", &words, Kind::Memory);
-    refuse_others(raw, kind, findings);
-    match kind {
-        Kind::Wire => wire(raw, findings),
-        Kind::Dpdk => {
-            let client = load.classes.first().map(|class| *class.clients.addrs.start());
-            dpdk(raw, client.unwrap_or(Ipv4Addr::UNSPECIFIED), findings)
-        }
-        Kind::Memory => {
-            let (action, filters) = gateway(raw, Action::Proxy, findings);
-            // Those of connections that have ended stay for a while.
-            let bindings = load.most.saturating_mul(4).clamp(FEWEST_BINDINGS, BINDINGS);
-            MediumKind::Memory(Memory { action, filters, bindings })
-        }
-    }
+/// The gateway in memory, with room for the bindings of connections that have ended: they stay for a while.
+fn memory(raw: &RawMedium, load: &TcpLoad, findings: &mut Findings<'_>) -> Memory {
+    let (action, filters) = gateway(raw, Action::Proxy, findings);
+    let bindings = load.most.saturating_mul(4).clamp(FEWEST_BINDINGS, BINDINGS);
+    Memory { action, filters, bindings }
 }

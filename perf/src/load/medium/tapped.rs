@@ -1,16 +1,16 @@
-//! A wire with somebody in the middle.
+//! A wire with somebody in the middle: what tests of the generator and of the methods have it do.
 
-use pnat_perf::load::Medium;
-use pnat_perf::load::medium::WireMedium;
-use pnat_perf::load::tcp::Duplex;
-use pnat_perf::load::trial::Tally;
 use pnat_shared::flow::Side;
 use pnat_shared::testkit::{VecFrame, VecPool};
 use pnat_shared::time::{Duration, Instant};
 use pnat_shared::wire::ethernet;
 
-/// Does something to every frame that is sent.
-pub(crate) trait Middle {
+use super::WireMedium;
+use crate::load::tcp::Duplex;
+use crate::load::trial::{Medium, Tally};
+
+/// Somebody through whose hands every frame goes that is sent.
+pub trait Middle {
     /// Answers whether it lets the frame pass.
     fn pass(&mut self, side: Side, frame: &mut VecFrame, now: Instant) -> bool;
 
@@ -20,15 +20,17 @@ pub(crate) trait Middle {
     }
 }
 
-pub(crate) struct Tapped<M> {
-    pub(crate) wire: WireMedium,
-    pub(crate) middle: M,
-    /// What arrived while the generator stood still.
+/// The wire, and who is in the middle of it.
+#[derive(Debug)]
+pub struct Tapped<M> {
+    wire: WireMedium,
+    middle: M,
+    /// By side: what arrived while the generator stood still.
     waiting: [Vec<VecFrame>; 2],
 }
 
 impl<M: Middle> Tapped<M> {
-    pub(crate) fn new(wire: WireMedium, middle: M) -> Self {
+    pub fn new(wire: WireMedium, middle: M) -> Self {
         Self { wire, middle, waiting: Default::default() }
     }
 }
@@ -54,6 +56,7 @@ impl<M: Middle> Medium for Tapped<M> {
     }
 
     fn receive(&mut self, burst: &mut Vec<VecFrame>) {
+        burst.append(&mut self.waiting[Side::Second as usize]);
         self.wire.receive(burst);
     }
 
@@ -91,10 +94,11 @@ impl<M: Middle> Duplex for Tapped<M> {
     }
 }
 
-/// The generator stands still once.
-pub(crate) struct Stall {
-    pub(crate) at: Instant,
-    pub(crate) lasts: Duration,
+/// The generator stands still once, as one that waits for its device would.
+#[derive(Debug)]
+pub struct Stall {
+    pub at: Instant,
+    pub lasts: Duration,
 }
 
 impl Middle for Stall {
@@ -107,5 +111,18 @@ impl Middle for Stall {
             return now;
         }
         now + std::mem::take(&mut self.lasts)
+    }
+}
+
+/// Every frame is lost that is sent between two points of time.
+#[derive(Debug)]
+pub struct Outage {
+    pub from: Instant,
+    pub until: Instant,
+}
+
+impl Middle for Outage {
+    fn pass(&mut self, _: Side, _: &mut VecFrame, now: Instant) -> bool {
+        !(self.from..self.until).contains(&now)
     }
 }
