@@ -56,7 +56,7 @@ wait_until() {
     local deadline=$((SECONDS + $1))
     until "${@:2}" >/dev/null 2>&1; do
         ((SECONDS < deadline)) || return 1
-        sleep 0.05
+        sleep 0.01
     done
 }
 

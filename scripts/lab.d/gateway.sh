@@ -9,7 +9,7 @@ gateway_start() {
         case $1 in
             --config) config=$(realpath "$2") ;;
             --peer) peer=$2 ;;
-            *) die "gateway start [--config FILE | --peer kernel|testpmd|haproxy|nginx]" ;;
+            *) die "gateway start [--config FILE | --peer kernel|testpmd|haproxy|nginx|nginx-gzip|squid]" ;;
         esac
         shift 2
     done
@@ -18,6 +18,8 @@ gateway_start() {
         kernel) start_kernel ;;
         testpmd) start_testpmd ;;
         haproxy | nginx) start_proxy "$peer" ;;
+        nginx-gzip) start_nginx_gzip ;;
+        squid) start_squid ;;
         *) die "no such peer: $peer" ;;
     esac
 }
@@ -44,9 +46,13 @@ gateway_reload() {
     kill -HUP "$(<"$state/pid/gateway")"
 }
 
-# For `down`: whatever runs, without a word.
+# For `down`: whatever runs, without a word. Open flows are not waited for: a second signal has pnat end them at once.
 gateway_kill() {
-    [[ ! -e $state/pid/gateway ]] || end_process "$(<"$state/pid/gateway")" 10 || true
+    [[ -e $state/pid/gateway ]] || return 0
+    kill -TERM "$(<"$state/pid/gateway")" 2>/dev/null || true
+    sleep 0.05
+    end_process "$(<"$state/pid/gateway")" 10 || true
+    wait_until 2 test -s "$state/gateway.status" || true
 }
 
 # launch CMD...: starts a program in the gateway's namespace, free to choose its CPUs; its exit code is kept. It runs
@@ -73,13 +79,12 @@ answered() {
         if [[ -s $state/gateway.status ]] || ((SECONDS >= deadline)); then
             cat "$state/log/gateway.out" "$state/log/gateway.log" >&2
             gateway_kill
-            wait_until 2 test -s "$state/gateway.status" || true
             rm -f "$state/pid/gateway"
             code=$(cat "$state/gateway.status" 2>/dev/null || echo 1)
             echo "lab: the gateway does not answer" >&2
             return $((code == 0 ? 1 : code))
         fi
-        sleep 0.05
+        sleep 0.02
     done
 }
 
@@ -163,17 +168,8 @@ start_proxy() {
     start_kernel
     echo proxy >"$state/peer"
     proxy_config "$1" >"$state/peer.conf"
-    ip -n "$lab-gateway" rule add fwmark 1 lookup 100
-    ip -n "$lab-gateway" route add local default dev lo table 100
     ip netns exec "$lab-gateway" sysctl -qw net.ipv4.ip_local_port_range="1024 65535" net.core.somaxconn=4096
-    ip netns exec "$lab-gateway" nft -f - <<NFT
-table ip intercept {
-    chain pre {
-        type filter hook prerouting priority mangle;
-        iifname "veth-in" meta l4proto tcp meta mark set 1 tproxy to :$proxy_port accept;
-    }
-}
-NFT
+    intercept_transparently "$proxy_port"
     case $1 in
         haproxy) launch taskset -c $((cpus > 1 ? 1 : 0)) haproxy -db -f "$state/peer.conf" ;;
         nginx) launch taskset -c $((cpus > 1 ? 1 : 0)) "$repo/scripts/lab.d/listening" "$proxy_port" nginx -c "$state/peer.conf" ;;
@@ -184,10 +180,30 @@ NFT
 stop_proxy() {
     end_process "$(<"$state/pid/gateway")" 5 || true
     rm -f "$state/pid/gateway"
-    ip netns exec "$lab-gateway" nft delete table ip intercept
-    ip -n "$lab-gateway" route del local default dev lo table 100
-    ip -n "$lab-gateway" rule del fwmark 1 lookup 100
+    stop_intercepting
     stop_kernel
+}
+
+# intercept_transparently PORT: the client's TCP connections reach a socket on this port, with their own destination.
+intercept_transparently() {
+    ip -n "$lab-gateway" rule add fwmark 1 lookup 100
+    ip -n "$lab-gateway" route add local default dev lo table 100
+    ip netns exec "$lab-gateway" nft -f - <<NFT
+table ip intercept {
+    chain pre {
+        type filter hook prerouting priority mangle;
+        iifname "veth-in" meta l4proto tcp meta mark set 1 tproxy to :$1 accept;
+    }
+}
+NFT
+}
+
+stop_intercepting() {
+    ip netns exec "$lab-gateway" nft delete table ip intercept
+    if [[ -n $(ip -n "$lab-gateway" rule list fwmark 1) ]]; then
+        ip -n "$lab-gateway" route del local default dev lo table 100
+        ip -n "$lab-gateway" rule del fwmark 1 lookup 100
+    fi
 }
 
 proxy_port=1080

@@ -1,7 +1,7 @@
-# The servers: nginx (HTTP, HTTPS, uploads), dnsmasq, iperf3, and a port that swallows packets. Sourced by scripts/lab.
+# The servers: nginx (HTTP, HTTPS, uploads), dnsmasq, iperf3, and a port that swallows packets. Sourced by scripts/lab; what
+# the web servers serve, and the second of them, is in web.sh.
 # shellcheck shell=bash
 
-big_file_bytes=50000000
 silent_port=9
 # Two, so that a policy by port can send one through the packet path and the other through the proxy.
 iperf3_ports=(5201 5202)
@@ -15,21 +15,18 @@ servers_start() {
     silence_port
 }
 
+# All are told before any is waited for.
 servers_stop() {
-    local pidfile
-    for pidfile in "$state"/pid/{nginx,dnsmasq,iperf3-*}; do
-        [[ ! -s $pidfile ]] || end_process "$(tr -dc 0-9 <"$pidfile")" 5 || true
+    local pidfile pid pids=()
+    for pidfile in "$state"/pid/{nginx,apache,websocket,dnsmasq,iperf3-*}; do
+        [[ ! -s $pidfile ]] || pids+=("$(tr -dc 0-9 <"$pidfile")")
     done
-}
-
-make_pages() {
-    mkdir -p "$state/www" "$state/uploads"
-    echo "hello from the server" >"$state/www/index.html"
-    head -c 1024 /dev/zero | tr '\0' x >"$state/www/1k"
-    echo "I am a little teapot, short and stout." >"$state/www/word"
-    # Incompressible and the same every time: AES in counter mode over zeros.
-    { head -c "$big_file_bytes" /dev/zero |
-        openssl enc -aes-128-ctr -nosalt -K "$(printf '%032d' 1)" -iv "$(printf '%032d' 0)"; } >"$state/www/big"
+    for pid in "${pids[@]}"; do
+        kill -TERM "$pid" 2>/dev/null || true
+    done
+    for pid in "${pids[@]}"; do
+        end_process "$pid" 5 || true
+    done
 }
 
 make_certificate() {
@@ -39,6 +36,7 @@ make_certificate() {
 }
 
 start_nginx() {
+    site_locations >"$state/site.conf"
     cat >"$state/nginx.conf" <<NGINX
 user root;
 worker_processes 1;
@@ -61,6 +59,7 @@ http {
         ssl_certificate_key $state/key.pem;
         root $state/www;
         location /uploads/ { root $state; dav_methods PUT; }
+        include $state/site.conf;
     }
     # For load: nothing is logged, and connections last as long as the client likes.
     server {
@@ -68,6 +67,7 @@ http {
         access_log off;
         keepalive_requests 1000000;
         root $state/www;
+        include $state/site.conf;
     }
 }
 NGINX
