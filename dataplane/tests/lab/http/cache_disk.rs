@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Seek, SeekFrom, Write};
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -66,7 +67,12 @@ fn a_full_disk_costs_what_would_lie_there_and_is_counted() {
     let told = numbers(&lab);
     assert!(told["unwritten"].as_u64() > Some(0), "{told}");
     assert!(told["memory_bytes"].as_u64() <= Some(4 << 20), "{told}");
-    let lines = log().lines().count();
+    // What is under way may fail yet.
+    let mut lines = 0;
+    wait_until(Duration::from_secs(10), "the storage has told its failures", || {
+        std::thread::sleep(Duration::from_millis(500));
+        mem::replace(&mut lines, log().lines().count()) == lines
+    });
     assert_answered("[101-200]");
     assert_eq!(numbers(&lab)["io_errors"], 1);
     assert_eq!(log().lines().count(), lines, "nothing is said of a disk that is given up: {}", log());

@@ -151,21 +151,17 @@ impl Store {
     fn follow(&self, key: Key) {
         let (cache, shared) = (self.cache.clone(), Arc::clone(&self.shared));
         let (health, blocks) = (Arc::clone(&self.health), self.blocks.clone());
-        let losses = health.losses();
         self.runtime.spawn(async move {
             // One that is given up would log each time that it is asked.
             if !health.is_given_up() {
                 cache.storage().wait().await;
             }
-            if cache.storage().may_contains(&key) {
-                return health.kept();
-            }
             // What was removed meanwhile, or had to make room, is in neither: it tells nothing.
-            if !cache.memory().contains(&key) {
+            if cache.storage().may_contains(&key) || !cache.memory().contains(&key) {
                 return;
             }
             shared.counters.add(Count::Unwritten);
-            if health.lost(losses, cache.statistics().disk_write_bytes()) {
+            if health.doubt(&cache).await {
                 shared.counters.add(Count::IoError);
                 let forgotten = blocks.map(fs::remove_dir_all).transpose();
                 let fault = forgotten.err().map(tracing::field::display);
@@ -350,5 +346,35 @@ impl EventListener for Leaving {
             self.0.counters.add(Count::Evicted);
         }
         self.0.front.remove_this(key, record);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn assert_given_up(disk: Option<(PathBuf, usize)>, expected: bool) {
+        let room = Room { memory: 1 << 20, disk };
+        let shared = Arc::new(Shared::new(&room));
+        let (store, _) = Store::open(&room, &shared).unwrap();
+        for doubt in 0..10 {
+            let is_given_up = store.runtime.block_on(store.health.doubt(&store.cache));
+            assert_eq!(is_given_up, expected && doubt == 0, "told once");
+        }
+        assert_eq!(store.health.is_given_up(), expected);
+        store.close();
+    }
+
+    #[test]
+    fn a_disk_that_takes_something_is_not_given_up() {
+        let dir = TempDir::new().unwrap();
+        assert_given_up(Some((dir.path().to_owned(), LEAST)), false);
+    }
+
+    #[test]
+    fn a_disk_that_takes_nothing_is_given_up() {
+        assert_given_up(None, true);
     }
 }
