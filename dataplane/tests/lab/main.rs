@@ -1,5 +1,5 @@
 //! The gateway between real clients and real servers: `pnat` on AF_XDP ports in network namespaces, made by
-//! `scripts/lab`. Needs root: `cargo test --profile lab -p pnat-dataplane --test lab -- --test-threads=1`.
+//! `scripts/lab`. Needs root: `cargo test --config scripts/optimized.toml --workspace --test lab -- --test-threads=1`.
 //!
 //! A test's client and server are plain blocking sockets of this process, opened inside the namespace of the host that
 //! they belong to (`hosts`), or programs such as curl that run there. Every test has a lab of its own (`fixture`).

@@ -93,7 +93,7 @@ impl fmt::Display for Baselines {
         writeln!(
             f,
             "# What a packet, a segment or a connection costs, for `pnat-perf compare` (perf/README.md), which writes this file by\n\
-             # `--update`. Instructions and estimated cycles are callgrind's, of profile `lab`; `bound` is in percent, and may be\n\
+             # `--update`. Instructions and estimated cycles are callgrind's, by scripts/optimized.toml; `bound` is in percent, and may be\n\
              # changed by hand. They hold for the kind of CPU that is named here: what vector instructions it has decides which\n\
              # loops PNAT and libc choose, and valgrind knows no AVX-512.\n\
              cpu = {:?}\nvalgrind = {:?}",

@@ -52,7 +52,7 @@ impl Compare {
             Some(program) => program,
             None => std::env::current_exe().context("this program")?.with_file_name("pnat-rows"),
         };
-        ensure!(program.is_file(), "{} is missing: cargo build --profile lab", program.display());
+        ensure!(program.is_file(), "{} is missing: build it as perf/README.md says", program.display());
         let counted = count(&program, rows)?;
         let next = update.then(|| updated(&counted, known.as_ref())).transpose()?;
         if let Some(known) = known.as_ref().or(next.as_ref()) {
