@@ -14,7 +14,7 @@
 //! what lies there forgotten, for removals could not be written down either ([`health`](super::health)).
 
 use std::fs::{self, File, TryLockError};
-use std::io;
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -47,6 +47,9 @@ const HEAD: usize = 64 << 10;
 
 /// Where blocks lie in the cache's directory.
 const PLACE: &str = "blocks";
+
+/// The file among them where removals are written down: the storage takes it first.
+const LOG: &str = "foyer-storage-direct-fs-00000000";
 
 /// What is waiting to be written, at most; beyond it, responses stay in memory only.
 const WRITE_BUFFER: usize = 16 << 20;
@@ -272,7 +275,7 @@ fn rules(room: &Room, shared: &Shared) -> Result<Rules, StoreError> {
     }
 }
 
-/// Opens the storage. By what lies on disk it may panic: then that is forgotten.
+/// Opens the storage. What lies on disk is forgotten where it cannot be read: by that the storage may panic, too.
 fn build_or_forget(
     runtime: &Runtime,
     room: &Room,
@@ -283,16 +286,34 @@ fn build_or_forget(
         // As a task, whose panic is its result.
         runtime.block_on(runtime.spawn(build(room.clone(), Arc::clone(shared), spawner)))
     };
-    let built = match (try_build(), &room.disk) {
-        (Err(_), Some((dir, _))) => {
+    let read = |dir: &Path| is_sound(&dir.join(PLACE).join(LOG)).then(try_build)?.ok();
+    let built = match room.disk.as_ref().map(|(dir, _)| (dir, read(dir))) {
+        None => try_build(),
+        Some((_, Some(built))) => Ok(built),
+        Some((dir, None)) => {
             tracing::warn!(dir = %dir.display(), "what lies on disk cannot be read: it is forgotten");
             shared.counters.add(Count::IoError);
             fs::remove_dir_all(dir.join(PLACE)).map_err(StoreError::Directory)?;
             try_build()
         }
-        (built, _) => built,
     };
     built.map_err(|panic| StoreError::Thread(panic.into()))?.map_err(StoreError::Storage)
+}
+
+/// Whether the log of removals can be what was written there: pairs of 64 bits, of which the second one numbers what happened.
+/// By a number that nobody counts up to, what was removed later might come back; the storage would take it.
+fn is_sound(log: &Path) -> bool {
+    let Ok(log) = File::open(log) else {
+        return true;
+    };
+    let mut log = BufReader::with_capacity(1 << 20, log);
+    let mut removal = [[0; 8]; 2];
+    while log.read_exact(removal.as_flattened_mut()).is_ok() {
+        if i64::from_be_bytes(removal[1]) < 0 {
+            return false;
+        }
+    }
+    true
 }
 
 async fn build(room: Room, shared: Arc<Shared>, spawner: Spawner) -> foyer::Result<HybridCache<Key, Record>> {
